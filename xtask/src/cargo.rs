@@ -1,0 +1,135 @@
+//! Calling cargo: which program is in which workspace, and where cargo put what it built.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::workspace;
+
+/// The two workspaces: firmware's targets and features must not mix with the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workspace {
+    /// Wire, device, host and xtask.
+    Root,
+    /// One board a member.
+    Boards,
+}
+
+impl Workspace {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Root, Self::Boards];
+
+    /// How messages call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root workspace",
+            Self::Boards => "boards' workspace",
+        }
+    }
+
+    fn dir(self) -> PathBuf {
+        match self {
+            Self::Root => workspace::root().to_owned(),
+            Self::Boards => workspace::boards(),
+        }
+    }
+
+    /// A cargo command that runs in this workspace.
+    pub fn cargo(self, arguments: &[&str]) -> Command {
+        // Set by cargo for what it runs: the very cargo that built xtask.
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command.current_dir(self.dir()).args(arguments);
+        command
+    }
+}
+
+/// What Rollcall is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `rollcall`.
+    Host,
+    /// `rollcall-device-linux`.
+    LinuxBoard,
+}
+
+impl Program {
+    fn workspace(self) -> Workspace {
+        match self {
+            Self::Host => Workspace::Root,
+            Self::LinuxBoard => Workspace::Boards,
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::Host => "rollcall-host",
+            Self::LinuxBoard => "rollcall-device-linux",
+        }
+    }
+
+    fn binary(self) -> &'static str {
+        match self {
+            Self::Host => "rollcall",
+            Self::LinuxBoard => "rollcall-device-linux",
+        }
+    }
+}
+
+/// Quick to build, or quick to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// For the demo and the tests.
+    Dev,
+    /// For measuring.
+    Release,
+}
+
+/// Builds a program, with cargo's progress on stderr, and says where it is.
+///
+/// # Errors
+/// When it does not build.
+pub fn build(program: Program, profile: Profile) -> Result<PathBuf> {
+    let (package, binary) = (program.package(), program.binary());
+    let mut command = program.workspace().cargo(&["build", "--package", package, "--bin", binary]);
+    command.arg("--message-format=json-render-diagnostics");
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let stdout = child.stdout.take().context("cargo has no stdout")?;
+    let mut executable = None;
+    for line in BufReader::new(stdout).lines() {
+        let message: Value =
+            serde_json::from_str(&line?).context("cargo wrote something that is not JSON")?;
+        if message["target"]["name"] == binary {
+            executable = message["executable"].as_str().map(PathBuf::from).or(executable);
+        }
+    }
+    ensure!(child.wait()?.success(), "{package} does not build");
+    executable.with_context(|| format!("cargo did not say where it put {binary}"))
+}
+
+/// Runs a command with its output shown; its failure is an error.
+///
+/// # Errors
+/// When it cannot be started or does not end with 0.
+pub fn run(mut command: Command) -> Result<()> {
+    let shown = show(&command);
+    eprintln!("\n$ {shown}");
+    let status = command.status().with_context(|| format!("cannot start {shown}"))?;
+    if !status.success() {
+        bail!("{shown} ended with {status}");
+    }
+    Ok(())
+}
+
+/// The command as one would type it.
+pub fn show(command: &Command) -> String {
+    let program = PathBuf::from(command.get_program());
+    let program = program.file_name().unwrap_or(command.get_program()).to_string_lossy();
+    command.get_args().fold(program.into_owned(), |line, argument| line + " " + &argument.to_string_lossy())
+}

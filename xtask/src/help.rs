@@ -1,0 +1,36 @@
+//! `cargo xtask` alone: the list of commands.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use pico_args::Arguments;
+
+/// The list of commands.
+pub(crate) const ALL: &str = "\
+Builds, runs and tests all of Rollcall.
+
+  cargo xtask demo         gateway, store, HTTP and simulated devices, from nothing, with live counts
+  cargo xtask run-device   devices on this machine, at a broker of your choice
+  cargo xtask test         every test that this machine can run
+  cargo xtask ci           formatting, lints, documentation and tests: what CI runs
+
+cargo xtask COMMAND --help says more, with examples.
+";
+
+/// Prints the list.
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    reject_unknown(arguments, ALL)?;
+    print!("{ALL}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Fails when arguments are left that no one has read.
+pub(crate) fn reject_unknown(mut arguments: Arguments, help: &str) -> Result<()> {
+    if arguments.contains(["-h", "--help"]) {
+        return Ok(());
+    }
+    match arguments.finish().first() {
+        None => Ok(()),
+        Some(unknown) => bail!("unexpected argument {unknown:?}\n\n{help}"),
+    }
+}

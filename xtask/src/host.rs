@@ -1,0 +1,172 @@
+//! A running `rollcall serve`: start it, ask it, stop it, kill it, start it again on the same data.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::counts::Counts;
+use crate::process::Process;
+use crate::{ports, wait};
+
+/// Opening a store of many millions of messages, on a busy machine.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Draining what is in flight and closing the store.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// No reply of the host takes this long, however busy the machine is.
+const HTTP_LIMIT: Duration = Duration::from_secs(30);
+
+/// The end of every range that means "all time": 2286-11-20.
+pub const END_OF_TIME: u64 = 9_999_999_999;
+
+/// How a host is to be started. The same settings start it again on the same data and ports.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The program, as [`crate::cargo::build`] gave it.
+    pub binary: PathBuf,
+    /// Where the store is.
+    pub data: PathBuf,
+    /// Where its log is written.
+    pub logs: PathBuf,
+    /// The port for devices.
+    pub mqtt_port: u16,
+    /// The port for questions.
+    pub http_port: u16,
+}
+
+impl Settings {
+    /// A host in `dir`, on free ports.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn new(binary: &Path, dir: &Path) -> Result<Self> {
+        Ok(Self {
+            binary: binary.to_owned(),
+            data: dir.join("data"),
+            logs: dir.to_owned(),
+            mqtt_port: ports::free()?,
+            http_port: ports::free()?,
+        })
+    }
+
+    /// The command that starts it.
+    pub fn command(&self) -> Command {
+        let mut store = OsString::from("redb:");
+        store.push(&self.data);
+        let mut command = Command::new(&self.binary);
+        command.arg("serve").arg("--store").arg(store);
+        command.arg("--mqtt-listen").arg(format!("127.0.0.1:{}", self.mqtt_port));
+        command.arg("--http-listen").arg(format!("127.0.0.1:{}", self.http_port));
+        // What somebody exported for a host of their own must not change this one.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("ROLLCALL_") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+}
+
+/// A running host.
+pub struct Host {
+    process: Process,
+    settings: Settings,
+    http: ureq::Agent,
+}
+
+impl Host {
+    /// Starts a host and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends, or is not ready in time; with its last log lines.
+    pub fn start(settings: &Settings) -> Result<Self> {
+        let process = Process::start("host", settings.command(), &settings.logs)?;
+        let config = ureq::Agent::config_builder().timeout_global(Some(HTTP_LIMIT)).build();
+        let mut host = Self { process, settings: settings.clone(), http: config.new_agent() };
+        wait::until("the host's /readyz to say 200", READY_LIMIT, || {
+            host.check_alive()?;
+            // Refused connections and 503 alike mean: not yet.
+            Ok(host.http.get(host.url("/readyz")).call().ok())
+        })
+        .with_context(|| host.process.last_words())?;
+        Ok(host)
+    }
+
+    /// `HOST:PORT` for devices.
+    pub fn broker(&self) -> String {
+        format!("127.0.0.1:{}", self.settings.mqtt_port)
+    }
+
+    /// An address of the HTTP API.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.settings.http_port)
+    }
+
+    /// The process, for its id and its log.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// What was counted from `start` to before `end`, in Unix seconds.
+    ///
+    /// # Errors
+    /// When the host does not answer, or not in the form that it promises.
+    pub fn counts(&self, start: u64, end: u64) -> Result<Counts> {
+        let url = self.url(&format!("/status_count?start={start}&end={end}"));
+        let body = self.http.get(&url).call().and_then(|mut reply| reply.body_mut().read_to_string());
+        let body = body.with_context(|| format!("{url} gave no answer"))?;
+        let reply: Value = serde_json::from_str(&body).with_context(|| format!("{url} answered {body}"))?;
+        let counts =
+            Counts::from_object(&reply["counts"]).with_context(|| format!("{url} answered {body}"))?;
+        ensure!(reply["total"].as_u64() == Some(counts.total()), "the total is not the sum in {body}");
+        Ok(counts)
+    }
+
+    /// What was counted ever.
+    ///
+    /// # Errors
+    /// As [`Host::counts`].
+    pub fn all_counts(&self) -> Result<Counts> {
+        self.counts(0, END_OF_TIME)
+    }
+
+    /// Fails with the host's last log lines when it has ended.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn check_alive(&mut self) -> Result<()> {
+        self.process.check_alive()
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    /// When it does not end in time, or not with 0.
+    pub fn stop(mut self) -> Result<()> {
+        self.process.signal(Signal::TERM)?;
+        let status = self.process.wait(STOP_LIMIT)?;
+        ensure!(status.success(), "the host ended with {status}\n{}", self.process.last_words());
+        Ok(())
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.process.kill();
+    }
+
+    /// Starts a host that is expected to refuse; gives its exit status and what it logged.
+    ///
+    /// # Errors
+    /// When it is still running after 30 s.
+    pub fn start_refused(settings: &Settings) -> Result<(ExitStatus, String)> {
+        let mut process = Process::start("refused-host", settings.command(), &settings.logs)?;
+        let status = process.wait(STOP_LIMIT)?;
+        Ok((status, process.stderr()?))
+    }
+}

@@ -1,0 +1,15 @@
+//! Builds Rollcall's programs and runs them as real processes: for the commands and for the system tests.
+//!
+//! Guarantees: whatever it starts has ended when it ends, and what it makes on disk is under `target/`. It
+//! links neither host nor device: it starts them and speaks MQTT and HTTP to them.
+
+pub mod cargo;
+pub mod counts;
+pub mod fleet;
+pub mod host;
+pub mod ports;
+pub mod process;
+pub mod signals;
+pub mod skip;
+pub mod wait;
+pub mod workspace;

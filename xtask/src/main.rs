@@ -1,0 +1,45 @@
+//! `cargo xtask`: builds, runs and tests all of Rollcall. This file only dispatches; one file a command.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use pico_args::Arguments;
+
+mod board;
+mod ci;
+mod demo;
+mod help;
+mod run_device;
+mod tally;
+mod test;
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::from_env()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
+    let Some(command) = arguments.subcommand()? else {
+        help::reject_unknown(arguments, help::ALL)?;
+        print!("{}", help::ALL);
+        return Ok(ExitCode::SUCCESS);
+    };
+    let (run, help): (fn(Arguments) -> Result<ExitCode>, _) = match command.as_str() {
+        "demo" => (demo::run, demo::HELP),
+        "run-device" => (run_device::run, run_device::HELP),
+        "test" => (test::run, test::HELP),
+        "ci" => (ci::run, ci::HELP),
+        "help" => (help::run, help::ALL),
+        unknown => bail!("there is no command {unknown:?}\n\n{}", help::ALL),
+    };
+    if arguments.contains(["-h", "--help"]) {
+        print!("{help}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    run(arguments)
+}

@@ -1,0 +1,67 @@
+//! Adds up what Rust's test harness prints.
+
+/// What all tests together came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Tests that passed.
+    pub(crate) passed: usize,
+    /// Tests that failed.
+    pub(crate) failed: usize,
+    /// The names of those that failed.
+    pub(crate) failures: Vec<String>,
+    /// Those that did not run, each with the reason.
+    pub(crate) skipped: Vec<String>,
+}
+
+impl Tally {
+    /// Reads one line that a test binary printed.
+    pub(crate) fn read(&mut self, line: &str) {
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            self.passed += number_before(counts, " passed");
+            self.failed += number_before(counts, " failed");
+        } else if let Some((name, outcome)) = line.strip_prefix("test ").and_then(|l| l.rsplit_once(" ... "))
+        {
+            match outcome.split_once(", ").unwrap_or((outcome, "marked as ignored")) {
+                ("ignored", reason) => self.skipped.push(format!("{name}: {reason}")),
+                ("FAILED", _) => self.failures.push(name.to_owned()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Counts a failure that no harness counted.
+    pub(crate) fn fail(&mut self, name: String) {
+        self.failed += 1;
+        self.failures.push(name);
+    }
+}
+
+fn number_before(text: &str, word: &str) -> usize {
+    let before = text.split(word).next().unwrap_or_default();
+    before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn the_harness_lines_are_added_up() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 4 tests",
+            "test codec::a_status_is_read ... ok",
+            "test codec::golden ... FAILED",
+            "test slow ... ignored, takes an hour",
+            "test bare ... ignored",
+            "test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s",
+        ] {
+            tally.read(line);
+        }
+        assert_eq!(tally.passed, 41);
+        assert_eq!(tally.failed, 1);
+        assert_eq!(tally.failures, ["codec::golden"]);
+        assert_eq!(tally.skipped, ["slow: takes an hour", "bare: marked as ignored"]);
+    }
+}
