@@ -1,0 +1,143 @@
+//! One device: samples on a fixed cadence, and keeps a link to the broker that empties the outbox.
+
+use embassy_futures::join::join;
+use embassy_futures::select::{Either, select};
+use embedded_io_async::Error as _;
+use embedded_nal_async::TcpConnect;
+use rand_core::RngCore;
+
+use crate::backoff::{Backoff, HEALTHY_AFTER_MS};
+use crate::cadence::Cadence;
+use crate::clock::Clock;
+use crate::config::{CONNECT_TIMEOUT_MS, Config, OUTBOX_CAPACITY};
+use crate::fmt::warning;
+use crate::ledger::Ledger;
+use crate::sensor::Sensor;
+use crate::session;
+use crate::stats::{LinkError, Snapshot, State, Stats};
+use crate::wait::{until, within};
+
+/// What a board brings.
+pub struct Board<'b, T, C, R, S> {
+    /// The network stack.
+    pub net: &'b T,
+    /// The time.
+    pub clock: &'b C,
+    /// Randomness for the waits between attempts. It need not be a secret.
+    pub rng: &'b mut R,
+    /// What is sampled.
+    pub sensor: &'b mut S,
+}
+
+/// One device with its outbox of `N` samples.
+pub struct Emitter<'a, const N: usize = OUTBOX_CAPACITY> {
+    config: Config<'a>,
+    ledger: Ledger<'a, N>,
+}
+
+impl<'a, const N: usize> Emitter<'a, N> {
+    /// An emitter with an empty outbox. It counts in `stats`, which must be its alone.
+    pub const fn new(config: Config<'a>, stats: &'a Stats) -> Self {
+        Self { config, ledger: Ledger::new(stats) }
+    }
+
+    /// Samples and sends until `stop` completes with an instant of the clock in milliseconds; then takes
+    /// no more samples, sends what is left until that instant, says `offline` and returns.
+    ///
+    /// A board that never stops passes [`core::future::pending`]. Dropping the future is safe at any
+    /// await: the samples stay in the emitter, and another call goes on with them.
+    pub async fn run<T, C, R, S>(
+        &mut self,
+        board: Board<'_, T, C, R, S>,
+        stop: impl Future<Output = u64>,
+    ) -> Snapshot
+    where
+        T: TcpConnect,
+        C: Clock,
+        R: RngCore,
+        S: Sensor,
+    {
+        let Self { config, ledger } = self;
+        let Board { net, clock, rng, sensor } = board;
+        ledger.open();
+        // The sampler is polled first, so the session sees a sample in the poll that took it.
+        join(
+            sample_until(stop, &*ledger, clock, sensor, Cadence::new(clock.now_ms(), config.period_ms)),
+            transmit(config, &*ledger, clock, net, rng),
+        )
+        .await;
+        ledger.state(State::Idle);
+        ledger.snapshot()
+    }
+}
+
+async fn sample_until<const N: usize>(
+    stop: impl Future<Output = u64>,
+    ledger: &Ledger<'_, N>,
+    clock: &impl Clock,
+    sensor: &mut impl Sensor,
+    mut cadence: Cadence,
+) {
+    let sampling = async {
+        loop {
+            clock.sleep_until(cadence.due_ms()).await;
+            let taken_at_ms = clock.now_ms();
+            let status = sensor.sample().await;
+            ledger.took(status, taken_at_ms);
+            ledger.missed(cadence.advance(clock.now_ms()));
+        }
+    };
+    // `stop` is asked first: a stop that is already due takes no sample.
+    let (Either::First(drain_until_ms) | Either::Second(drain_until_ms)) = select(stop, sampling).await;
+    ledger.stop(drain_until_ms);
+}
+
+async fn transmit<const N: usize>(
+    config: &Config<'_>,
+    ledger: &Ledger<'_, N>,
+    clock: &impl Clock,
+    net: &impl TcpConnect,
+    rng: &mut impl RngCore,
+) {
+    let mut backoff = Backoff::new();
+    loop {
+        ledger.state(State::Connecting);
+        let Err(error) = link(config, ledger, clock, net, rng).await else { return };
+        let held_ms = ledger.link_failed(error, clock.now_ms());
+        if held_ms >= HEALTHY_AFTER_MS {
+            backoff.reset();
+        }
+        let wait_ms = backoff.next_ms(rng);
+        warning!("{}: {}; next attempt in {} ms", config.device.as_str(), error, wait_ms);
+        ledger.state(State::BackingOff);
+        rest(ledger, clock, wait_ms).await;
+    }
+}
+
+/// One connection, from TCP to its end; `Ok` once sampling has stopped and there is nothing left to do.
+async fn link<const N: usize>(
+    config: &Config<'_>,
+    ledger: &Ledger<'_, N>,
+    clock: &impl Clock,
+    net: &impl TcpConnect,
+    rng: &mut impl RngCore,
+) -> Result<(), LinkError> {
+    let connect = within(clock, CONNECT_TIMEOUT_MS, net.connect(config.broker));
+    let io = match select(ledger.over(clock), connect).await {
+        Either::First(()) => return Ok(()),
+        Either::Second(None) => return Err(LinkError::ConnectTimeout),
+        Either::Second(Some(connected)) => connected.map_err(|error| LinkError::Connect(error.kind()))?,
+    };
+    session::serve(io, config, ledger, clock, rng).await
+}
+
+/// Waits before the next attempt. A request to stop cuts it short once: what is left in the outbox has
+/// until the deadline, and the broker may be back.
+async fn rest<const N: usize>(ledger: &Ledger<'_, N>, clock: &impl Clock, wait_ms: u64) {
+    let waited = clock.sleep_until(clock.now_ms() + wait_ms);
+    if ledger.is_stopping() {
+        select(waited, ledger.over(clock)).await;
+    } else {
+        select(waited, until(|| ledger.is_stopping())).await;
+    }
+}

@@ -1,0 +1,33 @@
+//! Rollcall's emitter: takes a status every period and sees each one acknowledged over MQTT 5, QoS 1.
+//!
+//! In flow order: [`sensor`] → [`outbox`] → session → broker; [`emitter`] joins them, [`backoff`] paces
+//! the retries, [`stats`] counts.
+//!
+//! Guarantees: no `std`, no allocation, no unsafe. Sampling never waits for the network. A sample leaves
+//! the outbox only when its own PUBACK said success, or into a named drop counter:
+//! `sampled = acknowledged + dropped + outbox` holds at every instant.
+//!
+//! It must not know a board, a network stack or a source of time: those are its arguments.
+#![no_std]
+
+mod fmt;
+
+pub mod backoff;
+mod cadence;
+pub mod clock;
+pub mod config;
+pub mod emitter;
+mod ledger;
+pub mod outbox;
+pub mod sensor;
+mod session;
+pub mod stats;
+mod wait;
+mod watch;
+
+pub use clock::Clock;
+pub use config::{Config, Credentials};
+pub use emitter::{Board, Emitter};
+pub use rollcall_wire::{BootId, DeviceId, Status};
+pub use sensor::{RandomSensor, Sensor};
+pub use stats::{Snapshot, Stats};
