@@ -1,0 +1,167 @@
+//! The devices of this process: how each is set up, how they are started and what they say.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use async_executor::{LocalExecutor, Task};
+use async_io::Timer;
+use rand::rngs::{OsRng, SmallRng};
+use rand::{RngCore, SeedableRng, TryRngCore};
+use rollcall_device::{
+    Board, BootId, Clock, Config, Credentials, DeviceId, Emitter, RandomSensor, Snapshot, Stats,
+};
+use std_embedded_nal_async::Stack;
+
+use crate::cli::{Args, Net};
+use crate::clock::ProcessClock;
+use crate::limits;
+use crate::report::Totals;
+use crate::stop::Stop;
+
+/// From one line of progress to the next.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(5);
+
+/// What all devices of the process have in common.
+pub(crate) struct Fleet {
+    ids: Vec<DeviceId>,
+    broker: SocketAddr,
+    period_ms: NonZeroU32,
+    seed: u64,
+    seconds: Option<u64>,
+    login: Option<Rc<Login>>,
+}
+
+struct Login {
+    user: String,
+    password: String,
+}
+
+impl Fleet {
+    /// Checks what the command line says.
+    pub(crate) fn new(args: Args) -> Result<Self> {
+        ensure!(args.net == Net::Sockets, "--net tap is not there yet");
+        let broker = args.broker()?;
+        limits::allow_sockets(args.devices.get())?;
+        let password = args.password()?;
+        let login = args.user.clone().map(|user| Rc::new(Login { user, password }));
+        if let Some(login) = &login {
+            Credentials::new(&login.user, login.password.as_bytes())?;
+        }
+        let seed = match args.seed {
+            Some(seed) => seed,
+            None => entropy()?,
+        };
+        eprintln!("{} devices to {broker}, seed {seed}", args.devices);
+        Ok(Self {
+            ids: args.device_ids()?,
+            broker,
+            period_ms: args.period_ms,
+            seed,
+            seconds: args.seconds.map(Into::into),
+            login,
+        })
+    }
+
+    /// How long to sample; `None` is until a signal.
+    pub(crate) fn lifetime(&self) -> Option<Duration> {
+        self.seconds.map(Duration::from_secs)
+    }
+
+    /// Starts every device, their first samples spread evenly over a period.
+    pub(crate) fn start(
+        &self,
+        executor: &LocalExecutor<'_>,
+        clock: ProcessClock,
+        stop: &Rc<Stop>,
+    ) -> Result<Running> {
+        let (mut tasks, mut stats) = (Vec::new(), Vec::new());
+        let count = self.ids.len() as u64;
+        for (index, id) in (0u64..).zip(&self.ids) {
+            let device = Device {
+                id: *id,
+                // Never from the seed: the host would take a second run for redeliveries of the first.
+                boot: BootId(entropy()?),
+                rng: SmallRng::seed_from_u64(self.seed.wrapping_add(index)),
+                start_at_ms: clock.now_ms() + index * u64::from(self.period_ms.get()) / count,
+                broker: self.broker,
+                period_ms: self.period_ms,
+                login: self.login.clone(),
+                stats: Rc::default(),
+            };
+            stats.push(Rc::clone(&device.stats));
+            tasks.push(executor.spawn(device.run(clock, Rc::clone(stop))));
+        }
+        Ok(Running { tasks, stats: stats.into() })
+    }
+}
+
+/// 64 bits from the operating system.
+fn entropy() -> Result<u64> {
+    OsRng.try_next_u64().context("the operating system gave no random number")
+}
+
+struct Device {
+    id: DeviceId,
+    boot: BootId,
+    rng: SmallRng,
+    start_at_ms: u64,
+    broker: SocketAddr,
+    period_ms: NonZeroU32,
+    login: Option<Rc<Login>>,
+    stats: Rc<Stats>,
+}
+
+impl Device {
+    async fn run(mut self, clock: ProcessClock, stop: Rc<Stop>) -> Snapshot {
+        let mut config = Config::new(self.id, self.boot, self.broker);
+        config.period_ms = self.period_ms;
+        // The lengths were checked when the fleet was set up.
+        config.credentials = self
+            .login
+            .as_deref()
+            .and_then(|login| Credentials::new(&login.user, login.password.as_bytes()).ok());
+        let mut sensor = RandomSensor(SmallRng::seed_from_u64(self.rng.next_u64()));
+        let board = Board { net: &Stack::default(), clock: &clock, rng: &mut self.rng, sensor: &mut sensor };
+        let mut emitter: Emitter<'_> = Emitter::new(config, &self.stats);
+        clock.sleep_until(self.start_at_ms).await;
+        emitter.run(board, stop.requested()).await
+    }
+}
+
+/// The started devices.
+pub(crate) struct Running {
+    tasks: Vec<Task<Snapshot>>,
+    stats: Rc<[Rc<Stats>]>,
+}
+
+impl Running {
+    /// Says every few seconds how it goes, until it is dropped.
+    pub(crate) fn progress(&self) -> impl Future<Output = ()> + 'static {
+        let stats = Rc::clone(&self.stats);
+        async move {
+            let mut before = 0;
+            loop {
+                Timer::after(PROGRESS_PERIOD).await;
+                let totals = stats.iter().fold(Totals::default(), |sum, device| sum.add(&device.snapshot()));
+                let rate = (totals.acknowledged - before) / PROGRESS_PERIOD.as_secs();
+                before = totals.acknowledged;
+                eprintln!(
+                    "connected {}/{}, {rate} acknowledged/s, outbox {}, dropped {}",
+                    totals.connected, totals.devices, totals.outbox, totals.dropped
+                );
+            }
+        }
+    }
+
+    /// Waits until every device has stopped.
+    pub(crate) async fn finish(self) -> Totals {
+        let mut totals = Totals::default();
+        for task in self.tasks {
+            totals = totals.add(&task.await);
+        }
+        totals
+    }
+}
