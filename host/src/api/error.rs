@@ -1,0 +1,53 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// What is wrong with a request, or with the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The kind of problem, the same for every occurrence.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// This occurrence, and how to mend it.
+    pub detail: String,
+    /// The offending parameter, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+}
+
+impl Problem {
+    /// 400: the request has to change.
+    pub fn bad_parameter(parameter: &str, detail: impl Into<String>) -> Self {
+        let parameter = Some(parameter.to_owned());
+        Self { title: "bad request", status: 400, detail: detail.into(), parameter }
+    }
+
+    /// 503: the same request may succeed later.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self { title: "not available", status: 503, detail: detail.into(), parameter: None }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // A struct of strings and a number always serialises.
+        let body = serde_json::to_string(&self).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}
+
+/// 404, with what there is.
+pub(super) async fn not_found(uri: Uri) -> Problem {
+    let detail = format!("there is no {}; there are /status_count, /healthz and /readyz", uri.path());
+    Problem { title: "not found", status: 404, detail, parameter: None }
+}
+
+/// 405: every resource is read-only.
+pub(super) async fn method_not_allowed(method: Method) -> Problem {
+    let detail = format!("{method} is not allowed here; use GET");
+    Problem { title: "method not allowed", status: 405, detail, parameter: None }
+}

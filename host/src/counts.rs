@@ -1,0 +1,180 @@
+//! A time range → the windows that cover it, and the sum of those windows and of the log's tail.
+//!
+//! Pure arithmetic: a store fetches what a [`Plan`] names and gives it back as a [`View`]. The sum is exact
+//! at every instant, late samples included, because a sample is found either in a window or in the tail,
+//! and [`Window::upto`] tells which.
+
+use std::ops::Range;
+
+use rollcall_wire::Slot;
+
+use crate::rollup::{BySecond, Counts, Resolution};
+
+/// For each partition, how many entries from the start of its log are meant.
+pub type Upto = [u64; Slot::COUNT];
+
+/// The pieces that a range falls into: whole days, whole hours and minutes beside them, and seconds at the
+/// edges. Pieces are disjoint and cover the range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The range in Unix seconds, end exclusive.
+    pub range: Range<u64>,
+    /// Runs of whole windows, each in Unix seconds on its resolution's boundaries.
+    pub whole: Vec<(Resolution, Range<u64>)>,
+    /// At most two runs of seconds, each shorter than two minutes.
+    pub edges: Vec<Range<u64>>,
+}
+
+impl Plan {
+    /// Plans `range`; an empty one has no pieces.
+    pub fn new(range: Range<u64>) -> Self {
+        let mut whole = Vec::new();
+        let mut rest = vec![range.clone()];
+        for resolution in [Resolution::Day, Resolution::Hour, Resolution::Minute] {
+            let mut beside = Vec::with_capacity(2);
+            for part in rest {
+                let inner = inner(&part, resolution.seconds());
+                if inner.is_empty() {
+                    beside.push(part);
+                } else {
+                    beside.extend([part.start..inner.start, inner.end..part.end]);
+                    whole.push((resolution, inner));
+                }
+            }
+            beside.retain(|part| !part.is_empty());
+            rest = beside;
+        }
+        Self { range, whole, edges: rest }
+    }
+}
+
+/// The whole multiples of `unit` in `range`; empty when there is none.
+fn inner(range: &Range<u64>, unit: u64) -> Range<u64> {
+    let start = range.start.div_ceil(unit).saturating_mul(unit);
+    start..(range.end / unit * unit)
+}
+
+/// A part of a window that lies in the range.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// The part, in Unix seconds.
+    pub range: Range<u64>,
+    /// The sum of that part.
+    pub counts: Counts,
+    /// Which entries the sum holds already.
+    pub upto: Upto,
+}
+
+/// The counts of a log entry that may not be rolled up yet.
+#[derive(Clone, Debug)]
+pub struct TailEntry {
+    /// The partition.
+    pub slot: Slot,
+    /// The entry's number in the partition.
+    pub number: u64,
+    /// Its samples by second.
+    pub counts: BySecond,
+}
+
+/// What a store holds for a plan: windows first, then the tail, so that nothing falls between them.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The windows with a sample; disjoint, in order of time.
+    pub windows: Vec<Window>,
+    /// Every entry from each partition's checkpoint on.
+    pub tail: Vec<TailEntry>,
+}
+
+/// How many samples of each status were taken in the plan's range.
+pub fn total(plan: &Plan, view: &View) -> Counts {
+    let mut total = Counts::default();
+    for window in &view.windows {
+        total += window.counts;
+    }
+    for entry in &view.tail {
+        for (second, counts) in entry.counts.range(plan.range.clone()) {
+            if !holds(&view.windows, *second, entry) {
+                total += *counts;
+            }
+        }
+    }
+    total
+}
+
+/// Is the entry's share of `second` in a window already?
+fn holds(windows: &[Window], second: u64, entry: &TailEntry) -> bool {
+    let at = windows.partition_point(|window| window.range.end <= second);
+    windows
+        .get(at)
+        .is_some_and(|window| window.range.start <= second && entry.number < window.upto[entry.slot.index()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DAY: u64 = 86_400;
+
+    #[test]
+    fn whole_days_come_first_then_hours_minutes_and_seconds_on_both_sides() {
+        let plan = Plan::new(DAY - 3_661..2 * DAY + 3_661);
+        assert_eq!(
+            plan.whole,
+            [
+                (Resolution::Day, DAY..2 * DAY),
+                (Resolution::Hour, DAY - 3_600..DAY),
+                (Resolution::Hour, 2 * DAY..2 * DAY + 3_600),
+                (Resolution::Minute, DAY - 3_660..DAY - 3_600),
+                (Resolution::Minute, 2 * DAY + 3_600..2 * DAY + 3_660),
+            ]
+        );
+        assert_eq!(plan.edges, [DAY - 3_661..DAY - 3_660, 2 * DAY + 3_660..2 * DAY + 3_661]);
+    }
+
+    #[test]
+    fn an_empty_range_has_no_pieces() {
+        let plan = Plan::new(77..77);
+        assert!(plan.whole.is_empty() && plan.edges.is_empty());
+    }
+
+    #[test]
+    fn a_sample_that_a_window_holds_is_not_counted_again_from_the_tail() {
+        let slot = Slot::new(3).unwrap();
+        let one = |status: usize| {
+            let mut counts = Counts::default();
+            counts.0[status] = 1;
+            counts
+        };
+        let entry = |number| TailEntry { slot, number, counts: BySecond::from([(60, one(2))]) };
+        let mut upto = [0; Slot::COUNT];
+        upto[3] = 8;
+        let view = View {
+            windows: vec![Window { range: 60..120, counts: one(2), upto }],
+            tail: vec![entry(7), entry(8)],
+        };
+        assert_eq!(total(&Plan::new(60..120), &view).0, [0, 0, 2, 0, 0, 0, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_disjoint_and_cover_the_range(start in 0..10 * DAY, length in 0..10 * DAY) {
+            let plan = Plan::new(start..start + length);
+            let mut pieces: Vec<_> = plan.whole.iter().map(|(_, range)| range.clone()).collect();
+            pieces.extend(plan.edges.clone());
+            pieces.sort_by_key(|range| range.start);
+            let mut at = start;
+            for piece in pieces {
+                prop_assert_eq!(piece.start, at);
+                at = piece.end;
+            }
+            prop_assert_eq!(at, start + length);
+            for (resolution, range) in &plan.whole {
+                prop_assert_eq!(range.start % resolution.seconds(), 0);
+                prop_assert_eq!(range.end % resolution.seconds(), 0);
+            }
+            prop_assert!(plan.edges.len() <= 2 && plan.whole.len() <= 5);
+            prop_assert!(plan.edges.iter().all(|edge| edge.end - edge.start < 120));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A message as it arrived → a record, or a named rejection. It knows neither of sources nor of stores.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rollcall_wire::codec::{self, Rejection};
+use rollcall_wire::{Kind, Topic};
+
+use crate::log::{Record, TimeError};
+use crate::time::UnixMs;
+
+/// What a source knows of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// The topic it was published to.
+    pub topic: &'a str,
+    /// Its payload.
+    pub payload: &'a [u8],
+    /// Was it published with the retain flag?
+    pub retain: Retain,
+    /// What is left of its Message Expiry Interval, in seconds, if it has one.
+    pub expiry_left_s: Option<u32>,
+    /// When the host received it.
+    pub received_at: UnixMs,
+}
+
+/// MQTT's retain flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retain {
+    /// The message is passed on once.
+    No,
+    /// A broker keeps the message for later subscribers.
+    Yes,
+}
+
+/// What a message says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// A sample to be counted.
+    Sample(Record),
+    /// A device came or went; nothing to count.
+    Presence,
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// The [`Rejection`] by name; any bytes are read or rejected, never a panic.
+pub fn decode(message: &Incoming<'_>) -> Result<Decoded, Rejection> {
+    let topic = Topic::parse(message.topic)?;
+    if topic.kind == Kind::Presence {
+        return Ok(Decoded::Presence);
+    }
+    if message.retain == Retain::Yes {
+        return Err(Rejection::Retained);
+    }
+    let reading = codec::decode(message.payload)?;
+    // A bare message may come from any client with an expiry interval of its own, which tells no waiting time.
+    let waited_s = if reading.id.is_some() { codec::waited_s(message.expiry_left_s) } else { 0 };
+    let before_ms = u64::from(reading.age_ms) + u64::from(waited_s) * 1000;
+    Ok(Decoded::Sample(Record {
+        device: topic.device,
+        id: reading.id,
+        status: reading.status,
+        sampled_at: UnixMs(message.received_at.0.saturating_sub(before_ms)),
+        time_error: if waited_s == 0 { TimeError::Exact } else { TimeError::OneSecond },
+        received_at: message.received_at,
+    }))
+}
+
+/// How often a rejection of one name is logged at most.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// Counts rejections by name and says when one is due in the log.
+#[derive(Debug, Default)]
+pub struct Tally(BTreeMap<Rejection, Count>);
+
+#[derive(Debug, Default)]
+struct Count {
+    total: u64,
+    logged: Option<Instant>,
+}
+
+impl Tally {
+    /// Counts a rejection; the total of its name when it is to be logged now.
+    pub fn count(&mut self, rejection: Rejection, now: Instant) -> Option<u64> {
+        let count = self.0.entry(rejection).or_default();
+        count.total += 1;
+        if count.logged.is_some_and(|logged| now.duration_since(logged) < LOG_EVERY) {
+            return None;
+        }
+        count.logged = Some(now);
+        Some(count.total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Status};
+
+    const NOW: UnixMs = UnixMs(1_700_000_000_500);
+    fn topic() -> String {
+        Topic { device: DeviceId::new("sim-0").unwrap(), kind: Kind::Status }.name().to_string()
+    }
+
+    fn message<'a>(topic: &'a str, payload: &'a [u8]) -> Incoming<'a> {
+        Incoming { topic, payload, retain: Retain::No, expiry_left_s: None, received_at: NOW }
+    }
+
+    const FULL: &[u8] = br#"{"status":3,"seq":17,"boot":"9f3c5a0be1d24c77","age_ms":1500}"#;
+
+    #[test]
+    fn the_sample_lies_its_age_before_it_was_received() {
+        let sample = Record {
+            device: DeviceId::new("sim-0").unwrap(),
+            id: Some(SampleId { boot: BootId(0x9f3c_5a0b_e1d2_4c77), seq: Sequence::new(17).unwrap() }),
+            status: Status::new(3).unwrap(),
+            sampled_at: UnixMs(NOW.0 - 1500),
+            time_error: TimeError::Exact,
+            received_at: NOW,
+        };
+        assert_eq!(decode(&message(&topic(), FULL)), Ok(Decoded::Sample(sample)));
+    }
+
+    #[test]
+    fn the_time_in_a_broker_is_told_by_what_is_left_of_the_expiry_interval() {
+        let topic = topic();
+        let waited =
+            Incoming { expiry_left_s: Some(codec::MESSAGE_EXPIRY_S - 3600), ..message(&topic, FULL) };
+        let Ok(Decoded::Sample(record)) = decode(&waited) else { panic!("rejected") };
+        assert_eq!(record.sampled_at, UnixMs(NOW.0 - 1500 - 3_600_000));
+        assert_eq!(record.time_error, TimeError::OneSecond);
+    }
+
+    #[test]
+    fn a_bare_message_is_of_the_moment_whatever_its_expiry_interval() {
+        let topic = topic();
+        let bare = Incoming { expiry_left_s: Some(60), ..message(&topic, br#"{"status":3}"#) };
+        let Ok(Decoded::Sample(record)) = decode(&bare) else { panic!("rejected") };
+        assert_eq!((record.sampled_at, record.id), (NOW, None));
+    }
+
+    #[test]
+    fn a_retained_status_is_rejected_and_retained_presence_is_not() {
+        let topic = topic();
+        let retained = Incoming { retain: Retain::Yes, ..message(&topic, FULL) };
+        assert_eq!(decode(&retained), Err(Rejection::Retained));
+        let presence = topic.replace("/status", "/presence");
+        assert_eq!(decode(&Incoming { topic: &presence, ..retained }), Ok(Decoded::Presence));
+    }
+
+    #[test]
+    fn topics_that_are_not_of_rollcall_are_rejected_by_name() {
+        let good = topic();
+        let long = "a".repeat(33);
+        for (topic, rejection) in [
+            ("".to_owned(), Rejection::BadTopic),
+            ("status".to_owned(), Rejection::BadTopic),
+            (good.replace("/status", "/statuses"), Rejection::BadTopic),
+            (format!("{good}/more"), Rejection::BadTopic),
+            (good.replace("sim-0", "sim.0"), Rejection::BadDevice),
+            (good.replace("sim-0", "Sim-0"), Rejection::BadDevice),
+            (good.replace("sim-0", &long), Rejection::BadDevice),
+            (good.replace("sim-0", ""), Rejection::BadDevice),
+            (good.replace("sim-0", "sim-1"), Rejection::WrongSlot),
+            ("rollcall/g/sim-0/status".to_owned(), Rejection::WrongSlot),
+        ] {
+            assert_eq!(decode(&message(&topic, FULL)), Err(rejection), "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_rejection_is_logged_once_a_minute_with_the_total() {
+        let mut tally = Tally::default();
+        let start = Instant::now();
+        assert_eq!(tally.count(Rejection::BadJson, start), Some(1));
+        assert_eq!(tally.count(Rejection::BadJson, start + LOG_EVERY / 2), None);
+        assert_eq!(tally.count(Rejection::TooLong, start + LOG_EVERY / 2), Some(1));
+        assert_eq!(tally.count(Rejection::BadJson, start + LOG_EVERY), Some(3));
+    }
+}

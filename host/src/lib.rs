@@ -1,0 +1,16 @@
+//! Rollcall's host: source → decode → dedupe → log → rollups → counts → HTTP.
+//!
+//! Every message is timestamped, stored once and acknowledged only then. Dependencies point along the flow;
+//! `api` and `ingest` meet in the store only.
+
+pub mod api;
+pub mod counts;
+pub mod decode;
+pub mod dedupe;
+pub mod health;
+pub mod ingest;
+pub mod log;
+pub mod partition;
+pub mod rollup;
+pub mod source;
+pub mod time;

@@ -1,0 +1,134 @@
+//! A store in memory, for tests: it keeps what a real store keeps, tells the same things, and fails on
+//! request in the ways that real stores fail.
+
+use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rollcall_wire::Slot;
+
+use super::{Checkpoint, Entry, LogStore, StoreError};
+use crate::counts::{Plan, TailEntry, View, Window};
+use crate::rollup::{self, BySecond, Chunk, Resolution};
+
+/// What the next append does instead of its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is written, and an error is returned.
+    Refuse,
+    /// All is written, but the answer is lost.
+    LoseReply,
+    /// Only the first entry is written, and the answer is lost.
+    Tear,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<(Slot, u64), Entry>,
+    checkpoints: BTreeMap<Slot, Checkpoint>,
+    /// By resolution and start; a minute's by second, the others' at their start.
+    windows: BTreeMap<(Resolution, u64), BySecond>,
+    faults: VecDeque<Fault>,
+}
+
+impl MemoryStore {
+    /// Makes the next append fail; several calls queue up.
+    pub fn inject(&self, fault: Fault) {
+        self.state().faults.push_back(fault);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogStore for MemoryStore {
+    async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
+        let mut state = self.state();
+        let fault = state.faults.pop_front();
+        let written = match fault {
+            Some(Fault::Refuse) => 0,
+            Some(Fault::Tear) => entries.len().min(1),
+            Some(Fault::LoseReply) | None => entries.len(),
+        };
+        let mut taken = Vec::new();
+        for entry in &entries[..written] {
+            match state.entries.entry((entry.slot, entry.number)) {
+                btree_map::Entry::Occupied(_) => taken.push(entry.slot),
+                btree_map::Entry::Vacant(place) => {
+                    place.insert(entry.clone());
+                }
+            }
+        }
+        match fault {
+            Some(fault) => Err(StoreError::Unavailable(format!("injected: {fault:?}"))),
+            None => Ok(taken),
+        }
+    }
+
+    async fn read(&self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let state = self.state();
+        let entries = state.entries.range((slot, from)..=(slot, u64::MAX));
+        Ok(entries.take(limit).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    async fn checkpoint(&self, slot: Slot) -> Result<Checkpoint, StoreError> {
+        Ok(self.state().checkpoints.get(&slot).cloned().unwrap_or_default())
+    }
+
+    async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
+        let mut state = self.state();
+        for chunk in chunks {
+            let checkpoint = state.checkpoints.entry(chunk.slot).or_default();
+            if !super::is_next(chunk, checkpoint.next)? {
+                continue;
+            }
+            *checkpoint = Checkpoint { next: chunk.entries.end, dedupe: chunk.dedupe.clone() };
+            for (second, counts) in &chunk.counts {
+                for resolution in [Resolution::Minute, Resolution::Hour, Resolution::Day] {
+                    let start = resolution.window_start(*second);
+                    let at = if resolution == Resolution::Minute { *second } else { start };
+                    *state.windows.entry((resolution, start)).or_default().entry(at).or_default() += *counts;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
+        let state = self.state();
+        let next = |slot: Slot| state.checkpoints.get(&slot).map_or(0, |checkpoint| checkpoint.next);
+        let mut upto = [0; Slot::COUNT];
+        Slot::all().for_each(|slot| upto[slot.index()] = next(slot));
+        let mut windows = Vec::new();
+        for (resolution, range) in &plan.whole {
+            for ((_, start), counts) in
+                state.windows.range((*resolution, range.start)..(*resolution, range.end))
+            {
+                let range = *start..start + resolution.seconds();
+                windows.push(Window { counts: rollup::sum(counts, range.clone()), range, upto });
+            }
+        }
+        for edge in &plan.edges {
+            let first = Resolution::Minute.window_start(edge.start);
+            for ((_, start), counts) in
+                state.windows.range((Resolution::Minute, first)..(Resolution::Minute, edge.end))
+            {
+                let range = edge.start.max(*start)..edge.end.min(start + 60);
+                windows.push(Window { counts: rollup::sum(counts, range.clone()), range, upto });
+            }
+        }
+        windows.sort_by_key(|window| window.range.start);
+        let tail = state.entries.values().filter(|entry| entry.number >= next(entry.slot));
+        let tail =
+            tail.map(|entry| TailEntry { slot: entry.slot, number: entry.number, counts: entry.counts() });
+        Ok(View { windows, tail: tail.collect() })
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,72 @@
+//! The state of one partition: a pure function of its log's prefix. [`Partition::apply`] is the only way
+//! on, for entries just appended and for entries read back alike, so both lead to the same state.
+
+use rollcall_wire::{DeviceId, SampleId, Slot};
+
+use crate::dedupe::{Dedupe, Seen};
+use crate::log::{Checkpoint, Entry, StoreError};
+use crate::rollup::{BySecond, CHUNK_ENTRIES, Chunk};
+
+/// What an ingest worker knows of a partition that it writes.
+#[derive(Debug)]
+pub struct Partition {
+    slot: Slot,
+    next: u64,
+    dedupe: Dedupe,
+    /// The samples of the chunk that is not full yet.
+    counts: BySecond,
+}
+
+impl Partition {
+    /// The state at a checkpoint; apply the tail of the log to come to the present.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the checkpoint is none of ours.
+    pub fn restore(slot: Slot, checkpoint: &Checkpoint) -> Result<Self, StoreError> {
+        let dedupe = match checkpoint.dedupe.as_slice() {
+            [] => Some(Dedupe::default()),
+            bytes => Dedupe::from_bytes(bytes),
+        };
+        let dedupe = dedupe.ok_or_else(|| StoreError::Corrupt(format!("the checkpoint of slot {slot}")))?;
+        Ok(Self { slot, next: checkpoint.next, dedupe, counts: BySecond::new() })
+    }
+
+    /// The number of the next entry.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Is this sample in the log?
+    pub fn check(&self, device: &DeviceId, sample: SampleId) -> Seen {
+        self.dedupe.check(device, sample)
+    }
+
+    /// Takes the next entry of the log; the chunk that it completes, if it does, is to be rolled up.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when it is not the next entry: the log has a gap.
+    pub fn apply(&mut self, entry: &Entry) -> Result<Option<Chunk>, StoreError> {
+        if entry.number != self.next {
+            let (slot, next, number) = (self.slot, self.next, entry.number);
+            return Err(StoreError::Corrupt(format!(
+                "slot {slot} has entry {number} where {next} should be"
+            )));
+        }
+        for record in &entry.records {
+            self.counts.entry(record.sampled_at.second()).or_default().count(record.status);
+            if let Some(id) = record.id {
+                self.dedupe.record(record.device, id);
+            }
+        }
+        self.next += 1;
+        if !self.next.is_multiple_of(CHUNK_ENTRIES) {
+            return Ok(None);
+        }
+        Ok(Some(Chunk {
+            slot: self.slot,
+            entries: self.next - CHUNK_ENTRIES..self.next,
+            counts: std::mem::take(&mut self.counts),
+            dedupe: self.dedupe.to_bytes(),
+        }))
+    }
+}

@@ -1,0 +1,97 @@
+//! Counts by sampled time: per second, and the windows (minute, hour, day) that they add up to.
+//!
+//! Pure arithmetic. Windows lie on multiples of their length since 1970, in UTC.
+
+use std::collections::BTreeMap;
+use std::ops::{AddAssign, Range};
+
+use rollcall_wire::{Slot, Status};
+
+/// How many samples had each status; indexed by [`Status::index`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts(pub [u64; Status::COUNT]);
+
+impl Counts {
+    /// Counts one sample.
+    pub fn count(&mut self, status: Status) {
+        self.0[status.index()] += 1;
+    }
+
+    /// All statuses together.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        for (sum, add) in self.0.iter_mut().zip(other.0) {
+            *sum += add;
+        }
+    }
+}
+
+/// Counts by the Unix second in which the samples were taken; seconds without a sample are absent.
+pub type BySecond = BTreeMap<u64, Counts>;
+
+/// The length of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resolution {
+    /// 60 s; a minute's window also keeps the counts of each of its seconds.
+    Minute,
+    /// 3,600 s.
+    Hour,
+    /// 86,400 s.
+    Day,
+}
+
+impl Resolution {
+    /// The length in seconds.
+    pub const fn seconds(self) -> u64 {
+        match self {
+            Self::Minute => 60,
+            Self::Hour => 60 * 60,
+            Self::Day => 24 * 60 * 60,
+        }
+    }
+
+    /// The start of the window that holds `second`.
+    pub const fn window_start(self, second: u64) -> u64 {
+        second - second % self.seconds()
+    }
+}
+
+/// How many entries of a partition's log one chunk holds. Boundaries are fixed: chunk k is the entries
+/// from 64·k to 64·k + 63, whoever rolls it up.
+pub const CHUNK_ENTRIES: u64 = 64;
+
+/// What a store needs to move a partition's checkpoint over one chunk of its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The partition.
+    pub slot: Slot,
+    /// The chunk's entry numbers.
+    pub entries: Range<u64>,
+    /// The chunk's samples by second.
+    pub counts: BySecond,
+    /// The partition's [`crate::dedupe::Dedupe`] at the chunk's end, as bytes.
+    pub dedupe: Vec<u8>,
+}
+
+/// Adds up seconds into windows of `resolution`, by their start.
+pub fn windows(counts: &BySecond, resolution: Resolution) -> BTreeMap<u64, Counts> {
+    let mut windows = BTreeMap::<u64, Counts>::new();
+    for (second, counts) in counts {
+        *windows.entry(resolution.window_start(*second)).or_default() += *counts;
+    }
+    windows
+}
+
+/// The sum of the seconds in `range`.
+pub fn sum(counts: &BySecond, range: Range<u64>) -> Counts {
+    let mut sum = Counts::default();
+    for (_, counts) in counts.range(range) {
+        sum += *counts;
+    }
+    sum
+}

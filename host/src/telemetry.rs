@@ -1,0 +1,15 @@
+//! Logs: one line an event, on standard error; coloured on a terminal only.
+
+use std::io::{IsTerminal, stderr};
+
+use tracing::level_filters::LevelFilter;
+
+/// Starts logging at `level`. Called once, before anything logs.
+pub(crate) fn start(level: LevelFilter) {
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr)
+        .init();
+}

@@ -1,0 +1,66 @@
+//! The host's clock and its text forms. Functions that judge time take it as an argument; only the edges
+//! of the program (sources, API, ingest loop) ask for [`UnixMs::now`].
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Milliseconds since 1970-01-01T00:00:00Z, without leap seconds (POSIX time).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixMs(pub u64);
+
+impl UnixMs {
+    /// The system's clock; a clock before 1970 reads as 1970.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The second that holds this instant.
+    pub const fn second(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// RFC 3339 in UTC with milliseconds, as `2026-01-31T12:00:00.250Z`.
+    pub fn to_rfc3339(self) -> String {
+        let whole =
+            i64::try_from(self.second()).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
+        let text = whole.and_then(|whole| whole.format(&Rfc3339).ok()).unwrap_or_default();
+        format!("{}.{:03}Z", text.trim_end_matches('Z'), self.0 % 1000)
+    }
+}
+
+/// Reads an RFC 3339 instant with an offset as whole Unix seconds.
+///
+/// `None` when it is no such instant, has a fraction of a second other than zero, or lies before 1970.
+pub fn parse_rfc3339_second(text: &str) -> Option<u64> {
+    let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    if instant.nanosecond() != 0 {
+        return None;
+    }
+    u64::try_from(instant.unix_timestamp()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_is_written_with_milliseconds_and_z() {
+        assert_eq!(UnixMs(1_721_433_676_007).to_rfc3339(), "2024-07-20T00:01:16.007Z");
+    }
+
+    #[test]
+    fn an_offset_is_taken_into_account() {
+        assert_eq!(parse_rfc3339_second("2024-07-20T02:01:16+02:00"), Some(1_721_433_676));
+        assert_eq!(parse_rfc3339_second("2024-07-20T00:01:16Z"), Some(1_721_433_676));
+    }
+
+    #[test]
+    fn an_instant_without_an_offset_or_with_a_fraction_is_refused() {
+        for text in ["2024-07-20T00:01:16", "2024-07-20", "2024-07-20T00:01:16.5Z", "1969-12-31T23:59:59Z"] {
+            assert_eq!(parse_rfc3339_second(text), None, "{text}");
+        }
+    }
+}
