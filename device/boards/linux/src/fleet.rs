@@ -5,9 +5,10 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use async_executor::{LocalExecutor, Task};
 use async_io::Timer;
+use embedded_nal_async::TcpConnect;
 use rand::rngs::{OsRng, SmallRng};
 use rand::{RngCore, SeedableRng, TryRngCore};
 use rollcall_device::{
@@ -20,6 +21,7 @@ use crate::clock::ProcessClock;
 use crate::limits;
 use crate::report::Totals;
 use crate::stop::Stop;
+use crate::tap::Tap;
 
 /// From one line of progress to the next.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(5);
@@ -27,6 +29,7 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(5);
 /// What all devices of the process have in common.
 pub(crate) struct Fleet {
     ids: Vec<DeviceId>,
+    net: Net,
     broker: SocketAddr,
     period_ms: NonZeroU32,
     seed: u64,
@@ -42,7 +45,6 @@ struct Login {
 impl Fleet {
     /// Checks what the command line says.
     pub(crate) fn new(args: Args) -> Result<Self> {
-        ensure!(args.net == Net::Sockets, "--net tap is not there yet");
         let broker = args.broker()?;
         limits::allow_sockets(args.devices.get())?;
         let password = args.password()?;
@@ -57,6 +59,7 @@ impl Fleet {
         eprintln!("{} devices to {broker}, seed {seed}", args.devices);
         Ok(Self {
             ids: args.device_ids()?,
+            net: args.net,
             broker,
             period_ms: args.period_ms,
             seed,
@@ -77,6 +80,26 @@ impl Fleet {
         clock: ProcessClock,
         stop: &Rc<Stop>,
     ) -> Result<Running> {
+        match self.net {
+            Net::Sockets => {
+                let net = Box::leak(Box::new(Stack::default()));
+                self.start_over(net, self.broker, executor, clock, stop)
+            }
+            Net::Tap => {
+                let Tap { net, broker } = Tap::start(executor, self.ids.len(), self.broker)?;
+                self.start_over(net, broker, executor, clock, stop)
+            }
+        }
+    }
+
+    fn start_over(
+        &self,
+        net: &'static impl TcpConnect,
+        broker: SocketAddr,
+        executor: &LocalExecutor<'_>,
+        clock: ProcessClock,
+        stop: &Rc<Stop>,
+    ) -> Result<Running> {
         let (mut tasks, mut stats) = (Vec::new(), Vec::new());
         let count = self.ids.len() as u64;
         for (index, id) in (0u64..).zip(&self.ids) {
@@ -86,13 +109,13 @@ impl Fleet {
                 boot: BootId(entropy()?),
                 rng: SmallRng::seed_from_u64(self.seed.wrapping_add(index)),
                 start_at_ms: clock.now_ms() + index * u64::from(self.period_ms.get()) / count,
-                broker: self.broker,
+                broker,
                 period_ms: self.period_ms,
                 login: self.login.clone(),
                 stats: Rc::default(),
             };
             stats.push(Rc::clone(&device.stats));
-            tasks.push(executor.spawn(device.run(clock, Rc::clone(stop))));
+            tasks.push(executor.spawn(device.run(net, clock, Rc::clone(stop))));
         }
         Ok(Running { tasks, stats: stats.into() })
     }
@@ -115,7 +138,7 @@ struct Device {
 }
 
 impl Device {
-    async fn run(mut self, clock: ProcessClock, stop: Rc<Stop>) -> Snapshot {
+    async fn run(mut self, net: &impl TcpConnect, clock: ProcessClock, stop: Rc<Stop>) -> Snapshot {
         let mut config = Config::new(self.id, self.boot, self.broker);
         config.period_ms = self.period_ms;
         // The lengths were checked when the fleet was set up.
@@ -124,7 +147,7 @@ impl Device {
             .as_deref()
             .and_then(|login| Credentials::new(&login.user, login.password.as_bytes()).ok());
         let mut sensor = RandomSensor(SmallRng::seed_from_u64(self.rng.next_u64()));
-        let board = Board { net: &Stack::default(), clock: &clock, rng: &mut self.rng, sensor: &mut sensor };
+        let board = Board { net, clock: &clock, rng: &mut self.rng, sensor: &mut sensor };
         let mut emitter: Emitter<'_> = Emitter::new(config, &self.stats);
         clock.sleep_until(self.start_at_ms).await;
         emitter.run(board, stop.requested()).await

@@ -9,6 +9,7 @@ mod limits;
 mod logger;
 mod report;
 mod stop;
+mod tap;
 mod time_driver;
 
 use std::process::ExitCode;
