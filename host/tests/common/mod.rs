@@ -1,0 +1,80 @@
+//! Random samples, and the plain oracle that counts them one by one.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::ops::Range;
+
+use rollcall_host::log::{Entry, Record, TimeError};
+use rollcall_host::time::UnixMs;
+use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
+
+/// Where the random times begin: not on any window's boundary.
+pub(crate) const START_S: u64 = 1_721_433_677;
+
+/// How far they reach: over days, so that every resolution matters.
+pub(crate) const SPAN_S: u64 = 5 * 86_400;
+
+/// The seed of this run, printed so that a failure can be repeated with ROLLCALL_TEST_SEED.
+pub(crate) fn random() -> fastrand::Rng {
+    let given = std::env::var("ROLLCALL_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("ROLLCALL_TEST_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+pub(crate) fn device(number: u64) -> DeviceId {
+    DeviceId::new(&format!("device-{number}")).unwrap()
+}
+
+/// A device that belongs to `slot`.
+pub(crate) fn device_of(slot: u8) -> DeviceId {
+    let slot = Slot::new(slot).unwrap();
+    (0..).map(device).find(|device| Slot::of(device) == slot).unwrap()
+}
+
+/// Sample `seq` of a device's only boot, of a random status and second.
+pub(crate) fn record(random: &mut fastrand::Rng, device: DeviceId, seq: u64) -> Record {
+    let sampled_ms = (START_S + random.u64(..SPAN_S)) * 1000 + random.u64(..1000);
+    Record {
+        device,
+        id: Some(SampleId { boot: BootId(7), seq: Sequence::new(seq).unwrap() }),
+        status: Status::new(random.u8(..7)).unwrap(),
+        sampled_at: UnixMs(sampled_ms),
+        time_error: TimeError::Exact,
+        received_at: UnixMs((START_S + SPAN_S) * 1000),
+    }
+}
+
+/// An entry of one slot with `records` random samples of one device, numbered from `seq`.
+pub(crate) fn entry(random: &mut fastrand::Rng, slot: u8, number: u64, seq: u64, records: u64) -> Entry {
+    let device = device_of(slot);
+    Entry {
+        slot: Slot::of(&device),
+        number,
+        received_at: UnixMs((START_S + SPAN_S) * 1000),
+        records: (seq..seq + records).map(|seq| record(random, device, seq)).collect(),
+    }
+}
+
+/// A range around the samples: short and long ones, aligned and not, some empty.
+pub(crate) fn range(random: &mut fastrand::Rng) -> Range<u64> {
+    let unit = random.choice([1, 1, 60, 3600, 86_400]).unwrap();
+    let mut bound = || (START_S - 100_000 + random.u64(..SPAN_S + 200_000)) / unit * unit;
+    let (a, b) = (bound(), bound());
+    let short = random.u64(..200);
+    if random.bool() { a.min(b)..a.max(b) } else { a..a + short }
+}
+
+/// Counts by looking at every sample.
+pub(crate) fn brute_force<'a>(
+    records: impl IntoIterator<Item = &'a Record>,
+    range: &Range<u64>,
+) -> [u64; Status::COUNT] {
+    let mut counts = [0; Status::COUNT];
+    for record in records {
+        if range.contains(&record.sampled_at.second()) {
+            counts[record.status.index()] += 1;
+        }
+    }
+    counts
+}

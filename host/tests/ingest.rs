@@ -1,0 +1,196 @@
+//! Ingest over stores that fail, and its counts against the plain oracle, through the API.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use axum::body::Body;
+use axum::http::Request;
+use common::{brute_force, device, record};
+use rollcall_host::api::{Api, router};
+use rollcall_host::health::Health;
+use rollcall_host::ingest::Ingest;
+use rollcall_host::log::{Fault, LogStore, MemoryStore, Record, RedbStore};
+use rollcall_host::source::Verdict;
+use rollcall_host::time::UnixMs;
+use rollcall_wire::Slot;
+use tower::ServiceExt;
+
+const NOW: UnixMs = UnixMs(1_721_900_000_000);
+
+/// Every record in the log of every slot.
+async fn logged<S: LogStore>(store: &S) -> Vec<Record> {
+    let mut records = Vec::new();
+    for slot in Slot::all() {
+        let entries = store.read(slot, 0, usize::MAX).await.unwrap();
+        records.extend(entries.into_iter().flat_map(|entry| entry.records));
+    }
+    records.sort_by_key(|record| (record.device, record.id));
+    records
+}
+
+fn sorted(records: &[Record]) -> Vec<Record> {
+    let mut records = records.to_vec();
+    records.sort_by_key(|record| (record.device, record.id));
+    records
+}
+
+#[tokio::test]
+async fn a_record_is_logged_once_whatever_happens_to_the_append() {
+    for fault in [Fault::Refuse, Fault::LoseReply, Fault::Tear] {
+        let mut random = common::random();
+        let store = Arc::new(MemoryStore::default());
+        let mut ingest = Ingest::open(store.clone()).await.unwrap();
+        let records: Vec<_> = (0..20).map(|n| record(&mut random, device(n), 0)).collect();
+        store.inject(fault);
+        assert!(ingest.commit(&records, NOW).await.is_err(), "{fault:?}");
+        ingest.catch_up().await.unwrap();
+        ingest.commit(&records, NOW).await.unwrap();
+        assert_eq!(logged(&*store).await, sorted(&records), "{fault:?}");
+        let again = ingest.commit(&records, NOW).await.unwrap();
+        assert!(again.iter().all(|verdict| *verdict == Verdict::Duplicate), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_workers_on_the_same_slots_log_each_record_once() {
+    let mut random = common::random();
+    let store = Arc::new(MemoryStore::default());
+    let mut workers =
+        [Ingest::open(store.clone()).await.unwrap(), Ingest::open(store.clone()).await.unwrap()];
+    let records: Vec<_> = (0..400).map(|n| record(&mut random, device(n % 20), n / 20)).collect();
+    for batch in records.chunks(20) {
+        // Both get the same messages, as when a broker hands an unacknowledged one to the other worker.
+        for worker in &mut workers {
+            worker.commit(batch, NOW).await.unwrap();
+        }
+        workers.swap(0, random.usize(..2));
+    }
+    assert_eq!(logged(&*store).await, sorted(&records));
+}
+
+#[tokio::test]
+async fn a_duplicate_within_one_flush_is_logged_once_and_a_bare_message_twice() {
+    let mut random = common::random();
+    let store = Arc::new(MemoryStore::default());
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    let one = record(&mut random, device(1), 4);
+    let bare = Record { id: None, ..one };
+    let verdicts = ingest.commit(&[one, bare, one, bare], NOW).await.unwrap();
+    use Verdict::{Accepted, Duplicate};
+    assert_eq!(verdicts, [Accepted, Accepted, Duplicate, Accepted]);
+    assert_eq!(logged(&*store).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_redelivery_is_known_after_a_restart_and_a_day_of_other_messages() {
+    let mut random = common::random();
+    let directory = tempfile::tempdir().unwrap();
+    let old = record(&mut random, device(0), 123);
+    {
+        let mut ingest = Ingest::open(Arc::new(RedbStore::open(directory.path()).unwrap())).await.unwrap();
+        ingest.commit(&[old], NOW).await.unwrap();
+        // A day at 1 Hz, of another device in the same slot, in flushes of ten minutes: over two chunks.
+        let other = (1..).map(device).find(|other| Slot::of(other) == Slot::of(&old.device)).unwrap();
+        for flush in 0..144 {
+            let records: Vec<_> = (0..600).map(|n| record(&mut random, other, flush * 600 + n)).collect();
+            ingest.commit(&records, NOW).await.unwrap();
+            ingest.roll().await.unwrap();
+        }
+    }
+    let store = Arc::new(RedbStore::open(directory.path()).unwrap());
+    assert!(store.checkpoint(Slot::of(&old.device)).await.unwrap().next > 0, "nothing was rolled up");
+    let mut ingest = Ingest::open(store).await.unwrap();
+    assert_eq!(ingest.commit(&[old], NOW).await.unwrap(), [Verdict::Duplicate]);
+}
+
+/// Asks the API, as a client does.
+async fn ask<S: LogStore>(store: Arc<S>, range: &Range<u64>) -> [u64; 7] {
+    let api = Api { store, health: Arc::new(Health::default()) };
+    let uri = format!("/status_count?start={}&end={}", range.start, range.end);
+    let response = router(api).oneshot(Request::get(uri).body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let counts: BTreeMap<usize, u64> = serde_json::from_value(answer["counts"].clone()).unwrap();
+    let counts = std::array::from_fn(|status| counts[&status]);
+    assert_eq!(answer["total"], counts.iter().sum::<u64>());
+    counts
+}
+
+/// What was sent and what was acknowledged so far; a query sees all of the latter and none beyond the former.
+#[derive(Default)]
+struct Oracle {
+    sent: Vec<Record>,
+    acknowledged: usize,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_count_equals_a_brute_force_count_while_ingest_runs_and_across_restarts() {
+    const RESTARTS: usize = 5;
+    const RANGES: usize = 10_000;
+    let mut random = common::random();
+    let directory = tempfile::tempdir().unwrap();
+    let oracle = Arc::new(Mutex::new(Oracle::default()));
+    let mut next_seq = [0_u64; 30];
+    for _ in 0..RESTARTS {
+        let store = Arc::new(RedbStore::open(directory.path()).unwrap());
+        let mut ingest = Ingest::open(store.clone()).await.unwrap();
+        let (mut batches, asking) = (random.fork(), Arc::new(std::sync::atomic::AtomicBool::new(true)));
+        let (writer_oracle, writer_asking) = (oracle.clone(), asking.clone());
+        let writer = tokio::spawn(async move {
+            while writer_asking.load(std::sync::atomic::Ordering::Relaxed) {
+                let batch = batch(&mut batches, &mut next_seq, &writer_oracle);
+                ingest.commit(&batch, NOW).await.unwrap();
+                ingest.roll().await.unwrap();
+                let mut oracle = writer_oracle.lock().unwrap();
+                oracle.acknowledged = oracle.sent.len();
+            }
+            next_seq
+        });
+        for _ in 0..RANGES / RESTARTS / 2 {
+            let range = common::range(&mut random);
+            let least = {
+                let oracle = oracle.lock().unwrap();
+                brute_force(&oracle.sent[..oracle.acknowledged], &range)
+            };
+            let counts = ask(store.clone(), &range).await;
+            let most = brute_force(&oracle.lock().unwrap().sent, &range);
+            for status in 0..7 {
+                assert!(
+                    (least[status]..=most[status]).contains(&counts[status]),
+                    "{range:?}: {least:?} {counts:?} {most:?}"
+                );
+            }
+        }
+        asking.store(false, std::sync::atomic::Ordering::Relaxed);
+        next_seq = writer.await.unwrap();
+        let sent = oracle.lock().unwrap().sent.clone();
+        for _ in 0..RANGES / RESTARTS / 2 {
+            let range = common::range(&mut random);
+            assert_eq!(ask(store.clone(), &range).await, brute_force(&sent, &range), "{range:?}");
+        }
+    }
+    println!("{} samples", oracle.lock().unwrap().sent.len());
+}
+
+/// New samples of all devices, shuffled a little, with some sent again; the new ones enter the oracle.
+fn batch(random: &mut fastrand::Rng, next_seq: &mut [u64; 30], oracle: &Mutex<Oracle>) -> Vec<Record> {
+    let mut oracle = oracle.lock().unwrap();
+    let mut batch = Vec::new();
+    for _ in 0..random.usize(1..20) {
+        let number = random.usize(..next_seq.len());
+        let new = record(random, device(number as u64), next_seq[number]);
+        next_seq[number] += 1;
+        oracle.sent.push(new);
+        batch.push(new);
+    }
+    for _ in 0..random.usize(..5) {
+        let recent = oracle.sent.len().saturating_sub(200);
+        batch.push(oracle.sent[random.usize(recent..oracle.sent.len())]);
+    }
+    random.shuffle(&mut batch);
+    batch
+}

@@ -1,0 +1,219 @@
+//! What every store promises, the same tests for each. A new store adds a [`Fixture`] and one line below.
+
+mod common;
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{brute_force, entry, range};
+use rollcall_host::counts::{Plan, total};
+use rollcall_host::log::{Checkpoint, Entry, LogStore, MemoryStore, RedbStore, StoreError};
+use rollcall_host::partition::Partition;
+use rollcall_host::rollup::{CHUNK_ENTRIES, Chunk};
+use rollcall_wire::Slot;
+
+/// A store of one kind, empty at first.
+trait Fixture: Sized + Send {
+    type Store: LogStore;
+    fn fresh() -> impl Future<Output = Self> + Send;
+    fn store(&self) -> &Self::Store;
+    /// The same data, opened anew, as after a restart of the process.
+    fn reopened(self) -> impl Future<Output = Self> + Send;
+}
+
+struct Memory(Arc<MemoryStore>);
+
+impl Fixture for Memory {
+    type Store = MemoryStore;
+    async fn fresh() -> Self {
+        Self(Arc::default())
+    }
+    fn store(&self) -> &MemoryStore {
+        &self.0
+    }
+    async fn reopened(self) -> Self {
+        self
+    }
+}
+
+struct Redb(RedbStore, tempfile::TempDir);
+
+impl Fixture for Redb {
+    type Store = RedbStore;
+    async fn fresh() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self(RedbStore::open(directory.path()).unwrap(), directory)
+    }
+    fn store(&self) -> &RedbStore {
+        &self.0
+    }
+    async fn reopened(self) -> Self {
+        let Self(store, directory) = self;
+        drop(store);
+        Self(RedbStore::open(directory.path()).unwrap(), directory)
+    }
+}
+
+macro_rules! contract {
+    ($($store:ident: $fixture:ty;)*) => {$(
+        mod $store {
+            use super::*;
+            contract!(@tests $fixture:
+                entries_are_read_back_in_order
+                a_taken_number_is_named_and_the_others_are_written
+                a_chunk_counts_once_however_often_it_is_applied
+                a_chunk_beyond_the_checkpoint_is_refused
+                a_checkpoint_brings_the_partition_back
+                counts_agree_with_the_oracle_whatever_is_rolled_up
+            );
+        }
+    )*};
+    (@tests $fixture:ty: $($name:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            super::$name::<$fixture>().await;
+        }
+    )*};
+}
+
+contract! {
+    memory: Memory;
+    redb: Redb;
+}
+
+/// The records of an entry keep their order within a device and boot only; these tests have one of each.
+async fn entries_are_read_back_in_order<F: Fixture>() {
+    let mut random = common::random();
+    let fixture = F::fresh().await;
+    let entries: Vec<Entry> = (0..5).map(|n| entry(&mut random, 3, n, n * 10, 4)).collect();
+    for entry in &entries {
+        assert_eq!(fixture.store().append(std::slice::from_ref(entry)).await.unwrap(), []);
+    }
+    let fixture = fixture.reopened().await;
+    let read = async |from, limit| fixture.store().read(entries[0].slot, from, limit).await.unwrap();
+    assert_eq!(read(0, 100).await, entries);
+    assert_eq!(read(2, 2).await, entries[2..4]);
+    assert_eq!(read(5, 100).await, []);
+    assert_eq!(fixture.store().read(Slot::new(4).unwrap(), 0, 100).await.unwrap(), []);
+}
+
+async fn a_taken_number_is_named_and_the_others_are_written<F: Fixture>() {
+    let mut random = common::random();
+    let fixture = F::fresh().await;
+    let store = fixture.store();
+    let first = entry(&mut random, 1, 0, 0, 2);
+    store.append(std::slice::from_ref(&first)).await.unwrap();
+    let (second, other) = (entry(&mut random, 1, 0, 50, 2), entry(&mut random, 2, 0, 0, 2));
+    assert_eq!(store.append(&[second, other.clone()]).await.unwrap(), [first.slot]);
+    assert_eq!(store.read(first.slot, 0, 9).await.unwrap(), [first]);
+    assert_eq!(store.read(other.slot, 0, 9).await.unwrap(), [other]);
+}
+
+/// The first chunks of a log in `slot`, appended already.
+async fn chunks<S: LogStore>(
+    random: &mut fastrand::Rng,
+    store: &S,
+    slot: u8,
+    count: u64,
+) -> (Vec<Entry>, Vec<Chunk>) {
+    let mut partition = Partition::restore(Slot::new(slot).unwrap(), &Checkpoint::default()).unwrap();
+    let (mut entries, mut chunks) = (Vec::new(), Vec::new());
+    for number in 0..count * CHUNK_ENTRIES {
+        let entry = entry(random, slot, number, number * 3, 3);
+        store.append(std::slice::from_ref(&entry)).await.unwrap();
+        chunks.extend(partition.apply(&entry).unwrap());
+        entries.push(entry);
+    }
+    (entries, chunks)
+}
+
+async fn count<S: LogStore>(store: &S, range: std::ops::Range<u64>) -> [u64; 7] {
+    let plan = Plan::new(range);
+    total(&plan, &store.view(&plan).await.unwrap()).0
+}
+
+async fn a_chunk_counts_once_however_often_it_is_applied<F: Fixture>() {
+    let mut random = common::random();
+    let fixture = F::fresh().await;
+    let (entries, chunks) = chunks(&mut random, fixture.store(), 9, 2).await;
+    let everything = 0..4_000_000_000;
+    let expected = brute_force(entries.iter().flat_map(|entry| &entry.records), &everything);
+    let store = fixture.store();
+    assert_eq!(count(store, everything.clone()).await, expected, "from the tail");
+    store.apply(&chunks[..1]).await.unwrap();
+    assert_eq!(count(store, everything.clone()).await, expected, "half rolled up");
+    store.apply(&chunks).await.unwrap();
+    store.apply(&chunks[..1]).await.unwrap();
+    assert_eq!(count(store, everything.clone()).await, expected, "rolled up twice");
+    let fixture = fixture.reopened().await;
+    assert_eq!(count(fixture.store(), everything).await, expected, "after a restart");
+}
+
+async fn a_chunk_beyond_the_checkpoint_is_refused<F: Fixture>() {
+    let mut random = common::random();
+    let fixture = F::fresh().await;
+    let (entries, chunks) = chunks(&mut random, fixture.store(), 9, 2).await;
+    let refused = fixture.store().apply(&chunks[1..]).await;
+    assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
+    let expected = brute_force(entries.iter().flat_map(|entry| &entry.records), &(0..4_000_000_000));
+    assert_eq!(count(fixture.store(), 0..4_000_000_000).await, expected);
+}
+
+async fn a_checkpoint_brings_the_partition_back<F: Fixture>() {
+    let mut random = common::random();
+    let fixture = F::fresh().await;
+    let (entries, chunks) = chunks(&mut random, fixture.store(), 9, 1).await;
+    let slot = entries[0].slot;
+    assert_eq!(fixture.store().checkpoint(slot).await.unwrap(), Checkpoint::default());
+    fixture.store().apply(&chunks).await.unwrap();
+    let checkpoint = fixture.store().checkpoint(slot).await.unwrap();
+    assert_eq!(checkpoint, Checkpoint { next: CHUNK_ENTRIES, dedupe: chunks[0].dedupe.clone() });
+    let partition = Partition::restore(slot, &checkpoint).unwrap();
+    let last = entries.last().unwrap().records.last().unwrap();
+    assert_eq!(partition.check(&last.device, last.id.unwrap()), rollcall_host::dedupe::Seen::Duplicate);
+}
+
+async fn counts_agree_with_the_oracle_whatever_is_rolled_up<F: Fixture>() {
+    let mut random = common::random();
+    let fixture = F::fresh().await;
+    let mut records = Vec::new();
+    for slot in [2, 11] {
+        let (entries, chunks) = chunks(&mut random, fixture.store(), slot, 2).await;
+        fixture.store().apply(&chunks[..usize::from(slot == 2)]).await.unwrap();
+        records.extend(entries.into_iter().flat_map(|entry| entry.records));
+    }
+    for _ in 0..300 {
+        let range = range(&mut random);
+        assert_eq!(count(fixture.store(), range.clone()).await, brute_force(&records, &range), "{range:?}");
+    }
+}
+
+#[test]
+fn a_second_process_on_the_same_redb_directory_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = RedbStore::open(directory.path()).unwrap();
+    let error = RedbStore::open(directory.path()).err().unwrap().to_string();
+    assert!(error.contains("another process uses the data directory"), "{error}");
+}
+
+#[test]
+fn a_redb_directory_that_cannot_be_made_is_named() {
+    let error = RedbStore::open(Path::new("/dev/null/rollcall")).err().unwrap().to_string();
+    assert!(error.contains("/dev/null/rollcall cannot be used"), "{error}");
+}
+
+#[test]
+fn a_redb_file_of_another_format_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(RedbStore::open(directory.path()).unwrap());
+    let file = directory.path().join("rollcall.redb");
+    let meta: ::redb::TableDefinition<'_, &str, u64> = ::redb::TableDefinition::new("meta");
+    let database = ::redb::Database::open(&file).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(meta).unwrap().insert("format", 99).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let error = RedbStore::open(directory.path()).err().unwrap().to_string();
+    assert!(error.contains("has format 99"), "{error}");
+}
