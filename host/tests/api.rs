@@ -1,0 +1,153 @@
+//! Every line of the API, asked as a client asks.
+
+mod common;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use common::{device, record};
+use rollcall_host::api::{Api, parse_query, router};
+use rollcall_host::health::{Health, Part};
+use rollcall_host::ingest::Ingest;
+use rollcall_host::log::{MemoryStore, Record};
+use rollcall_host::time::UnixMs;
+use rollcall_wire::Status;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+/// Answers one request over a store that holds `records`.
+async fn request(
+    method: Method,
+    uri: &str,
+    records: &[Record],
+    health: Health,
+) -> (StatusCode, String, Value) {
+    let store = Arc::new(MemoryStore::default());
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    ingest.commit(records, UnixMs(0)).await.unwrap();
+    let request = Request::builder().method(method).uri(uri).body(Body::empty()).unwrap();
+    let response = router(Api { store, health: Arc::new(health) }).oneshot(request).await.unwrap();
+    let status = response.status();
+    let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+    let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+    (status, content_type, serde_json::from_slice(&body).unwrap())
+}
+
+async fn get(uri: &str) -> (StatusCode, String, Value) {
+    request(Method::GET, uri, &[], Health::default()).await
+}
+
+fn sampled_at(second: u64, status: u8) -> Record {
+    let mut random = fastrand::Rng::with_seed(second);
+    let status = Status::new(status).unwrap();
+    Record { id: None, status, sampled_at: UnixMs(second * 1000 + 999), ..record(&mut random, device(1), 0) }
+}
+
+#[tokio::test]
+async fn the_range_holds_its_start_and_not_its_end_and_every_status_is_there() {
+    let records =
+        [sampled_at(99, 1), sampled_at(100, 1), sampled_at(101, 1), sampled_at(101, 3), sampled_at(102, 6)];
+    let (status, content_type, mut answer) =
+        request(Method::GET, "/status_count?start=100&end=102", &records, Health::default()).await;
+    assert_eq!((status, content_type.as_str()), (StatusCode::OK, "application/json"));
+    let as_of = answer["as_of"].take();
+    assert!(as_of.as_str().unwrap().ends_with('Z'), "{as_of}");
+    let counts = json!({"0": 0, "1": 2, "2": 0, "3": 1, "4": 0, "5": 0, "6": 0});
+    assert_eq!(answer, json!({"start": 100, "end": 102, "counts": counts, "total": 3, "as_of": null}));
+}
+
+#[tokio::test]
+async fn an_empty_range_is_answered_with_zeros() {
+    let (status, _, answer) = get("/status_count?start=100&end=100").await;
+    assert_eq!((status, &answer["total"]), (StatusCode::OK, &json!(0)));
+    assert_eq!(answer["counts"].as_object().unwrap().len(), Status::COUNT);
+}
+
+#[tokio::test]
+async fn times_may_be_rfc_3339_with_an_offset_written_as_it_is_or_encoded() {
+    for start in
+        ["2024-07-20T02:01:16+02:00", "2024-07-20T02:01:16%2B02:00", "2024-07-20T00:01:16Z", "1721433676"]
+    {
+        let (status, _, answer) = get(&format!("/status_count?end=1721433678&start={start}")).await;
+        assert_eq!((status, &answer["start"]), (StatusCode::OK, &json!(1_721_433_676)), "{start}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_query_is_a_problem_that_names_the_parameter() {
+    for (query, parameter) in [
+        ("", "start"),
+        ("?", "start"),
+        ("?end=2", "start"),
+        ("?start=1", "end"),
+        ("?start=&end=2", "start"),
+        ("?start=1&end", "end"),
+        ("?start=1&start=1&end=2", "start"),
+        ("?start=1&end=2&end=3", "end"),
+        ("?start=3&end=2", "start"),
+        ("?start=1.5&end=2", "start"),
+        ("?start=1&end=1e400", "end"),
+        ("?start=-1&end=2", "start"),
+        ("?start=+1&end=2", "start"),
+        ("?start=0x1&end=2", "start"),
+        ("?start=1%20&end=2", "start"),
+        ("?start=1&end=99999999999999999999999", "end"),
+        ("?start=1&end=253402300801", "end"),
+        ("?start=2024-07-20T00:01:16&end=2", "start"),
+        ("?start=2024-07-20T00:01:16.5Z&end=2", "start"),
+        ("?start=2024-02-30T00:00:00Z&end=2", "start"),
+        ("?start[$gt]=1&end=2", "start[$gt]"),
+        ("?start=1&end=2&device=7", "device"),
+        ("?start=%ff&end=2", "%ff"),
+        ("?start=NaN&end=2", "start"),
+        ("?start=%D9%A1&end=2", "start"),
+    ] {
+        let (status, content_type, problem) = get(&format!("/status_count{query}")).await;
+        assert_eq!(
+            (status, content_type.as_str()),
+            (StatusCode::BAD_REQUEST, "application/problem+json"),
+            "{query}"
+        );
+        assert_eq!(problem["parameter"], parameter, "{query}");
+        assert!(
+            !problem["title"].as_str().unwrap().is_empty() && !problem["detail"].as_str().unwrap().is_empty()
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_exist_or_is_not_allowed_is_a_problem_too() {
+    let (status, content_type, problem) = get("/status_counts").await;
+    assert_eq!((status, content_type.as_str()), (StatusCode::NOT_FOUND, "application/problem+json"));
+    assert!(problem["detail"].as_str().unwrap().contains("/status_count,"));
+    let (status, content_type, _) = request(Method::POST, "/status_count", &[], Health::default()).await;
+    assert_eq!((status, content_type.as_str()), (StatusCode::METHOD_NOT_ALLOWED, "application/problem+json"));
+}
+
+#[tokio::test]
+async fn it_is_alive_always_and_ready_unless_a_part_is_ill() {
+    assert_eq!(get("/healthz").await.0, StatusCode::OK);
+    assert_eq!(get("/readyz").await.0, StatusCode::OK);
+    let ill = Health::default();
+    ill.ill(Part::Store, &"disk full");
+    let (status, _, problem) = request(Method::GET, "/readyz", &[], ill).await;
+    assert_eq!((status, &problem["detail"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("disk full")));
+    let (status, ..) = request(Method::GET, "/healthz", &[], Health::starting(Part::Store)).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_query_is_a_range_or_a_problem(query in ".{0,100}") {
+        let _ = parse_query(&query);
+    }
+
+    #[test]
+    fn any_pair_of_times_is_the_range_or_a_problem(start in 0..u64::MAX, end in 0..u64::MAX) {
+        match parse_query(&format!("start={start}&end={end}")) {
+            Ok(range) => assert_eq!(range, start..end),
+            Err(problem) => assert!(start > end || end > 253_402_300_800, "{problem:?}"),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The gateway over real sockets: what it takes, what it refuses and how, and when it acknowledges.
+
+mod common;
+#[path = "common/mqtt.rs"]
+mod mqtt;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use mqtt::{CONNACK, Client, DISCONNECT, PUBACK, SUBACK, Version, publish, publish_with};
+use rollcall_host::health::Health;
+use rollcall_host::ingest::{self, Ingest};
+use rollcall_host::log::{LogStore, MemoryStore, Record};
+use rollcall_host::source::gateway::{Credentials, Gateway};
+use rollcall_host::source::{self, Inbox, Message, Verdict};
+use rollcall_wire::codec::{MESSAGE_EXPIRY_S, Rejection};
+use rollcall_wire::{DeviceId, Kind, Slot, Topic};
+use tokio::sync::mpsc;
+
+const GOOD: &[u8] = br#"{"status":3,"seq":17,"boot":"9f3c5a0be1d24c77","age_ms":0}"#;
+
+fn topic() -> String {
+    Topic { device: DeviceId::new("sim-0").unwrap(), kind: Kind::Status }.name().to_string()
+}
+
+fn start(credentials: Option<Credentials>, inbox: Inbox) -> Gateway {
+    Gateway::start(TcpListener::bind("127.0.0.1:0").unwrap(), credentials, inbox).unwrap()
+}
+
+/// A gateway whose messages the test settles itself.
+fn gateway() -> (Gateway, mpsc::Receiver<Message>) {
+    let (inbox, messages) = source::inbox();
+    (start(None, inbox), messages)
+}
+
+/// A gateway with all that follows it, over a store in memory.
+struct Host {
+    runtime: tokio::runtime::Runtime,
+    gateway: Gateway,
+    ingest: tokio::task::JoinHandle<()>,
+    store: Arc<MemoryStore>,
+}
+
+impl Host {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let store = Arc::new(MemoryStore::default());
+        let (inbox, messages) = source::inbox();
+        let ingest = runtime.block_on(Ingest::open(store.clone())).unwrap();
+        let ingest = runtime.spawn(ingest::run(ingest, messages, Arc::new(Health::default())));
+        Self { runtime, gateway: start(None, inbox), ingest, store }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.gateway.address()
+    }
+
+    /// Drains, and tells what is in the store.
+    fn finish(self) -> Vec<Record> {
+        self.runtime.block_on(async {
+            self.gateway.drain().await;
+            self.ingest.await.unwrap();
+            let mut records = Vec::new();
+            for slot in Slot::all() {
+                let entries = self.store.read(slot, 0, usize::MAX).await.unwrap();
+                records.extend(entries.into_iter().flat_map(|entry| entry.records));
+            }
+            records
+        })
+    }
+}
+
+#[test]
+fn a_publish_is_acknowledged_when_it_is_settled_and_not_before() {
+    for version in [Version::V5, Version::V311] {
+        let (gateway, mut messages) = gateway();
+        let mut client = Client::connect(gateway.address(), version);
+        client.send(&publish(version, 7, &topic(), GOOD, Some(MESSAGE_EXPIRY_S)));
+        let message = messages.blocking_recv().unwrap();
+        assert_eq!((&*message.topic, &*message.payload), (topic().as_str(), GOOD));
+        assert_eq!(message.expiry_left_s, (version == Version::V5).then_some(MESSAGE_EXPIRY_S));
+        assert!(client.silent(), "acknowledged too early");
+        message.ack.settle(Verdict::Accepted);
+        let puback = client.receive().unwrap();
+        assert_eq!((puback.kind(), &puback.body[..2], puback.reason()), (PUBACK, &[0, 7][..], 0));
+    }
+}
+
+#[test]
+fn a_message_that_may_not_be_stored_is_not_acknowledged_and_its_connection_ends() {
+    for version in [Version::V5, Version::V311] {
+        let (gateway, mut messages) = gateway();
+        let mut client = Client::connect(gateway.address(), version);
+        client.send(&publish(version, 7, &topic(), GOOD, None));
+        drop(messages.blocking_recv().unwrap());
+        let last = client.receive();
+        assert!(last.is_none_or(|packet| packet.kind() == DISCONNECT));
+        assert_eq!(client.receive(), None);
+    }
+}
+
+#[test]
+fn pubacks_come_in_the_order_of_their_publishes() {
+    let (gateway, mut messages) = gateway();
+    let mut client = Client::connect(gateway.address(), Version::V5);
+    for id in 1..=5 {
+        client.send(&publish(Version::V5, id, &topic(), GOOD, None));
+    }
+    let mut acks: Vec<_> = (0..5).map(|_| messages.blocking_recv().unwrap().ack).collect();
+    while let Some(ack) = acks.pop() {
+        ack.settle(Verdict::Accepted);
+    }
+    let order: Vec<_> = (0..5).map(|_| client.receive().unwrap().body[1]).collect();
+    assert_eq!(order, [1, 2, 3, 4, 5], "MQTT-4.6.0-2");
+}
+
+#[test]
+fn bad_payloads_are_refused_with_their_name_and_a_good_one_goes_through_after_them() {
+    let host = Host::start();
+    let mut v5 = Client::connect(host.address(), Version::V5);
+    let mut v311 = Client::connect(host.address(), Version::V311);
+    let deep = "[".repeat(120);
+    let long = format!("{{\"status\":3,\"x\":\"{}\"}}", "x".repeat(7_000));
+    let nested = format!("{{\"status\":3,\"x\":{}", "[".repeat(7_000));
+    let cases: &[(&[u8], Rejection)] = &[
+        (br#"{"status":7}"#, Rejection::StatusOutOfRange),
+        (br#"{"status":255}"#, Rejection::StatusOutOfRange),
+        (br#"{"status":-1}"#, Rejection::StatusOutOfRange),
+        (br#"{"status":99999999999999999999}"#, Rejection::StatusOutOfRange),
+        (br#"{"status":3.0}"#, Rejection::StatusNotAnInteger),
+        (br#"{"status":"3"}"#, Rejection::StatusNotAnInteger),
+        (br#"{"status":null}"#, Rejection::StatusNotAnInteger),
+        (b"{}", Rejection::MissingStatus),
+        (b"", Rejection::Empty),
+        (b"\xff\xfe{}", Rejection::NotUtf8),
+        (b"3", Rejection::BadJson),
+        (deep.as_bytes(), Rejection::BadJson),
+        (nested.as_bytes(), Rejection::TooLong),
+        (long.as_bytes(), Rejection::TooLong),
+        (br#"{"status":3,"status":3}"#, Rejection::DuplicateField),
+        (br#"{"status":3,"seq":1}"#, Rejection::IncompleteIdentity),
+        (br#"{"status":3,"age_ms":-1}"#, Rejection::NegativeAge),
+        (br#"{"status":3,"age_ms":2592000001}"#, Rejection::AgeBeyondHorizon),
+    ];
+    for (payload, rejection) in cases {
+        let puback = v5.publish(&topic(), payload).unwrap();
+        assert_eq!((puback.kind(), puback.reason()), (PUBACK, 0x99), "{rejection}");
+        assert!(String::from_utf8_lossy(&puback.body).contains(rejection.name()), "{puback:?}");
+        assert_eq!(v311.publish(&topic(), payload).unwrap().kind(), PUBACK, "{rejection}");
+    }
+    assert_eq!(v5.publish(&topic(), GOOD).unwrap().reason(), 0);
+    assert_eq!(v5.publish(&topic(), br#"{"status":2,"unknown":[{"field":null}]}"#).unwrap().reason(), 0);
+    assert_eq!(host.finish().len(), 2);
+}
+
+#[test]
+fn a_foreign_topic_is_refused_with_a_reason_code() {
+    let host = Host::start();
+    let mut client = Client::connect(host.address(), Version::V5);
+    for topic in [
+        "status",
+        "rollcall/1/sim.0/status",
+        "rollcall/1/SIM-0/status",
+        "rollcall/f/sim-0/status",
+        &format!("rollcall/1/{}/status", "a".repeat(33)),
+    ] {
+        assert_eq!(client.publish(topic, GOOD).unwrap().reason(), 0x90, "{topic}");
+    }
+    assert_eq!(host.finish(), []);
+}
+
+#[test]
+fn a_wildcard_in_a_topic_ends_the_connection_with_a_reason_code() {
+    for topic in ["rollcall/+/sim-0/status", "rollcall/#"] {
+        let host = Host::start();
+        let mut client = Client::connect(host.address(), Version::V5);
+        let disconnect = client.publish(topic, GOOD).unwrap();
+        assert_eq!(disconnect.kind(), DISCONNECT);
+        assert!(disconnect.reason() >= 0x80, "{disconnect:?}");
+    }
+}
+
+#[test]
+fn a_packet_of_a_megabyte_ends_its_connection_with_packet_too_large_and_no_other() {
+    let host = Host::start();
+    let mut good = Client::connect(host.address(), Version::V5);
+    let mut large = Client::connect(host.address(), Version::V5);
+    // The limit is known from the length in the first bytes, so the rest need not be sent.
+    large.send(&publish(Version::V5, 1, &topic(), &vec![b' '; 1 << 20], None)[..100]);
+    let disconnect = large.receive().unwrap();
+    assert_eq!((disconnect.kind(), disconnect.reason()), (DISCONNECT, 0x95));
+    assert_eq!(good.publish(&topic(), GOOD).unwrap().reason(), 0);
+}
+
+#[test]
+fn a_subscription_is_refused_with_a_reason_code() {
+    let host = Host::start();
+    for (version, code) in [(Version::V5, 0x87), (Version::V311, 0x80)] {
+        let suback = Client::connect(host.address(), version).subscribe("rollcall/#").unwrap();
+        assert_eq!((suback.kind(), suback.body.last()), (SUBACK, Some(&code)));
+    }
+}
+
+#[test]
+fn a_retained_status_is_refused_and_retained_presence_is_taken() {
+    let host = Host::start();
+    let mut client = Client::connect(host.address(), Version::V5);
+    let mut retained = |topic: &str, payload: &[u8]| {
+        client.send(&publish_with(Version::V5, 0x33, Some(1), topic, payload, None));
+        client.receive().unwrap().reason()
+    };
+    assert_eq!(retained(&topic(), GOOD), 0x99);
+    assert_eq!(retained(&topic().replace("/status", "/presence"), b"online"), 0);
+    assert_eq!(host.finish(), []);
+}
+
+#[test]
+fn two_thousand_poison_messages_do_not_keep_a_good_one_from_being_counted() {
+    let mut random = common::random();
+    let host = Host::start();
+    let mut client = Client::connect(host.address(), Version::V5);
+    for _ in 0..2_000 {
+        let poison: Vec<u8> = (0..random.usize(..300)).map(|_| random.u8(..)).collect();
+        assert_eq!(client.publish(&topic(), &poison).unwrap().reason(), 0x99);
+    }
+    assert_eq!(client.publish(&topic(), GOOD).unwrap().reason(), 0);
+    assert_eq!(host.finish().len(), 1);
+}
+
+#[test]
+fn bytes_that_are_no_mqtt_end_their_connection_only() {
+    let mut random = common::random();
+    let host = Host::start();
+    for _ in 0..200 {
+        let mut client = Client::raw(host.address(), Version::V5);
+        let garbage: Vec<u8> = (0..random.usize(1..200)).map(|_| random.u8(..)).collect();
+        client.send(&garbage);
+        let mut torn = Client::connect(host.address(), Version::V5);
+        let publish = publish(Version::V5, 1, &topic(), GOOD, None);
+        torn.send(&publish[..random.usize(..publish.len())]);
+    }
+    let mut client = Client::connect(host.address(), Version::V5);
+    assert_eq!(client.publish(&topic(), GOOD).unwrap().reason(), 0);
+    assert_eq!(host.finish().len(), 1);
+}
+
+#[test]
+fn a_message_of_qos_0_is_counted_even_if_its_sender_leaves_at_once() {
+    for version in [Version::V5, Version::V311] {
+        let host = Host::start();
+        let mut client = Client::connect(host.address(), version);
+        client.send(&publish_with(version, 0x30, None, &topic(), GOOD, None));
+        client.send(&[0xe0, 0]);
+        assert_eq!(client.receive(), None);
+        assert_eq!(host.finish().len(), 1);
+    }
+}
+
+#[test]
+fn qos_2_is_refused_with_a_reason_code() {
+    let host = Host::start();
+    let mut client = Client::connect(host.address(), Version::V5);
+    client.send(&publish_with(Version::V5, 0x34, Some(1), &topic(), GOOD, None));
+    let disconnect = client.receive().unwrap();
+    assert_eq!((disconnect.kind(), disconnect.reason()), (DISCONNECT, 0x9b));
+}
+
+#[test]
+fn only_who_shows_the_credentials_is_let_in() {
+    let (inbox, _messages) = source::inbox();
+    let gateway = start(Some(Credentials { user: "fleet".into(), password: "secret".into() }), inbox);
+    let answer = |version, login| {
+        let connack = Client::hello(gateway.address(), version, "test", login).receive().unwrap();
+        assert_eq!(connack.kind(), CONNACK);
+        connack.body[1]
+    };
+    assert_eq!(answer(Version::V5, Some(("fleet", "secret"))), 0);
+    assert_eq!(answer(Version::V311, Some(("fleet", "secret"))), 0);
+    for login in [None, Some(("fleet", "wrong")), Some(("other", "secret")), Some(("fleet", ""))] {
+        assert_eq!(answer(Version::V5, login), 0x86, "{login:?}");
+        assert_eq!(answer(Version::V311, login), 4, "{login:?}");
+    }
+}
+
+#[test]
+fn a_client_without_an_id_is_told_the_one_it_got() {
+    let (gateway, _messages) = gateway();
+    let connack = Client::hello(gateway.address(), Version::V5, "", None).receive().unwrap();
+    assert_eq!(connack.body[1], 0);
+    assert!(String::from_utf8_lossy(&connack.body).contains("unnamed-0"), "{connack:?}");
+}
+
+#[test]
+fn draining_acknowledges_all_that_was_taken() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (gateway, mut messages) = gateway();
+    let mut client = Client::connect(gateway.address(), Version::V5);
+    let settling = std::thread::spawn(move || {
+        let mut taken = 0;
+        while let Some(message) = messages.blocking_recv() {
+            message.ack.settle(Verdict::Accepted);
+            taken += 1;
+        }
+        taken
+    });
+    for id in 1..=200 {
+        client.send(&publish(Version::V5, id, &topic(), GOOD, None));
+    }
+    assert_eq!(client.receive().unwrap().body[1], 1);
+    runtime.block_on(gateway.drain());
+    let acknowledged =
+        1 + std::iter::from_fn(|| client.receive()).filter(|packet| packet.kind() == PUBACK).count();
+    assert_eq!(acknowledged, settling.join().unwrap());
+}
