@@ -1,6 +1,7 @@
 //! How many samples had each status: what devices say and what the host says, in one form.
 
 use std::fmt;
+use std::ops::AddAssign;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -42,6 +43,14 @@ impl Counts {
                 .with_context(|| format!("there is no whole number for status {status}"))?;
         }
         Ok(counts)
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count += more;
+        }
     }
 }
 

@@ -11,5 +11,6 @@ pub mod ports;
 pub mod process;
 pub mod signals;
 pub mod skip;
+pub mod tools;
 pub mod wait;
 pub mod workspace;

@@ -1,0 +1,138 @@
+//! MQTT clients by other people, fetched under `target/` without root and without touching the system.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::workspace;
+
+/// Debian's packages that hold `mosquitto_pub` and what it needs beyond a minimal system.
+const MOSQUITTO_PACKAGES: [&str; 3] = ["mosquitto-clients", "libmosquitto1", "libcjson1"];
+
+const PAHO_PACKAGE: &str = "paho-mqtt==2.1.0";
+
+/// A program and the environment that it needs.
+#[derive(Clone, Debug)]
+pub struct Tool {
+    program: PathBuf,
+    library_path: Option<OsString>,
+}
+
+impl Tool {
+    /// A command that runs it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(path) = &self.library_path {
+            command.env("LD_LIBRARY_PATH", path);
+        }
+        command
+    }
+}
+
+/// `mosquitto_pub`: the system's, or else Debian's package unpacked under `target/`.
+///
+/// # Errors
+/// When there is none and it cannot be fetched: no Debian, or no network.
+pub fn mosquitto_pub() -> Result<Tool> {
+    let installed = Tool { program: "mosquitto_pub".into(), library_path: None };
+    if installed.command().arg("--help").output().is_ok() {
+        return Ok(installed);
+    }
+    let root = prepare("mosquitto", fetch_mosquitto)?;
+    let tool = Tool { program: root.join("usr/bin/mosquitto_pub"), library_path: Some(libraries(&root)?) };
+    // It exits with 1 after its help, so only starting counts: a missing library ends it with 127.
+    let help = output(tool.command().arg("--help"))?;
+    ensure!(help.contains("mosquitto_pub"), "the fetched mosquitto_pub does not run here: {help}");
+    Ok(tool)
+}
+
+/// A Python with paho-mqtt from PyPI, in a virtual environment under `target/`.
+///
+/// # Errors
+/// When there is no Python 3 with venv, or no network.
+pub fn python_with_paho() -> Result<Tool> {
+    let root = prepare("paho", |dir| {
+        succeed(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
+        succeed(Command::new(dir.join("bin/python")).args(["-m", "pip", "install", "--quiet", PAHO_PACKAGE]))
+    })?;
+    Ok(Tool { program: root.join("bin/python"), library_path: None })
+}
+
+/// The folder of one tool, filled by `fill` if no earlier run has filled it.
+fn prepare(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let tools = workspace::kept_dir("tools")?;
+    // Tests run side by side, in threads and in processes.
+    let lock = File::create(tools.join(format!("{name}.lock")))?;
+    lock.lock().with_context(|| format!("cannot lock {name}'s folder"))?;
+    let (dir, done) = (tools.join(name), tools.join(format!("{name}.done")));
+    if !done.exists() {
+        // Rests of a run that was cut off.
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
+        fs::create_dir_all(&dir)?;
+        fill(&dir)?;
+        File::create(done)?;
+    }
+    Ok(dir)
+}
+
+fn fetch_mosquitto(dir: &Path) -> Result<()> {
+    let download = tempfile::tempdir_in(dir)?;
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.current_dir(download.path()).arg("-q");
+        for (option, value) in apt_options(download.path()) {
+            command.arg("-o").arg(format!("{option}={value}"));
+        }
+        succeed(command.args(arguments))
+    };
+    fs::create_dir_all(download.path().join("state/lists/partial"))?;
+    fs::create_dir_all(download.path().join("cache/archives/partial"))?;
+    apt(&["update"])?;
+    apt(&[&["download"], MOSQUITTO_PACKAGES.as_slice()].concat())?;
+    for file in fs::read_dir(download.path())? {
+        let file = file?.path();
+        if file.extension().is_some_and(|extension| extension == "deb") {
+            succeed(Command::new("dpkg-deb").arg("-x").arg(file).arg(dir))?;
+        }
+    }
+    Ok(())
+}
+
+/// Lists and cache of our own: the system's stay as they are, and nobody needs to be root.
+fn apt_options(dir: &Path) -> [(&'static str, String); 3] {
+    let dir = dir.display();
+    [
+        ("Dir::State::Lists", format!("{dir}/state/lists")),
+        ("Dir::Cache", format!("{dir}/cache")),
+        // For root, apt would switch to a user who may not write here.
+        ("APT::Sandbox::User", "root".to_owned()),
+    ]
+}
+
+/// `usr/lib/x86_64-linux-gnu` or what it is called on this architecture.
+fn libraries(root: &Path) -> Result<OsString> {
+    for folder in fs::read_dir(root.join("usr/lib"))? {
+        let folder = folder?.path();
+        if folder.to_string_lossy().ends_with("-linux-gnu") {
+            return Ok(folder.into_os_string());
+        }
+    }
+    bail!("there are no libraries in the fetched packages")
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let name = command.get_program().display().to_string();
+    let result = command.output().with_context(|| format!("{name} is not on this machine"))?;
+    ensure!(result.status.success(), "{name} failed: {}", String::from_utf8_lossy(&result.stderr).trim());
+    Ok(())
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let result = command.output()?;
+    Ok(String::from_utf8_lossy(&[result.stdout, result.stderr].concat()).into_owned())
+}

@@ -1,0 +1,89 @@
+//! MQTT clients that Rollcall's authors did not write: what they publish is counted.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rollcall_wire::{DeviceId, Kind, Topic};
+use xtask::cargo::{self, Profile, Program};
+use xtask::counts::Counts;
+use xtask::host::{self, Host};
+use xtask::tools::{self, Tool};
+use xtask::{skip, wait, workspace};
+
+/// QoS 0 has no acknowledgement to wait for.
+const COUNT_LIMIT: Duration = Duration::from_secs(10);
+
+fn start_host(dir: &Path) -> Result<(Host, u16)> {
+    let settings = host::Settings::new(&cargo::build(Program::Host, Profile::Dev)?, dir)?;
+    Ok((Host::start(&settings)?, settings.mqtt_port))
+}
+
+fn topic(device: &str) -> Result<String> {
+    let device = DeviceId::new(device).context("not a device id")?;
+    Ok(Topic { device, kind: Kind::Status }.to_string())
+}
+
+/// Waits for the total and then looks at every status; more than expected fails as well as less.
+fn expect_counts(host: &Host, expected: Counts, after: &str) -> Result<()> {
+    wait::until(&format!("{expected} after {after}"), COUNT_LIMIT, || {
+        Ok((host.all_counts()?.total() >= expected.total()).then_some(()))
+    })?;
+    assert_eq!(host.all_counts()?, expected, "after {after}");
+    Ok(())
+}
+
+fn mosquitto(tool: &Tool, port: u16, version: &str, qos: &str, payload: &str) -> Result<()> {
+    let mut command = tool.command();
+    command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-V", version, "-q", qos]);
+    let output = command.args(["-t", &topic("mosquitto")?, "-m", payload]).output()?;
+    ensure!(output.status.success(), "mosquitto_pub: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[test]
+fn mosquitto_pub_is_counted_with_each_version_qos_and_payload() -> Result<()> {
+    let tool = match tools::mosquitto_pub() {
+        Ok(tool) => tool,
+        Err(reason) => return skip::report("independent_clients, mosquitto_pub", &format!("{reason:#}")),
+    };
+    let dir = workspace::temporary_dir()?;
+    let (host, port) = start_host(dir.path())?;
+    let mut expected = Counts::default();
+    let mut seq = 0;
+    for version in ["5", "mqttv311"] {
+        for qos in ["0", "1"] {
+            let what = |payload: &str| format!("mosquitto_pub -V {version} -q {qos} -m '{payload}'");
+            let bare = r#"{"status":3}"#;
+            mosquitto(&tool, port, version, qos, bare)?;
+            expected.0[3] += 1;
+            expect_counts(&host, expected, &what(bare))?;
+
+            let full = format!(r#"{{"status":5,"seq":{seq},"boot":"0123456789abcdef","age_ms":1500}}"#);
+            seq += 1;
+            mosquitto(&tool, port, version, qos, &full)?;
+            expected.0[5] += 1;
+            expect_counts(&host, expected, &what(&full))?;
+        }
+    }
+    // Once more what was counted already, acknowledged, so that the host has surely seen it.
+    mosquitto(&tool, port, "5", "1", r#"{"status":5,"seq":0,"boot":"0123456789abcdef","age_ms":9000}"#)?;
+    expect_counts(&host, expected, "a reading with the same boot and seq")?;
+    host.stop()
+}
+
+#[test]
+fn paho_is_counted_with_each_version_qos_and_payload() -> Result<()> {
+    let python = match tools::python_with_paho() {
+        Ok(python) => python,
+        Err(reason) => return skip::report("independent_clients, paho-mqtt", &format!("{reason:#}")),
+    };
+    let dir = workspace::temporary_dir()?;
+    let (host, port) = start_host(dir.path())?;
+    let script = workspace::root().join("xtask/tests/paho_publish.py");
+    let output = python.command().arg(script).args([port.to_string(), topic("paho")?]).output()?;
+    ensure!(output.status.success(), "paho: {}", String::from_utf8_lossy(&output.stderr));
+    let published = serde_json::from_slice(&output.stdout).context("paho's script printed no JSON")?;
+    expect_counts(&host, Counts::from_array(&published)?, "paho's script")?;
+    host.stop()
+}
