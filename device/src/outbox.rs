@@ -137,3 +137,77 @@ impl<const N: usize> Default for Outbox<N> {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(number: u64) -> Sample {
+        let status = Status::new((number % 7) as u8).unwrap();
+        Sample { seq: Sequence::new(number).unwrap(), status, taken_at_ms: number * 1000 }
+    }
+
+    fn filled<const N: usize>(samples: u64) -> Outbox<N> {
+        let mut outbox = Outbox::new();
+        (0..samples).for_each(|number| assert_eq!(outbox.push(sample(number)), None));
+        outbox
+    }
+
+    #[test]
+    fn samples_are_claimed_oldest_first_and_each_once() {
+        let mut outbox = filled::<10>(3);
+        let claimed = [(); 4].map(|()| outbox.claim());
+        assert_eq!(claimed, [Some(sample(0)), Some(sample(1)), Some(sample(2)), None]);
+        assert_eq!(outbox.len(), 3);
+    }
+
+    #[test]
+    fn a_full_outbox_drops_the_oldest_unsent_and_never_one_in_flight() {
+        let mut outbox = filled::<10>(10);
+        assert_eq!((outbox.claim(), outbox.claim()), (Some(sample(0)), Some(sample(1))));
+        assert_eq!(outbox.push(sample(10)), Some(sample(2)));
+        assert_eq!(outbox.acknowledge(sample(0).seq), Some(sample(0)));
+        assert_eq!(outbox.push(sample(11)), None);
+        assert_eq!(outbox.push(sample(12)), Some(sample(3)));
+    }
+
+    #[test]
+    fn an_acknowledgement_out_of_order_keeps_the_order_of_the_rest() {
+        let mut outbox = filled::<10>(4);
+        (0..3).for_each(|number| assert_eq!(outbox.claim(), Some(sample(number))));
+        assert_eq!(outbox.acknowledge(sample(1).seq), Some(sample(1)));
+        outbox.release_all();
+        let claimed = [(); 3].map(|()| outbox.claim());
+        assert_eq!(claimed, [Some(sample(0)), Some(sample(2)), Some(sample(3))]);
+    }
+
+    #[test]
+    fn only_what_is_in_flight_can_be_acknowledged_and_only_once() {
+        let mut outbox = filled::<10>(1);
+        assert_eq!(outbox.acknowledge(sample(0).seq), None);
+        outbox.claim();
+        assert_eq!(outbox.acknowledge(sample(0).seq), Some(sample(0)));
+        assert_eq!(outbox.acknowledge(sample(0).seq), None);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_released_sample_is_the_next_to_be_claimed() {
+        let mut outbox = filled::<10>(3);
+        (0..2).for_each(|_| assert!(outbox.claim().is_some()));
+        outbox.release(sample(0).seq);
+        assert_eq!(outbox.claim(), Some(sample(0)));
+        assert_eq!(outbox.claim(), Some(sample(2)));
+    }
+
+    #[test]
+    fn at_the_horizon_a_sample_is_kept_and_a_millisecond_later_it_expires() {
+        let horizon_ms = u64::from(AGE_MAX_MS);
+        let mut outbox = filled::<10>(3);
+        assert_eq!(outbox.expire(horizon_ms), 0);
+        assert_eq!(outbox.expire(horizon_ms + 1), 1);
+        assert_eq!(outbox.claim(), Some(sample(1)));
+        // The one in flight may be in the broker already, so it stays.
+        assert_eq!((outbox.expire(horizon_ms + 2_001), outbox.len()), (1, 1));
+    }
+}

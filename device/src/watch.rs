@@ -131,3 +131,49 @@ impl Scanner {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The refusals and the DISCONNECT reason in `bytes`.
+    fn scan(bytes: &[u8]) -> (Option<u8>, Option<u8>) {
+        let (mut scanner, seen) = (Scanner::Type, Seen::default());
+        bytes.iter().for_each(|byte| scanner.step(*byte, &seen));
+        (seen.take_refusal(), seen.disconnect())
+    }
+
+    #[test]
+    fn a_puback_that_says_success_in_either_form_is_no_refusal() {
+        assert_eq!(scan(&[0x40, 2, 0x12, 0x34]), (None, None));
+        assert_eq!(scan(&[0x40, 3, 0x12, 0x34, 0]), (None, None));
+        assert_eq!(scan(&[0x40, 4, 0x12, 0x34, 0, 0]), (None, None));
+    }
+
+    #[test]
+    fn any_other_reason_in_a_puback_is_a_refusal() {
+        for reason in [0x10, 0x80, 0x87, 0x97, 0xff] {
+            assert_eq!(scan(&[0x40, 3, 0x12, 0x34, reason]), (Some(reason), None));
+            assert_eq!(scan(&[0x40, 9, 0, 1, reason, 5, 0x1f, 0, 2, 0x40, 0x40]), (Some(reason), None));
+        }
+    }
+
+    #[test]
+    fn packets_around_a_puback_are_passed_over() {
+        let publish = [&[0x30, 0x80, 0x01][..], &[0x40; 128]].concat();
+        let around = [&publish[..], &[0xd0, 0], &[0x40, 3, 0, 1, 0x97], &[0xd0, 0], &publish].concat();
+        assert_eq!(scan(&around), (Some(0x97), None));
+        assert_eq!(scan(&publish), (None, None));
+    }
+
+    #[test]
+    fn the_reason_of_a_disconnect_is_kept_and_its_absence_is_none() {
+        assert_eq!(scan(&[0xe0, 1, 0x8e]), (None, Some(0x8e)));
+        assert_eq!(scan(&[0xe0, 0]), (None, None));
+    }
+
+    #[test]
+    fn a_length_of_more_than_four_bytes_ends_the_watch() {
+        assert_eq!(scan(&[0x40, 0xff, 0xff, 0xff, 0xff, 0x40, 3, 0, 1, 0x97]), (None, None));
+    }
+}
