@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod host;
 pub mod ports;
 pub mod process;
+pub mod services;
 pub mod signals;
 pub mod skip;
 pub mod tools;

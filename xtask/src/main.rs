@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod help;
 mod run_device;
+mod services_command;
 mod tally;
 mod test;
 
@@ -32,6 +33,7 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
     let (run, help): (fn(Arguments) -> Result<ExitCode>, _) = match command.as_str() {
         "demo" => (demo::run, demo::HELP),
         "run-device" => (run_device::run, run_device::HELP),
+        "services" => (services_command::run, services_command::HELP),
         "test" => (test::run, test::HELP),
         "ci" => (ci::run, ci::HELP),
         "help" => (help::run, help::ALL),

@@ -14,6 +14,8 @@ const MOSQUITTO_PACKAGES: [&str; 3] = ["mosquitto-clients", "libmosquitto1", "li
 
 const PAHO_PACKAGE: &str = "paho-mqtt==2.1.0";
 
+const PYMONGO_PACKAGE: &str = "pymongo==4.20.0";
+
 /// A program and the environment that it needs.
 #[derive(Clone, Debug)]
 pub struct Tool {
@@ -54,20 +56,40 @@ pub fn mosquitto_pub() -> Result<Tool> {
 /// # Errors
 /// When there is no Python 3 with venv, or no network.
 pub fn python_with_paho() -> Result<Tool> {
-    let root = prepare("paho", |dir| {
+    python_with("paho", PAHO_PACKAGE)
+}
+
+/// A Python with pymongo from PyPI, as [`python_with_paho`].
+///
+/// # Errors
+/// When there is no Python 3 with venv, or no network.
+pub fn python_with_pymongo() -> Result<Tool> {
+    python_with("pymongo", PYMONGO_PACKAGE)
+}
+
+fn python_with(name: &str, package: &str) -> Result<Tool> {
+    let root = prepare(name, |dir| {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
-        succeed(Command::new(dir.join("bin/python")).args(["-m", "pip", "install", "--quiet", PAHO_PACKAGE]))
+        succeed(Command::new(dir.join("bin/python")).args(["-m", "pip", "install", "--quiet", package]))
     })?;
     Ok(Tool { program: root.join("bin/python"), library_path: None })
 }
 
 /// The folder of one tool, filled by `fill` if no earlier run has filled it.
 fn prepare(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let tools = workspace::kept_dir("tools")?;
+    prepare_in(&workspace::kept_dir("tools")?, name, fill)
+}
+
+/// As [`prepare`], for programs that are kept elsewhere.
+pub(crate) fn prepare_in(
+    parent: &Path,
+    name: &str,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     // Tests run side by side, in threads and in processes.
-    let lock = File::create(tools.join(format!("{name}.lock")))?;
+    let lock = File::create(parent.join(format!("{name}.lock")))?;
     lock.lock().with_context(|| format!("cannot lock {name}'s folder"))?;
-    let (dir, done) = (tools.join(name), tools.join(format!("{name}.done")));
+    let (dir, done) = (parent.join(name), parent.join(format!("{name}.done")));
     if !done.exists() {
         // Rests of a run that was cut off.
         if dir.exists() {
@@ -125,7 +147,7 @@ fn libraries(root: &Path) -> Result<OsString> {
     bail!("there are no libraries in the fetched packages")
 }
 
-fn succeed(command: &mut Command) -> Result<()> {
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     let name = command.get_program().display().to_string();
     let result = command.output().with_context(|| format!("{name} is not on this machine"))?;
     ensure!(result.status.success(), "{name} failed: {}", String::from_utf8_lossy(&result.stderr).trim());

@@ -1,0 +1,58 @@
+//! RabbitMQ and mongod come up, come back on the same data after `kill -9`, and leave nothing behind.
+
+use std::process::Command;
+
+use anyhow::Result;
+use xtask::services::{Mongod, Rabbitmq, ReplicaSet};
+use xtask::{ports, tools, workspace};
+
+#[test]
+fn rabbitmq_takes_mqtt_5_with_its_password_only_for_its_user_and_again_after_a_kill() -> Result<()> {
+    let dir = workspace::temporary_dir()?;
+    let mut rabbitmq = Rabbitmq::start(dir.path())?;
+    let publish = |address: &str, user: &[&str]| -> Result<bool> {
+        let (host, port) = address.split_once(':').unwrap_or((address, ""));
+        let mut command = tools::mosquitto_pub()?.command();
+        command.args(["-V", "5", "-h", host, "-p", port, "-q", "1", "-t", "t", "-m", "m"]).args(user);
+        Ok(command.output()?.status.success())
+    };
+    assert!(publish(&rabbitmq.address(), &["-u", "rollcall", "-P", "rollcall"])?);
+    assert!(!publish(&rabbitmq.address(), &["-u", "rollcall", "-P", "wrong"])?);
+    rabbitmq.restart()?;
+    assert!(publish(&rabbitmq.address(), &[])?, "anonymous devices are let in for tests");
+    let port = rabbitmq.address().rsplit(':').next().and_then(|port| port.parse().ok());
+    drop(rabbitmq);
+    assert!(port.is_some_and(ports::is_free));
+    Ok(())
+}
+
+#[test]
+fn what_mongod_acknowledged_is_there_after_a_kill() -> Result<()> {
+    let dir = workspace::temporary_dir()?;
+    let mut mongod = Mongod::start(dir.path())?;
+    python(
+        &mongod.url("d"),
+        "db.get_default_database().c.with_options(write_concern=pymongo.WriteConcern(j=True)).insert_one({'_id': 7})",
+    )?;
+    mongod.restart()?;
+    assert_eq!(python(&mongod.url("d"), "print(db.get_default_database().c.count_documents({}))")?, "1");
+    mongod.stop()
+}
+
+#[test]
+fn a_replica_set_elects_another_primary_when_its_primary_is_killed() -> Result<()> {
+    let dir = workspace::temporary_dir()?;
+    let mut set = ReplicaSet::start(dir.path(), 3)?;
+    let first = set.primary()?;
+    set.member(first).kill();
+    assert_ne!(set.primary()?, first);
+    Ok(())
+}
+
+fn python(url: &str, what: &str) -> Result<String> {
+    let script = format!("import pymongo\ndb = pymongo.MongoClient('{url}')\n{what}");
+    let mut python: Command = tools::python_with_pymongo()?.command();
+    let output = python.args(["-c", &script]).output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
