@@ -6,6 +6,7 @@ use anyhow::Result;
 use pico_args::Arguments;
 use xtask::cargo::{self, Workspace};
 
+use crate::tally::Tally;
 use crate::{help, test};
 
 pub(crate) const HELP: &str = "\
@@ -25,12 +26,13 @@ const CHECKS: [&[&str]; 3] = [
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     help::reject_unknown(arguments, HELP)?;
+    let mut tally = Tally::default();
     for check in CHECKS {
         for workspace in Workspace::ALL {
             let mut command = workspace.cargo(check);
             command.env("RUSTDOCFLAGS", "--deny warnings");
-            cargo::run(command)?;
+            tally.check(&format!("{} of the {}", check[0], workspace.name()), cargo::run(command));
         }
     }
-    test::everything()
+    test::everything(tally)
 }

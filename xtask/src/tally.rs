@@ -1,4 +1,6 @@
-//! Adds up what Rust's test harness prints.
+//! Adds up what Rust's test harness prints, and checks beside it.
+
+use anyhow::Result;
 
 /// What all tests together came to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,6 +28,14 @@ impl Tally {
                 ("FAILED", _) => self.failures.push(name.to_owned()),
                 _ => {}
             }
+        }
+    }
+
+    /// Counts something that is checked without the harness.
+    pub(crate) fn check(&mut self, name: &str, outcome: Result<()>) {
+        match outcome {
+            Ok(()) => self.passed += 1,
+            Err(error) => self.fail(format!("{name}: {error:#}")),
         }
     }
 

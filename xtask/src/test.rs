@@ -33,14 +33,13 @@ const FIRMWARE_TARGET: &str = "thumbv7m-none-eabi";
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     help::reject_unknown(arguments, HELP)?;
-    everything()
+    everything(Tally::default())
 }
 
-/// All tests; each part runs whatever became of the one before.
-pub(crate) fn everything() -> Result<ExitCode> {
+/// All tests, added to `tally`; each part runs whatever became of the one before.
+pub(crate) fn everything(mut tally: Tally) -> Result<ExitCode> {
     let skips = workspace::kept_dir("")?.join("skipped.txt");
     fs::write(&skips, "").with_context(|| format!("cannot write {}", skips.display()))?;
-    let mut tally = Tally::default();
     for workspace in Workspace::ALL {
         let mut command = workspace.cargo(&["test", "--workspace", "--no-fail-fast"]);
         command.env(skip::FILE, &skips);
@@ -81,10 +80,7 @@ fn check_firmware(tally: &mut Tally) {
     }
     let check =
         ["check", "--package", "rollcall-device", "--no-default-features", "--target", FIRMWARE_TARGET];
-    match cargo::run(Workspace::Root.cargo(&check)) {
-        Ok(()) => tally.passed += 1,
-        Err(error) => tally.fail(format!("{name}: {error:#}")),
-    }
+    tally.check(&name, cargo::run(Workspace::Root.cargo(&check)));
 }
 
 fn add_target() -> Result<()> {
