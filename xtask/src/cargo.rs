@@ -54,12 +54,14 @@ pub enum Program {
     Host,
     /// `rollcall-device-linux`.
     LinuxBoard,
+    /// `xtask` itself, for when it has to be quick.
+    Xtask,
 }
 
 impl Program {
     fn workspace(self) -> Workspace {
         match self {
-            Self::Host => Workspace::Root,
+            Self::Host | Self::Xtask => Workspace::Root,
             Self::LinuxBoard => Workspace::Boards,
         }
     }
@@ -67,6 +69,7 @@ impl Program {
     fn package(self) -> &'static str {
         match self {
             Self::Host => "rollcall-host",
+            Self::Xtask => "xtask",
             Self::LinuxBoard => "rollcall-device-linux",
         }
     }
@@ -74,6 +77,7 @@ impl Program {
     fn binary(self) -> &'static str {
         match self {
             Self::Host => "rollcall",
+            Self::Xtask => "xtask",
             Self::LinuxBoard => "rollcall-device-linux",
         }
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use pico_args::Arguments;
 
+mod bench;
 mod board;
 mod ci;
 mod demo;
@@ -36,6 +37,7 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
         "services" => (services_command::run, services_command::HELP),
         "test" => (test::run, test::HELP),
         "ci" => (ci::run, ci::HELP),
+        "bench" => (bench::run, bench::HELP),
         "help" => (help::run, help::ALL),
         unknown => bail!("there is no command {unknown:?}\n\n{}", help::ALL),
     };

@@ -1,0 +1,83 @@
+//! Many devices at once: how many messages a second become durable, and what 10,000 connections take.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use xtask::host::Host;
+
+use super::load::{FLEET, Load, Pace, Shape};
+use super::table::{self, Target};
+use super::{Fresh, usage};
+
+/// Long enough to fill full batches and to let the store grow.
+const FULL_SPEED_FOR: Duration = Duration::from_secs(20);
+
+const MANY: Shape = Shape { connections: 10_000, devices_each: 1, window: 8 };
+
+/// So long does the fleet of 10,000 publish at one message a second each.
+const MANY_FOR: Duration = Duration::from_secs(20);
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Durable messages a second, their processor time and their place on disk.
+pub(super) fn throughput(fresh: &Fresh) -> Result<()> {
+    table::heading("live messages, 50 connections with 20 in flight each, redb with fsync");
+    let host = Host::start(&fresh.settings)?;
+    let pid = host.process().pid();
+    let mut load = Load::connect(&host.broker(), FLEET, 1)?;
+    let cpu_before = (usage::cpu_time(pid)?, usage::cpu_time(std::process::id())?);
+    let start = Instant::now();
+    let acknowledged = load.run(Pace::FullSpeed(FULL_SPEED_FOR), |_| 0)?;
+    let elapsed = start.elapsed();
+    let cpu = usage::cpu_time(pid)? - cpu_before.0;
+    let own_cpu = usage::cpu_time(std::process::id())? - cpu_before.1;
+    ensure!(host.all_counts()?.total() == acknowledged, "counted and acknowledged differ");
+    let disk = usage::disk(&fresh.settings.data)?;
+    let memory = usage::memory(pid)?;
+
+    let messages = acknowledged as f64;
+    let rate = messages / elapsed.as_secs_f64();
+    table::print("acknowledged messages a second", rate, "", Target::AtLeast(50_000.0));
+    let cpu_each = cpu.as_secs_f64() * 100_000.0 / messages;
+    table::print("processor time of the host for 100,000 messages", cpu_each, "s", Target::None);
+    let own = own_cpu.as_secs_f64() / elapsed.as_secs_f64();
+    table::print("cores that the load itself took meanwhile", own, "", Target::None);
+    let each = |bytes: u64| bytes as f64 / messages;
+    table::print("on disk a message, allocated", each(disk.allocated), "bytes", Target::AtMost(20.0));
+    table::print("on disk a message, length of the files", each(disk.length), "bytes", Target::None);
+    table::print("memory of the host at most", memory.most as f64 / MIB, "MiB", Target::None);
+    host.stop()
+}
+
+/// The host's memory, idle and with 10,000 devices at 1 Hz.
+pub(super) fn connections(fresh: &Fresh) -> Result<()> {
+    table::heading("10,000 connections, one message a second each");
+    allow_open_files()?;
+    let host = Host::start(&fresh.settings)?;
+    let pid = host.process().pid();
+    table::print("memory of the host, idle", usage::memory(pid)?.now as f64 / MIB, "MiB", Target::None);
+    let mut load = Load::connect(&host.broker(), MANY, 2)?;
+    table::print("memory, connected", usage::memory(pid)?.now as f64 / MIB, "MiB", Target::None);
+    let cpu_before = usage::cpu_time(pid)?;
+    let acknowledged = load.run(Pace::PerSecond(MANY.connections as u64, MANY_FOR), |_| 0)?;
+    let cpu = usage::cpu_time(pid)? - cpu_before;
+    ensure!(host.all_counts()?.total() == acknowledged, "counted and acknowledged differ");
+    let rate = acknowledged as f64 / MANY_FOR.as_secs_f64();
+    table::print("acknowledged messages a second", rate, "", Target::None);
+    let memory = usage::memory(pid)?;
+    table::print("memory, publishing, at most", memory.most as f64 / MIB, "MiB", Target::AtMost(200.0));
+    let cores = cpu.as_secs_f64() / MANY_FOR.as_secs_f64();
+    table::print("cores that the host takes", cores, "", Target::None);
+    host.stop()
+}
+
+/// A connection is an open file, and 1,024 is the usual limit.
+fn allow_open_files() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let enough = limit.maximum.is_none_or(|maximum| maximum > MANY.connections as u64 + 100);
+    ensure!(enough, "10,000 connections need more open files than this machine allows: ulimit -n 11000");
+    setrlimit(Resource::Nofile, limit)?;
+    Ok(())
+}

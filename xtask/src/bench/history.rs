@@ -1,0 +1,166 @@
+//! A week of messages: how quickly questions are answered when the store is large, and how it restarts.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use xtask::host::Host;
+
+use super::latency::{self, Latency};
+use super::load::{FLEET, Load, Pace};
+use super::table::{self, Target};
+use super::{Fresh, usage};
+
+/// The messages are sampled evenly over so many milliseconds before now, oldest first, as a fleet's would be.
+const WEEK_MS: u64 = 7 * 24 * 3600 * 1000;
+
+const HOUR_S: u64 = 3600;
+
+/// What arrives while questions are asked "under load".
+const ARRIVING_PER_SECOND: u64 = 1_000;
+
+/// The questions have ended long before; they tell the load to stop.
+const ARRIVING_AT_MOST: Duration = Duration::from_secs(120);
+
+/// The host has caught up with its rollups when it uses less than this part of a core.
+const IDLE_CORES: f64 = 0.02;
+
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(120);
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Fills a store to a tenth of `messages` and to all of them, and measures at both sizes.
+pub(super) fn grow(fresh: &Fresh, messages: u64) -> Result<()> {
+    let host = Host::start(&fresh.settings)?;
+    let mut history = History { host, start: unix_s()? - WEEK_MS / 1000, held: 0, seed: 3 };
+    let smaller = history.fill_and_ask(messages / 10, messages)?;
+    let larger = history.fill_and_ask(messages, messages)?;
+    table::heading("10 times the messages");
+    let slower = larger / smaller;
+    table::print("status_count p99, quiet, full range, times as long", slower, "", Target::AtMost(2.0));
+    report_disk(fresh, &history)?;
+    restart(fresh, history)
+}
+
+struct History {
+    host: Host,
+    /// The first sample's second.
+    start: u64,
+    /// Messages acknowledged so far.
+    held: u64,
+    seed: u64,
+}
+
+impl History {
+    /// Publishes until the store holds `target` of `all` messages and asks it; gives the p99 of the full
+    /// range while nothing arrives, in milliseconds.
+    fn fill_and_ask(&mut self, target: u64, all: u64) -> Result<f64> {
+        table::heading(&format!("a week of {} messages", table::number(target as f64)));
+        let (from, count) = (self.held, target.saturating_sub(self.held));
+        let mut load = self.load()?;
+        let start = Instant::now();
+        let age_ms = |nth: u64| (WEEK_MS - WEEK_MS * (from + nth).min(all) / all) as u32;
+        self.held += load.run(Pace::Count(count), age_ms)?;
+        let rate = count as f64 / start.elapsed().as_secs_f64();
+        table::print("acknowledged messages a second, while filling", rate, "", Target::None);
+        drop(load);
+        let caught_up = self.catch_up()?;
+        table::print("until the rollups have caught up", caught_up.as_secs_f64(), "s", Target::None);
+        ensure!(self.host.all_counts()?.total() == self.held, "counted and acknowledged differ");
+        let memory = usage::memory(self.host.process().pid())?.now as f64 / MIB;
+        table::print("memory of the host", memory, "MiB", Target::None);
+
+        let quiet = self.ask("quiet")?;
+        let mut load = self.load()?;
+        let stop = load.stopper();
+        let arriving =
+            thread::spawn(move || load.run(Pace::PerSecond(ARRIVING_PER_SECOND, ARRIVING_AT_MOST), |_| 0));
+        let asked = self.ask("with 1,000 a second arriving");
+        stop.store(true, Ordering::Relaxed);
+        self.held += arriving.join().ok().context("the load panicked")??;
+        asked?;
+        Ok(quiet.p99_ms)
+    }
+
+    fn load(&mut self) -> Result<Load> {
+        self.seed += 1;
+        Load::connect(&self.host.broker(), FLEET, self.seed)
+    }
+
+    /// Asks for the whole week and for single hours, neither of which begins or ends at a window's edge.
+    fn ask(&self, when: &str) -> Result<Latency> {
+        let mut random = fastrand::Rng::with_seed(self.seed);
+        let end = unix_s()?;
+        let full = latency::measure(&self.host, || self.start..end)?;
+        print_latency(&format!("status_count, full range, {when}"), full);
+        let hour = latency::measure(&self.host, || unaligned_hour(&mut random, self.start, end))?;
+        print_latency(&format!("status_count, one unaligned hour, {when}"), hour);
+        Ok(full)
+    }
+
+    /// Waits until the host has nothing left to do.
+    fn catch_up(&self) -> Result<Duration> {
+        let pid = self.host.process().pid();
+        let start = Instant::now();
+        // A sample of the processor's use needs a span of time.
+        let span = Duration::from_millis(500);
+        loop {
+            let before = usage::cpu_time(pid)?;
+            thread::sleep(span);
+            let used = usage::cpu_time(pid)? - before;
+            if used.as_secs_f64() < IDLE_CORES * span.as_secs_f64() {
+                return Ok(start.elapsed().saturating_sub(span));
+            }
+            ensure!(
+                start.elapsed() < CATCH_UP_LIMIT,
+                "the host is still busy {CATCH_UP_LIMIT:?} after the load"
+            );
+        }
+    }
+}
+
+fn unaligned_hour(random: &mut fastrand::Rng, start: u64, end: u64) -> Range<u64> {
+    let from = random.u64(start..end - HOUR_S);
+    // Not the first second of a minute.
+    let from = from + u64::from(from.is_multiple_of(60));
+    from..from + HOUR_S
+}
+
+fn print_latency(what: &str, latency: Latency) {
+    table::print(&format!("{what}, p50"), latency.p50_ms, "ms", Target::None);
+    table::print(&format!("{what}, p99"), latency.p99_ms, "ms", Target::AtMost(2.0));
+}
+
+fn report_disk(fresh: &Fresh, history: &History) -> Result<()> {
+    let disk = usage::disk(&fresh.settings.data)?;
+    let each = |bytes: u64| bytes as f64 / history.held as f64;
+    table::print("on disk a message, allocated", each(disk.allocated), "bytes", Target::AtMost(20.0));
+    table::print("on disk a message, length of the files", each(disk.length), "bytes", Target::None);
+    Ok(())
+}
+
+/// Restarts the host after SIGTERM and after `kill -9`; the counts must stay as they are.
+fn restart(fresh: &Fresh, history: History) -> Result<()> {
+    let History { host, held, .. } = history;
+    host.stop()?;
+    let (host, ready) = timed_start(fresh, held)?;
+    table::print("restart to ready, after SIGTERM", ready, "s", Target::AtMost(2.0));
+    host.kill();
+    let (host, ready) = timed_start(fresh, held)?;
+    table::print("restart to ready, after kill -9", ready, "s", Target::AtMost(2.0));
+    host.stop()
+}
+
+fn timed_start(fresh: &Fresh, held: u64) -> Result<(Host, f64)> {
+    let start = Instant::now();
+    let host = Host::start(&fresh.settings)?;
+    let ready = start.elapsed().as_secs_f64();
+    ensure!(host.all_counts()?.total() == held, "a restart changed the counts");
+    Ok((host, ready))
+}
+
+fn unix_s() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs())
+}

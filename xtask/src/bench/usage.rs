@@ -1,0 +1,64 @@
+//! What a process has used, as the kernel counts it: `/proc`, see proc(5).
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// The processor time of a process, its threads' included.
+pub(super) fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, field 2, is in parentheses and may hold anything; utime and stime are fields 14 and 15.
+    let after_name = stat.rsplit_once(')').context("no name in /proc/PID/stat")?.1;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    let (user, system) = (ticks().context("no utime")?, ticks().context("no stime")?);
+    Ok(Duration::from_secs_f64((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
+/// Resident memory now and at most, in bytes.
+pub(super) struct Memory {
+    pub(super) now: u64,
+    pub(super) most: u64,
+}
+
+/// The memory of a process.
+pub(super) fn memory(pid: u32) -> Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.with_context(|| format!("no {name} in /proc/PID/status"))? * 1024)
+    };
+    Ok(Memory { now: field("VmRSS:")?, most: field("VmHWM:")? })
+}
+
+/// What a folder's files take.
+pub(super) struct Disk {
+    /// The files' lengths, in bytes.
+    pub(super) length: u64,
+    /// The blocks that the file system has given them, in bytes.
+    pub(super) allocated: u64,
+}
+
+/// What the files of `dir`, which holds no folders, take.
+pub(super) fn disk(dir: &Path) -> Result<Disk> {
+    let mut disk = Disk { length: 0, allocated: 0 };
+    for file in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let metadata = file?.metadata()?;
+        disk.length += metadata.len();
+        // In units of 512 bytes whatever the file system's block size is: stat(2).
+        disk.allocated += metadata.blocks() * 512;
+    }
+    Ok(disk)
+}
+
+/// The processor's name and how many cores this process may use.
+pub(super) fn machine() -> Result<String> {
+    let cores = std::thread::available_parallelism()?;
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    Ok(format!("{cores} cores, {}", model.map_or("processor unknown", |(_, name)| name)))
+}
