@@ -58,8 +58,9 @@ const TX_SIZE: usize = WINDOW * PUBLISH_MAX + CONNECT_MAX;
 /// MQTT 5, section 3.4.2.1: no matching subscribers.
 const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
 
-/// The session looks after the keep-alive at least this often, so that it needs no timer of minimq's.
-const KEEP_ALIVE_CHECK_MS: u64 = KEEP_ALIVE_S as u64 * 1000 / 4;
+/// The session looks after the keep-alive at least this often, in milliseconds, so that it needs no timer
+/// of minimq's: a ping is sent 5 s before the keep-alive ends, and the broker waits for half as long again.
+const KEEP_ALIVE_CHECK_MS: u64 = 5_000;
 
 /// Serves one connection until it fails, or until sampling has stopped and the outbox is drained or its
 /// time is up.

@@ -1,8 +1,8 @@
 //! A bench for one emitter: a virtual clock, a network whose peers follow a script, and a loop that polls.
 //!
 //! Nothing sleeps and nothing hangs: time moves to the next instant that somebody waits for, and a future
-//! that stays busy without time passing fails the test. After every poll the device's invariant is
-//! checked.
+//! that stays busy without time passing fails the test, between polls here and within one by the clock.
+//! After every poll the device's invariant is checked.
 
 pub(crate) mod mqtt;
 pub(crate) mod net;
