@@ -10,12 +10,13 @@ use std::thread;
 use std::time::Duration;
 
 use ntex::service::cfg::SharedCfg;
+use ntex::service::{fn_factory_with_config, fn_service};
 use ntex::util::{ByteString, Bytes};
-use ntex_mqtt::v5::codec::{PublishAckReason, SubscribeAckReason};
+use ntex_mqtt::v5::codec::{DisconnectReasonCode, PublishAckReason, SubscribeAckReason};
 use ntex_mqtt::{MqttServer, MqttServiceConfig, QoS, v3, v5};
 use rollcall_wire::codec::Rejection;
 use subtle::ConstantTimeEq;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{Ack, Inbox, Message, Verdict};
 use crate::decode::Retain;
@@ -37,8 +38,15 @@ const IDLE_MAX_S: u16 = u16::MAX;
 /// Connections per worker thread; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 100_000;
 
-/// When draining, how long the last acknowledgements may take to leave.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+/// When draining, the time for answers that are decided but not yet written: ntex writes them in the order
+/// of their publishes, so one may wait for another's turn on the same thread.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// When draining, how long connections may take to send the last acknowledgements and close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// When draining, how often its conditions are looked at.
+const POLL: Duration = Duration::from_millis(5);
 
 /// The name and password that every client must show.
 #[derive(Clone)]
@@ -82,6 +90,10 @@ struct Shared {
     unsettled: AtomicUsize,
     /// Once true, no further message is taken.
     draining: AtomicBool,
+    /// Once true, every connection says farewell and closes.
+    closing: watch::Sender<bool>,
+    /// Connections that are open.
+    connections: AtomicUsize,
     /// Numbers the clients that bring no id of their own.
     unnamed: AtomicU64,
 }
@@ -102,6 +114,8 @@ impl Gateway {
             credentials,
             unsettled: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            closing: watch::Sender::new(false),
+            connections: AtomicUsize::new(0),
             unnamed: AtomicU64::new(0),
         });
         let (stop, stopped) = oneshot::channel();
@@ -118,9 +132,21 @@ impl Gateway {
 
     /// Takes no further message, waits until those it took are acknowledged, and closes every connection.
     pub async fn drain(self) {
-        self.shared.draining.store(true, Ordering::SeqCst);
-        while self.shared.unsettled.load(Ordering::SeqCst) > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let shared = &self.shared;
+        shared.draining.store(true, Ordering::SeqCst);
+        while shared.unsettled.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(POLL).await;
+        }
+        tokio::time::sleep(LAST_WORDS).await;
+        shared.closing.send_replace(true);
+        let close = async {
+            while shared.connections.load(Ordering::SeqCst) > 0 {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, close).await.is_err() {
+            let left = shared.connections.load(Ordering::SeqCst);
+            tracing::warn!("{left} mqtt connections did not close in time and are cut");
         }
         let _ = self.stop.send(());
         let _ = tokio::task::spawn_blocking(|| self.thread.join()).await;
@@ -141,30 +167,31 @@ fn serve(listener: TcpListener, shared: &Arc<Shared>, stopped: oneshot::Receiver
             .set_connect_timeout(ntex::time::Seconds(CONNECT_TIMEOUT_S))
             // A client that publishes and leaves at once has still said it.
             .set_handle_qos_after_disconnect(Some(QoS::AtLeastOnce));
-        let io = ntex::io::IoConfig::new();
-        let server = ntex::server::build()
-            .disable_signals()
-            .workers(1)
-            .maxconn(CONNECTIONS_MAX)
-            .shutdown_timeout(ntex::time::Millis::from(FLUSH_TIMEOUT))
-            .listen("mqtt", listener, async move |_| {
-                let (welcome_v3, publish_v3) = (shared.clone(), shared.clone());
-                let (welcome_v5, publish_v5) = (shared.clone(), shared.clone());
+        let server = ntex::server::build().disable_signals().workers(1).maxconn(CONNECTIONS_MAX).listen(
+            "mqtt",
+            listener,
+            async move |_| {
+                let (welcome_v3, welcome_v5) = (shared.clone(), shared.clone());
                 MqttServer::new()
                     .v3(v3::MqttServer::new(async move |hello| welcome_v3.welcome_v3(hello))
                         .protocol(protocol_v3)
                         .control(async |_| Ok::<_, Closed>(None))
-                        .publish(async move |publish| publish_v3.publish_v3(publish).await))
+                        .publish(fn_factory_with_config(async |session: v3::Session<Connection>| {
+                            Ok::<_, Closed>(fn_service(move |publish| publish_v3(session.clone(), publish)))
+                        })))
                     .v5(v5::MqttServer::new(async move |hello| welcome_v5.welcome_v5(hello))
                         .protocol(protocol_v5)
                         .control(async |_| Ok::<_, Closed>(None))
-                        .publish(async move |publish| publish_v5.publish_v5(publish).await))
-            });
+                        .publish(fn_factory_with_config(async |session: v5::Session<Connection>| {
+                            Ok::<_, Closed>(fn_service(move |publish| publish_v5(session.clone(), publish)))
+                        })))
+            },
+        );
         match server {
             Ok(server) => {
-                let server = server.config("mqtt", SharedCfg::new("mqtt").add(mqtt).add(io)).run();
+                let server = server.config("mqtt", SharedCfg::new("mqtt").add(mqtt)).run();
                 let _ = stopped.await;
-                server.stop(true).await;
+                server.stop(false).await;
             }
             Err(error) => tracing::error!(%error, "mqtt cannot listen"),
         }
@@ -195,17 +222,19 @@ impl Shared {
         self.credentials.as_ref().is_none_or(|credentials| credentials.admit(user, password))
     }
 
-    fn welcome_v3(&self, hello: v3::Handshake) -> Result<v3::HandshakeAck<()>, Closed> {
+    fn welcome_v3(self: &Arc<Self>, hello: v3::Handshake) -> Result<v3::HandshakeAck<Connection>, Closed> {
         let connect = hello.packet();
         if !self.admits(connect.username.as_ref(), connect.password.as_ref()) {
             return Ok(hello.bad_username_or_pwd());
         }
         let silent = connect.keep_alive == 0;
-        let ack = hello.ack((), false);
+        let sink = hello.sink();
+        let connection = Connection::open(self, move || sink.close());
+        let ack = hello.ack(connection, false);
         Ok(if silent { ack.idle_timeout(ntex::time::Seconds(IDLE_MAX_S)) } else { ack })
     }
 
-    fn welcome_v5(&self, hello: v5::Handshake) -> Result<v5::HandshakeAck<()>, Closed> {
+    fn welcome_v5(self: &Arc<Self>, hello: v5::Handshake) -> Result<v5::HandshakeAck<Connection>, Closed> {
         let connect = hello.packet();
         if !self.admits(connect.username.as_ref(), connect.password.as_ref()) {
             return Ok(hello.failed(v5::codec::ConnectAckReason::BadUserNameOrPassword));
@@ -216,36 +245,14 @@ impl Shared {
             let number = self.unnamed.fetch_add(1, Ordering::Relaxed);
             ByteString::from(format!("unnamed-{number}"))
         });
-        let ack = hello.ack(()).with(|ack| {
+        let sink = hello.sink();
+        let connection = Connection::open(self, move || sink.close_with_reason(farewell()));
+        let ack = hello.ack(connection).with(|ack| {
             ack.assigned_client_id = given;
             ack.wildcard_subscription_available = false;
             ack.shared_subscription_available = false;
         });
         Ok(if silent { ack.keep_alive(IDLE_MAX_S) } else { ack })
-    }
-
-    async fn publish_v3(&self, mut publish: v3::Publish) -> Result<(), Closed> {
-        let payload = publish.take_payload();
-        let retain = if publish.retain() { Retain::Yes } else { Retain::No };
-        let (topic, qos) = (publish.publish_topic(), publish.qos());
-        // 3.1.1 has no reason codes: a rejected message is acknowledged, and the host counts it by name.
-        self.store(topic, payload, retain, None, qos).await.map(drop)
-    }
-
-    async fn publish_v5(&self, mut publish: v5::Publish) -> Result<v5::PublishAck, Closed> {
-        let payload = publish.take_payload();
-        let retain = if publish.retain() { Retain::Yes } else { Retain::No };
-        let packet = publish.packet();
-        let expiry_left_s = packet.properties.message_expiry_interval.map(|left| left.get());
-        let verdict = self.store(&packet.topic, payload, retain, expiry_left_s, packet.qos).await?;
-        let Verdict::Rejected(rejection) = verdict else { return Ok(publish.ack()) };
-        let code = match rejection {
-            Rejection::BadTopic | Rejection::BadDevice | Rejection::WrongSlot => {
-                PublishAckReason::TopicNameInvalid
-            }
-            _ => PublishAckReason::PayloadFormatInvalid,
-        };
-        Ok(publish.ack().reason_code(code).reason(ByteString::from_static(rejection.name())))
     }
 
     /// Hands a message to the ingest loop and waits for its verdict. One of QoS 0 is not waited for.
@@ -256,9 +263,9 @@ impl Shared {
         retain: Retain,
         expiry_left_s: Option<u32>,
         qos: QoS,
-    ) -> Result<Verdict, Closed> {
+    ) -> Result<Outcome, Closed> {
         let payload = payload.read_all().await.map_err(|_| Closed)?;
-        let _unsettled = self.begin().await;
+        let Some(_unsettled) = self.begin() else { return Ok(Outcome::NotTaken) };
         let (ack, verdict) = Ack::new();
         let message = Message {
             topic: topic.into(),
@@ -270,21 +277,26 @@ impl Shared {
         };
         self.inbox.send(message).await.map_err(|_| Closed)?;
         match qos {
-            QoS::AtMostOnce => Ok(Verdict::Accepted),
-            _ => verdict.await.map_err(|_| Closed),
+            QoS::AtMostOnce => Ok(Outcome::Settled(Verdict::Accepted)),
+            _ => verdict.await.map(Outcome::Settled).map_err(|_| Closed),
         }
     }
 
-    /// Counts a message as unsettled until the guard goes; never returns while draining.
-    async fn begin(&self) -> Unsettled<'_> {
+    /// Counts a message as unsettled until the guard goes; `None` while draining.
+    fn begin(&self) -> Option<Unsettled<'_>> {
         self.unsettled.fetch_add(1, Ordering::SeqCst);
         let guard = Unsettled(&self.unsettled);
-        if !self.draining.load(Ordering::SeqCst) {
-            return guard;
-        }
-        drop(guard);
-        std::future::pending().await
+        (!self.draining.load(Ordering::SeqCst)).then_some(guard)
     }
+}
+
+/// What became of a publish.
+enum Outcome {
+    /// The ingest loop has settled it.
+    Settled(Verdict),
+    /// The gateway is draining. It must be said at once: an answer that is held back would hold back those
+    /// of later publishes on its connection, which may have been taken.
+    NotTaken,
 }
 
 /// See [`Shared::begin`].
@@ -293,6 +305,77 @@ struct Unsettled<'a>(&'a AtomicUsize);
 impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A client that was let in; lives as long as its connection.
+struct Connection {
+    shared: Arc<Shared>,
+    /// Dropped with the connection, which ends the task that waits to close it.
+    _gone: oneshot::Sender<()>,
+}
+
+impl Connection {
+    /// Counts the connection, and has `close` called if it is still open when the gateway closes.
+    fn open(shared: &Arc<Shared>, close: impl FnOnce() + 'static) -> Self {
+        shared.connections.fetch_add(1, Ordering::SeqCst);
+        let (gone, is_gone) = oneshot::channel::<()>();
+        let mut closing = shared.closing.subscribe();
+        ntex::rt::spawn(async move {
+            tokio::select! {
+                _ = closing.wait_for(|closing| *closing) => close(),
+                _ = is_gone => {}
+            }
+        });
+        Self { shared: shared.clone(), _gone: gone }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.connections.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn farewell() -> v5::codec::Disconnect {
+    v5::codec::Disconnect::new(DisconnectReasonCode::ServerShuttingDown)
+}
+
+async fn publish_v3(session: v3::Session<Connection>, mut publish: v3::Publish) -> Result<(), Closed> {
+    let payload = publish.take_payload();
+    let retain = if publish.retain() { Retain::Yes } else { Retain::No };
+    let (topic, qos) = (publish.publish_topic(), publish.qos());
+    // 3.1.1 has no reason codes: a rejected message is acknowledged, and the host counts it by name.
+    match session.shared.store(topic, payload, retain, None, qos).await? {
+        Outcome::Settled(_) => Ok(()),
+        // Nor can 3.1.1 refuse a message: it stays unanswered until the connection closes.
+        Outcome::NotTaken => std::future::pending().await,
+    }
+}
+
+async fn publish_v5(
+    session: v5::Session<Connection>,
+    mut publish: v5::Publish,
+) -> Result<v5::PublishAck, Closed> {
+    let payload = publish.take_payload();
+    let retain = if publish.retain() { Retain::Yes } else { Retain::No };
+    let packet = publish.packet();
+    let expiry_left_s = packet.properties.message_expiry_interval.map(|left| left.get());
+    let outcome = session.shared.store(&packet.topic, payload, retain, expiry_left_s, packet.qos).await?;
+    let (code, reason) = match outcome {
+        Outcome::Settled(Verdict::Accepted | Verdict::Duplicate) => return Ok(publish.ack()),
+        Outcome::Settled(Verdict::Rejected(rejection)) => (rejection_code(rejection), rejection.name()),
+        Outcome::NotTaken => (PublishAckReason::ImplementationSpecificError, "shutting down"),
+    };
+    Ok(publish.ack().reason_code(code).reason(ByteString::from_static(reason)))
+}
+
+fn rejection_code(rejection: Rejection) -> PublishAckReason {
+    match rejection {
+        Rejection::BadTopic | Rejection::BadDevice | Rejection::WrongSlot => {
+            PublishAckReason::TopicNameInvalid
+        }
+        _ => PublishAckReason::PayloadFormatInvalid,
     }
 }
 

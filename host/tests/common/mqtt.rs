@@ -109,9 +109,40 @@ impl Client {
         id: &str,
         login: Option<(&str, &str)>,
     ) -> Self {
+        let mut client = Self::raw(address, version);
+        client.send_connect(id, login);
+        client
+    }
+
+    /// Connects, and is welcome.
+    pub(crate) fn connect(address: SocketAddr, version: Version) -> Self {
+        Self::try_connect(address, version).expect("not welcome")
+    }
+
+    /// Connects; `None` when nobody listens or the connection ends before it is welcome.
+    pub(crate) fn try_connect(address: SocketAddr, version: Version) -> Option<Self> {
+        let mut client = Self::try_raw(address, version).ok()?;
+        client.send_connect("test", None);
+        let connack = client.receive()?;
+        (connack.kind() == CONNACK && connack.body[1] == 0).then_some(client)
+    }
+
+    /// A TCP connection that has said nothing yet.
+    pub(crate) fn raw(address: SocketAddr, version: Version) -> Self {
+        Self::try_raw(address, version).unwrap()
+    }
+
+    fn try_raw(address: SocketAddr, version: Version) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, version })
+    }
+
+    fn send_connect(&mut self, id: &str, login: Option<(&str, &str)>) {
         let mut body = string(b"MQTT");
-        body.extend([version as u8, if login.is_some() { 0xc2 } else { 0x02 }, 0, 60]);
-        if version == Version::V5 {
+        body.extend([self.version as u8, if login.is_some() { 0xc2 } else { 0x02 }, 0, 60]);
+        if self.version == Version::V5 {
             body.push(0);
         }
         body.extend(string(id.as_bytes()));
@@ -119,25 +150,7 @@ impl Client {
             body.extend(string(user.as_bytes()));
             body.extend(string(password.as_bytes()));
         }
-        let mut client = Self::raw(address, version);
-        client.send(&packet(0x10, &body));
-        client
-    }
-
-    /// Connects, and is welcome.
-    pub(crate) fn connect(address: SocketAddr, version: Version) -> Self {
-        let mut client = Self::hello(address, version, "test", None);
-        let connack = client.receive().expect("no CONNACK");
-        assert_eq!((connack.kind(), connack.body[1]), (CONNACK, 0), "{connack:?}");
-        client
-    }
-
-    /// A TCP connection that has said nothing yet.
-    pub(crate) fn raw(address: SocketAddr, version: Version) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, version }
+        self.send(&packet(0x10, &body));
     }
 
     /// Sends bytes as they are; a peer that has closed meanwhile is not this method's business.
