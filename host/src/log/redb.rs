@@ -3,6 +3,9 @@
 //! A commit is durable when it returns. Rollups are committed without an fsync of their own: after a crash
 //! they are made again from the log. A reader sees one instant of the whole store.
 
+#[cfg(test)]
+mod faults;
+
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -77,15 +80,24 @@ impl RedbStore {
         fs::create_dir_all(directory).map_err(|error| unusable(&error))?;
         let file = directory.join(FILE);
         let open = move || Database::builder().set_cache_size(CACHE_BYTES).create(&file);
-        let database = open().map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(directory.into()),
+        let (store, format) = Self::open_with(open).map_err(|error| match error {
+            redb::Error::DatabaseAlreadyOpen => OpenError::InUse(directory.into()),
             error => unusable(&error),
         })?;
-        match prepare(&database).map_err(|error| unusable(&error))? {
-            codec::FORMAT_VERSION => {}
-            other => return Err(OpenError::OtherFormat(directory.into(), other, codec::FORMAT_VERSION)),
+        match format {
+            codec::FORMAT_VERSION => Ok(store),
+            other => Err(OpenError::OtherFormat(directory.into(), other, codec::FORMAT_VERSION)),
         }
-        Ok(Self { open: Arc::new(open), database: Arc::new(Mutex::new(Some(Arc::new(database)))) })
+    }
+
+    /// Opens a store by `open`, which is called again after an I/O error, and tells its format.
+    fn open_with(
+        open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
+    ) -> Result<(Self, u64), redb::Error> {
+        let database = open()?;
+        let format = prepare(&database)?;
+        let database = Arc::new(Mutex::new(Some(Arc::new(database))));
+        Ok((Self { open: Arc::new(open), database }, format))
     }
 
     /// Does blocking work on the database, away from the async threads; dropping the future does not stop it.
