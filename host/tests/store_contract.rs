@@ -6,8 +6,12 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(feature = "mongodb")]
+use common::mongod::{self, Server};
 use common::{brute_force, entry, range};
 use rollcall_host::counts::{Plan, total};
+#[cfg(feature = "mongodb")]
+use rollcall_host::log::mongo::{Address, MongoStore};
 use rollcall_host::log::{Checkpoint, Entry, LogStore, MemoryStore, RedbStore, StoreError};
 use rollcall_host::partition::Partition;
 use rollcall_host::rollup::{CHUNK_ENTRIES, Chunk};
@@ -55,6 +59,26 @@ impl Fixture for Redb {
     }
 }
 
+#[cfg(feature = "mongodb")]
+struct Mongo(MongoStore, Address, Arc<Server>);
+
+#[cfg(feature = "mongodb")]
+impl Fixture for Mongo {
+    type Store = MongoStore;
+    async fn fresh() -> Self {
+        let server = mongod::server();
+        let address = server.fresh_database();
+        Self(MongoStore::open(&address).await.unwrap(), address, server)
+    }
+    fn store(&self) -> &MongoStore {
+        &self.0
+    }
+    async fn reopened(self) -> Self {
+        let Self(_, address, server) = self;
+        Self(MongoStore::open(&address).await.unwrap(), address, server)
+    }
+}
+
 macro_rules! contract {
     ($($store:ident: $fixture:ty;)*) => {$(
         mod $store {
@@ -80,6 +104,11 @@ macro_rules! contract {
 contract! {
     memory: Memory;
     redb: Redb;
+}
+
+#[cfg(feature = "mongodb")]
+contract! {
+    mongo: Mongo;
 }
 
 /// The records of an entry keep their order within a device and boot only; these tests have one of each.

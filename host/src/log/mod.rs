@@ -6,6 +6,8 @@
 
 mod codec;
 mod memory;
+#[cfg(feature = "mongodb")]
+pub mod mongo;
 mod redb;
 
 use std::future::Future;
@@ -100,7 +102,8 @@ pub trait LogStore: Send + Sync + 'static {
     /// After an error each of the entries may be in the log or not: [`LogStore::read`] tells.
     fn append(&self, entries: &[Entry]) -> impl Future<Output = Result<Vec<Slot>, StoreError>> + Send;
 
-    /// The entries of `slot` from number `from` on, in order, `limit` at most.
+    /// The entries of `slot` from number `from` on, in order, `limit` at most. All of them are durable: what
+    /// is told here may be acknowledged.
     fn read(
         &self,
         slot: Slot,

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+#[cfg(feature = "mongodb")]
+pub(crate) mod mongod;
+
 use std::ops::Range;
 
 use rollcall_host::log::{Entry, Record, TimeError};

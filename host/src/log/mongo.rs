@@ -1,0 +1,279 @@
+//! The store in MongoDB, standalone or a replica set. The only files that name the driver are here.
+//!
+//! An entry is one document, and its `_id` the compare-and-swap. It needs the atomicity of a document only.
+//! What was appended is on the disks of a majority; what is read back is too. People read the view `messages`.
+
+mod format;
+mod open;
+mod view;
+mod windows;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::{ReadConcern, WriteConcern};
+use mongodb::{Client, ClientSession, Collection, Database};
+use rollcall_wire::Slot;
+use serde::Deserialize;
+
+use self::format::{StoredEntry, keys};
+use self::windows::{StoredCheckpoint, checkpoint_update, collection, window_updates};
+use super::{Checkpoint, Entry, LogStore, StoreError};
+use crate::counts::{Plan, View};
+use crate::rollup::{Chunk, Resolution};
+
+pub use self::open::{Address, OpenError};
+
+/// How long a majority may take to confirm a write.
+const MAJORITY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a call may take before its outcome counts as unknown: a server that hangs tells nothing.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The server's code for an `_id` that exists.
+const DUPLICATE_KEY: i32 = 11_000;
+
+/// The most entries or windows that one reply carries, so that a query is one round trip.
+const BATCH_DOCUMENTS: u32 = 20_000;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct MongoStore {
+    client: Client,
+    database: Database,
+    /// Only a replica set can have a former primary that does not know yet.
+    topology: Topology,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Topology {
+    Standalone,
+    ReplicaSet,
+}
+
+/// What a server says of an `update` command.
+#[derive(Debug, Deserialize)]
+struct UpdateReply {
+    #[serde(default, rename = "writeErrors")]
+    write_errors: Vec<UpdateError>,
+    #[serde(default, rename = "writeConcernError")]
+    write_concern_error: Option<Document>,
+}
+
+#[derive(Debug, Deserialize)]
+struct UpdateError {
+    index: usize,
+    code: i32,
+    #[serde(default)]
+    errmsg: String,
+}
+
+impl MongoStore {
+    fn entries(&self) -> Collection<StoredEntry<'_>> {
+        self.database.collection("entries")
+    }
+
+    fn checkpoints(&self) -> Collection<StoredCheckpoint> {
+        self.database.collection("checkpoints")
+    }
+
+    /// A session whose reads see at least what its earlier calls saw, whoever is primary by then.
+    async fn session(&self) -> Result<ClientSession, StoreError> {
+        self.client.start_session().causal_consistency(true).await.map_err(unavailable)
+    }
+
+    /// Waits until all that was written before is on the disks of a majority: what a read returns after this
+    /// cannot be lost. An entry whose writer never got an answer may not be there yet.
+    async fn barrier(&self, session: &mut ClientSession) -> Result<(), StoreError> {
+        let meta = self.database.collection::<Document>("meta");
+        let write = meta.update_one(doc! { "_id": "barrier" }, doc! { "$inc": { "count": 1_i64 } });
+        write.upsert(true).session(session).await.map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Runs upserts, each of which finds its document already done or does it. Done twice, they change nothing.
+    async fn update(&self, collection: &str, updates: Vec<Document>) -> Result<(), StoreError> {
+        if updates.is_empty() {
+            return Ok(());
+        }
+        let again: Vec<_> = self
+            .update_once(collection, &updates)
+            .await?
+            .into_iter()
+            .map(|index| {
+                // Somebody else inserted the document, which does not say that it holds this chunk.
+                let mut update = updates[index].clone();
+                update.insert("upsert", false);
+                update
+            })
+            .collect();
+        if !again.is_empty() {
+            self.update_once(collection, &again).await?;
+        }
+        Ok(())
+    }
+
+    /// The statements whose document exists, but does not match: it holds their chunk already, or it was
+    /// inserted a moment ago.
+    async fn update_once(&self, collection: &str, updates: &[Document]) -> Result<Vec<usize>, StoreError> {
+        let command = doc! {
+            "update": collection,
+            "updates": updates,
+            "ordered": false,
+            "writeConcern": { "w": "majority", "j": true, "wtimeout": MAJORITY_TIMEOUT.as_millis() as i64 },
+        };
+        let reply = self.database.run_command(command).await.map_err(unavailable)?;
+        let reply: UpdateReply = mongodb::bson::from_document(reply).map_err(unavailable)?;
+        if let Some(error) = reply.write_concern_error {
+            return Err(unavailable(error));
+        }
+        let mut present = Vec::new();
+        for error in reply.write_errors {
+            if error.code != DUPLICATE_KEY {
+                return Err(unavailable(error.errmsg));
+            }
+            present.push(error.index);
+        }
+        Ok(present)
+    }
+
+    async fn apply_round(&self, chunks: &[&Chunk]) -> Result<(), StoreError> {
+        for resolution in [Resolution::Minute, Resolution::Hour, Resolution::Day] {
+            let updates = chunks.iter().flat_map(|chunk| window_updates(chunk, resolution)).collect();
+            self.update(collection(resolution), updates).await?;
+        }
+        // Only now: a checkpoint says that every window holds its chunks, and a majority has them by then.
+        self.update("checkpoints", chunks.iter().map(|chunk| checkpoint_update(chunk)).collect()).await
+    }
+
+    /// How far every slot is, as its checkpoint says.
+    async fn known(&self) -> Result<[u64; Slot::COUNT], StoreError> {
+        let mut session = self.session().await?;
+        view::checkpoints(self, &mut session).await
+    }
+}
+
+impl LogStore for MongoStore {
+    async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
+        in_time(async {
+            if entries.is_empty() {
+                return Ok(Vec::new());
+            }
+            let collection = self.entries();
+            let documents = entries.iter().map(StoredEntry::of);
+            match collection.insert_many(documents).ordered(false).await {
+                Ok(_) => Ok(Vec::new()),
+                Err(error) => taken(&error, entries).ok_or_else(|| unavailable(error)),
+            }
+        })
+        .await
+    }
+
+    async fn read(&self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        in_time(async {
+            let mut session = self.session().await?;
+            self.barrier(&mut session).await?;
+            let keys = keys(slot, from);
+            let collection = self.entries();
+            let find = collection.find(doc! { "_id": { "$gte": keys.start, "$lt": keys.end } });
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let find = find.sort(doc! { "_id": 1 }).limit(limit).batch_size(BATCH_DOCUMENTS);
+            let mut cursor = find.session(&mut session).await.map_err(unavailable)?;
+            let mut entries = Vec::new();
+            while cursor.advance(&mut session).await.map_err(unavailable)? {
+                let stored = cursor.deserialize_current().map_err(corrupt)?;
+                entries.push(stored.entry()?);
+            }
+            Ok(entries)
+        })
+        .await
+    }
+
+    async fn checkpoint(&self, slot: Slot) -> Result<Checkpoint, StoreError> {
+        in_time(async {
+            let stored = self.checkpoints().find_one(doc! { "_id": slot.index() as i32 }).await;
+            Ok(stored.map_err(unavailable)?.map(StoredCheckpoint::checkpoint).unwrap_or_default())
+        })
+        .await
+    }
+
+    async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
+        in_time(async {
+            let mut known = self.known().await?;
+            // The chunks of a slot one after the other, the slots side by side.
+            let mut rounds = BTreeMap::<usize, Vec<&Chunk>>::new();
+            let mut round_of_slot = [0; Slot::COUNT];
+            for chunk in chunks {
+                let next = &mut known[chunk.slot.index()];
+                if super::is_next(chunk, *next)? {
+                    *next = chunk.entries.end;
+                    let round = &mut round_of_slot[chunk.slot.index()];
+                    rounds.entry(*round).or_default().push(chunk);
+                    *round += 1;
+                }
+            }
+            for round in rounds.values() {
+                self.apply_round(round).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
+        in_time(view::view(self, plan)).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        in_time(async {
+            self.database.run_command(doc! { "ping": 1 }).await.map_err(unavailable)?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The slots whose number is taken, if that is all that went wrong.
+fn taken(error: &Error, entries: &[Entry]) -> Option<Vec<Slot>> {
+    let ErrorKind::InsertMany(failure) = error.kind.as_ref() else { return None };
+    if failure.write_concern_error.is_some() {
+        return None;
+    }
+    let errors = failure.write_errors.as_ref()?;
+    errors
+        .iter()
+        .map(|error| {
+            (error.code == DUPLICATE_KEY).then(|| entries.get(error.index).map(|entry| entry.slot))?
+        })
+        .collect()
+}
+
+/// Does what may be cut off at any point: every document is written whole or not at all.
+async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late =
+        || StoreError::Unavailable(format!("MongoDB did not answer within {} s", CALL_TIMEOUT.as_secs()));
+    tokio::time::timeout(CALL_TIMEOUT, work).await.map_err(|_| late())?
+}
+
+fn unavailable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+fn corrupt(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Corrupt(error.to_string())
+}
+
+fn durable() -> WriteConcern {
+    WriteConcern::builder()
+        .w(mongodb::options::Acknowledgment::Majority)
+        .journal(true)
+        .w_timeout(MAJORITY_TIMEOUT)
+        .build()
+}
+
+fn committed() -> ReadConcern {
+    ReadConcern::majority()
+}

@@ -1,0 +1,147 @@
+//! Where the store is, and how it is made ready: collections, view, index and the version of its format.
+
+use std::fmt;
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria};
+use mongodb::{Client, Database, IndexModel};
+
+use super::format::{FORMAT_VERSION, messages_view};
+use super::{MongoStore, Topology, committed, durable};
+
+/// How long to look for a server, and to connect to one, before the call fails; it is tried again later.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The database of an address that names none.
+const DEFAULT_DATABASE: &str = "rollcall";
+
+/// The server's codes for a collection and for an index that exist.
+const NAMESPACE_EXISTS: i32 = 48;
+
+/// A MongoDB address, as `mongodb://user:password@host:27017/database`. Its password shows nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address(String);
+
+impl Address {
+    /// Takes a connection string as it is; [`MongoStore::open`] reads it.
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The address without user and password.
+    fn shown(&self) -> String {
+        let Some((scheme, rest)) = self.0.split_once("://") else { return "a MongoDB address".to_owned() };
+        // A password may hold a slash or an at sign that should have been escaped; options may hold secrets.
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, after)| after);
+        let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
+        format!("{scheme}://{rest}")
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address has to change.
+    #[error("{0} is no usable MongoDB address: {1}")]
+    BadAddress(Address, String),
+    /// It may be there later.
+    #[error("MongoDB at {0} cannot be used: {1}")]
+    Unavailable(Address, String),
+    /// Another version of Rollcall wrote it. Nothing was changed.
+    #[error(
+        "the database at {0} has format {1}, but this version of rollcall reads and writes format {2} only"
+    )]
+    OtherFormat(Address, i64, i64),
+}
+
+impl OpenError {
+    /// May the same address work later?
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unavailable(..))
+    }
+}
+
+impl MongoStore {
+    /// Connects, and makes what is missing.
+    ///
+    /// # Errors
+    /// [`OpenError`] tells whom to ask.
+    pub async fn open(address: &Address) -> Result<Self, OpenError> {
+        let unavailable = |error: Error| OpenError::Unavailable(address.clone(), error.to_string());
+        let (client, database) = connect(address).await?;
+        let hello = database.run_command(doc! { "hello": 1 }).await.map_err(unavailable)?;
+        let topology =
+            if hello.contains_key("setName") { Topology::ReplicaSet } else { Topology::Standalone };
+        match format(&database).await.map_err(unavailable)? {
+            FORMAT_VERSION => {}
+            other => return Err(OpenError::OtherFormat(address.clone(), other, FORMAT_VERSION)),
+        }
+        prepare(&database).await.map_err(unavailable)?;
+        Ok(Self { client, database, topology })
+    }
+}
+
+/// A client with the guarantees that Rollcall needs, whatever the address says of them.
+async fn connect(address: &Address) -> Result<(Client, Database), OpenError> {
+    // The driver's words may quote the password.
+    let bad = |reason: &str| OpenError::BadAddress(address.clone(), reason.to_owned());
+    if address.0.starts_with("mongodb+srv:") {
+        return Err(bad("mongodb+srv:// is not supported; write the hosts out, as mongodb://a,b,c/rollcall"));
+    }
+    let mut options = ClientOptions::parse(&address.0).await.map_err(|_| {
+        bad("write mongodb://[USER:PASSWORD@]HOST[:PORT][,…][/DATABASE][?OPTIONS], with %-escapes for the signs : / ? # [ ] @ in a user or password")
+    })?;
+    options.app_name.get_or_insert_with(|| "rollcall".to_owned());
+    options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
+    options.server_selection_timeout.get_or_insert(CONNECT_TIMEOUT);
+    options.write_concern = Some(durable());
+    options.read_concern = Some(committed());
+    options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+    let name = options.default_database.clone().unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
+    let client = Client::with_options(options)
+        .map_err(|error| OpenError::Unavailable(address.clone(), error.to_string()))?;
+    let database = client.database(&name);
+    Ok((client, database))
+}
+
+/// The version of the format, set when there is none.
+async fn format(database: &Database) -> Result<i64, Error> {
+    let meta = database.collection::<Document>("meta");
+    let set = doc! { "$setOnInsert": { "version": FORMAT_VERSION } };
+    meta.update_one(doc! { "_id": "format" }, set).upsert(true).await.or_else(ignore_race)?;
+    let stored = meta.find_one(doc! { "_id": "format" }).await?;
+    Ok(stored.and_then(|stored| stored.get_i64("version").ok()).unwrap_or(0))
+}
+
+/// Two processes that start at once may both try to insert.
+fn ignore_race<T: Default>(error: Error) -> Result<T, Error> {
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) if command.code == NAMESPACE_EXISTS => Ok(T::default()),
+        _ => Err(error),
+    }
+}
+
+async fn prepare(database: &Database) -> Result<(), Error> {
+    let zstd = doc! { "wiredTiger": { "configString": "block_compressor=zstd" } };
+    database.create_collection("entries").storage_engine(zstd).await.or_else(ignore_race)?;
+    let view = database.create_collection("messages").view_on("entries".to_owned());
+    view.pipeline(messages_view()).await.or_else(ignore_race)?;
+    // For people who look for the messages of a time: Rollcall itself reads by `_id` only.
+    let by_time = IndexModel::builder().keys(doc! { "received_at": 1 }).build();
+    database.collection::<Document>("entries").create_index(by_time).await?;
+    Ok(())
+}

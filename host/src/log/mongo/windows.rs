@@ -1,0 +1,136 @@
+//! Windows and checkpoints as documents, and the updates that move them on.
+//!
+//! A window says per slot which entries it holds (`upto`), so that adding a chunk twice changes nothing:
+//! `{_id: 1721433660, upto: {a: 128}, counts: {3: 17}, seconds: {16: {3: 17}}}`, `seconds` in minutes only.
+
+use std::collections::BTreeMap;
+
+use mongodb::bson::{Binary, Document, doc, spec::BinarySubtype};
+use rollcall_wire::{Slot, Status};
+use serde::Deserialize;
+
+use crate::counts::{Upto, Window};
+use crate::log::{Checkpoint, StoreError};
+use crate::rollup::{self, Chunk, Counts, Resolution};
+
+/// Counts by status; a status without a sample is absent.
+type StoredCounts = BTreeMap<String, i64>;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StoredWindow {
+    #[serde(rename = "_id")]
+    start: i64,
+    #[serde(default)]
+    upto: BTreeMap<String, i64>,
+    #[serde(default)]
+    counts: StoredCounts,
+    #[serde(default)]
+    seconds: BTreeMap<String, StoredCounts>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StoredCheckpoint {
+    #[serde(rename = "_id")]
+    slot: i32,
+    next: i64,
+    /// Absent when it was not asked for.
+    dedupe: Option<Binary>,
+}
+
+/// The collection of a resolution's windows.
+pub(super) const fn collection(resolution: Resolution) -> &'static str {
+    match resolution {
+        Resolution::Minute => "minutes",
+        Resolution::Hour => "hours",
+        Resolution::Day => "days",
+    }
+}
+
+/// The statements of an `update` command that adds a chunk to the windows of one resolution.
+pub(super) fn window_updates(chunk: &Chunk, resolution: Resolution) -> Vec<Document> {
+    let upto = format!("upto.{}", chunk.slot);
+    let end = chunk.entries.end.cast_signed();
+    let windows = rollup::windows(&chunk.counts, resolution).into_iter().map(|(start, counts)| {
+        let mut add = Document::new();
+        increments(&mut add, "counts", &counts);
+        if resolution == Resolution::Minute {
+            for (second, counts) in chunk.counts.range(start..start + resolution.seconds()) {
+                increments(&mut add, &format!("seconds.{}", second - start), counts);
+            }
+        }
+        doc! {
+            // Matches a window that lacks the slot too, which `$lt` would not.
+            "q": { "_id": start.cast_signed(), &upto: { "$not": { "$gte": end } } },
+            "u": { "$inc": add, "$set": { &upto: end } },
+            "upsert": true,
+        }
+    });
+    windows.collect()
+}
+
+fn increments(add: &mut Document, path: &str, counts: &Counts) {
+    for (status, count) in counts.0.iter().enumerate().filter(|(_, count)| **count > 0) {
+        add.insert(format!("{path}.{status}"), count.cast_signed());
+    }
+}
+
+/// The statement that moves a checkpoint to the end of a chunk.
+pub(super) fn checkpoint_update(chunk: &Chunk) -> Document {
+    let end = chunk.entries.end.cast_signed();
+    let dedupe = Binary { subtype: BinarySubtype::Generic, bytes: chunk.dedupe.clone() };
+    doc! {
+        "q": { "_id": chunk.slot.index() as i32, "next": { "$not": { "$gte": end } } },
+        "u": { "$set": { "next": end, "dedupe": dedupe } },
+        "upsert": true,
+    }
+}
+
+impl StoredWindow {
+    /// The part of the window from `from` to before `to`, in seconds; the whole window is read from its sum.
+    pub(super) fn part(&self, resolution: Resolution, from: u64, to: u64) -> Result<Window, StoreError> {
+        let start = self.start.cast_unsigned();
+        let end = start + resolution.seconds();
+        let range = from.max(start)..to.min(end);
+        let unreadable = || StoreError::Corrupt(format!("{} {}", collection(resolution), self.start));
+        let mut sum = Counts::default();
+        if range == (start..end) {
+            add(&mut sum, &self.counts).ok_or_else(unreadable)?;
+        } else {
+            for (second, counts) in &self.seconds {
+                let second: u64 = second.parse().map_err(|_| unreadable())?;
+                if range.contains(&(start + second)) {
+                    add(&mut sum, counts).ok_or_else(unreadable)?;
+                }
+            }
+        }
+        let mut upto: Upto = [0; Slot::COUNT];
+        for (slot, next) in &self.upto {
+            let index = usize::from_str_radix(slot, 16).map_err(|_| unreadable())?;
+            *upto.get_mut(index).ok_or_else(unreadable)? = next.cast_unsigned();
+        }
+        Ok(Window { range, counts: sum, upto })
+    }
+}
+
+fn add(sum: &mut Counts, stored: &StoredCounts) -> Option<()> {
+    for (status, count) in stored {
+        let status = Status::new(status.parse().ok()?)?;
+        sum.0[status.index()] += count.cast_unsigned();
+    }
+    Some(())
+}
+
+impl StoredCheckpoint {
+    /// The slot's index and how far it is.
+    pub(super) fn place(&self) -> Result<(Slot, u64), StoreError> {
+        let slot = u8::try_from(self.slot).ok().and_then(Slot::new);
+        let slot =
+            slot.ok_or_else(|| StoreError::Corrupt(format!("there is a checkpoint of slot {}", self.slot)))?;
+        Ok((slot, self.next.cast_unsigned()))
+    }
+
+    pub(super) fn checkpoint(self) -> Checkpoint {
+        let dedupe = self.dedupe.map(|dedupe| dedupe.bytes).unwrap_or_default();
+        Checkpoint { next: self.next.cast_unsigned(), dedupe }
+    }
+}

@@ -1,0 +1,50 @@
+//! One mongod for all tests of a process, gone with the last of them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot start its server fails")]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use rollcall_host::log::mongo::Address;
+use tempfile::TempDir;
+use xtask::services::Mongod;
+
+/// A running mongod.
+pub(crate) struct Server {
+    mongod: Mutex<Mongod>,
+    databases: AtomicU64,
+    _dir: TempDir,
+}
+
+static SERVER: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+
+/// The process's mongod, started when no test uses one.
+pub(crate) fn server() -> Arc<Server> {
+    let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(running) = server.upgrade() {
+        return running;
+    }
+    let started = Arc::new(own_server());
+    *server = Arc::downgrade(&started);
+    started
+}
+
+/// A mongod of one's own, to be killed.
+pub(crate) fn own_server() -> Server {
+    let dir = xtask::workspace::temporary_dir().unwrap();
+    let mongod = Mutex::new(Mongod::start(dir.path()).unwrap());
+    Server { mongod, databases: AtomicU64::default(), _dir: dir }
+}
+
+impl Server {
+    /// The address of a database that nobody uses.
+    pub(crate) fn fresh_database(&self) -> Address {
+        let number = self.databases.fetch_add(1, Ordering::Relaxed);
+        Address::new(&self.mongod().url(&format!("test-{number}")))
+    }
+
+    /// The server itself.
+    pub(crate) fn mongod(&self) -> MutexGuard<'_, Mongod> {
+        self.mongod.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
