@@ -68,12 +68,12 @@ pub fn decode(message: &Incoming<'_>) -> Result<Decoded, Rejection> {
     }))
 }
 
-/// How often a rejection of one name is logged at most.
+/// How often what has one name is logged at most.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// Counts rejections by name and says when one is due in the log.
+/// Counts messages that are not stored, by the name of the reason, and says when one is due in the log.
 #[derive(Debug, Default)]
-pub struct Tally(BTreeMap<Rejection, Count>);
+pub struct Tally(BTreeMap<&'static str, Count>);
 
 #[derive(Debug, Default)]
 struct Count {
@@ -82,9 +82,9 @@ struct Count {
 }
 
 impl Tally {
-    /// Counts a rejection; the total of its name when it is to be logged now.
-    pub fn count(&mut self, rejection: Rejection, now: Instant) -> Option<u64> {
-        let count = self.0.entry(rejection).or_default();
+    /// Counts one; the total of its name when it is to be logged now.
+    pub fn count(&mut self, name: &'static str, now: Instant) -> Option<u64> {
+        let count = self.0.entry(name).or_default();
         count.total += 1;
         if count.logged.is_some_and(|logged| now.duration_since(logged) < LOG_EVERY) {
             return None;
@@ -174,9 +174,9 @@ mod tests {
     fn a_rejection_is_logged_once_a_minute_with_the_total() {
         let mut tally = Tally::default();
         let start = Instant::now();
-        assert_eq!(tally.count(Rejection::BadJson, start), Some(1));
-        assert_eq!(tally.count(Rejection::BadJson, start + LOG_EVERY / 2), None);
-        assert_eq!(tally.count(Rejection::TooLong, start + LOG_EVERY / 2), Some(1));
-        assert_eq!(tally.count(Rejection::BadJson, start + LOG_EVERY), Some(3));
+        assert_eq!(tally.count("bad_json", start), Some(1));
+        assert_eq!(tally.count("bad_json", start + LOG_EVERY / 2), None);
+        assert_eq!(tally.count("too_long", start + LOG_EVERY / 2), Some(1));
+        assert_eq!(tally.count("bad_json", start + LOG_EVERY), Some(3));
     }
 }

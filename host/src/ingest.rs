@@ -42,6 +42,7 @@ pub struct Ingest<S> {
     partitions: Vec<Partition>,
     /// Full chunks that the store has not rolled up yet.
     unrolled: Vec<Chunk>,
+    tally: Tally,
 }
 
 /// An entry to be appended, and which of the records it holds.
@@ -60,7 +61,7 @@ impl<S: LogStore> Ingest<S> {
         for slot in Slot::all() {
             partitions.push(Partition::restore(slot, &store.checkpoint(slot).await?)?);
         }
-        let mut ingest = Self { store, partitions, unrolled: Vec::new() };
+        let mut ingest = Self { store, partitions, unrolled: Vec::new(), tally: Tally::default() };
         ingest.catch_up().await?;
         ingest.roll().await?;
         Ok(ingest)
@@ -95,7 +96,7 @@ impl<S: LogStore> Ingest<S> {
     }
 
     /// One entry a slot with the records that are neither settled nor in the log.
-    fn draft(&self, records: &[Record], verdicts: &mut [Option<Verdict>], now: UnixMs) -> Vec<Draft> {
+    fn draft(&mut self, records: &[Record], verdicts: &mut [Option<Verdict>], now: UnixMs) -> Vec<Draft> {
         let mut drafts = BTreeMap::<Slot, Draft>::new();
         let mut met = HashSet::<(DeviceId, SampleId)>::with_capacity(records.len());
         for (place, record) in records.iter().enumerate() {
@@ -106,9 +107,11 @@ impl<S: LogStore> Ingest<S> {
             let partition = &self.partitions[slot.index()];
             if let Some(id) = record.id {
                 let seen = partition.check(&record.device, id);
-                if seen == Seen::BelowWindow {
+                if seen == Seen::BelowWindow
+                    && let Some(total) = self.tally.count("below_window", Instant::now())
+                {
                     let (device, boot, seq) = (record.device, id.boot, id.seq.get());
-                    tracing::warn!(%device, %boot, seq, "below_window: far behind its boot's newest sample, taken for a duplicate");
+                    tracing::warn!(%device, %boot, seq, total, "below_window: far behind its boot's newest sample, taken for a duplicate");
                 }
                 if seen != Seen::New || !met.insert((record.device, id)) {
                     verdicts[place] = Some(Verdict::Duplicate);
@@ -187,12 +190,11 @@ pub async fn run<S: LogStore>(
     mut inbox: mpsc::Receiver<Message>,
     health: Arc<Health>,
 ) {
-    let mut tally = Tally::default();
     let mut batch = Vec::new();
     let mut last = 0;
     while collect(&mut inbox, &mut batch, last).await {
         last = batch.len();
-        let (records, acks) = decode_all(batch.drain(..), &mut tally);
+        let (records, acks) = decode_all(batch.drain(..), &mut ingest.tally);
         let verdicts = commit_surely(&mut ingest, &records, &health).await;
         for (ack, verdict) in acks.into_iter().zip(verdicts) {
             ack.settle(verdict);
@@ -226,7 +228,7 @@ fn decode_all(batch: impl Iterator<Item = Message>, tally: &mut Tally) -> (Vec<R
             }
             Ok(Decoded::Presence) => message.ack.settle(Verdict::Accepted),
             Err(rejection) => {
-                if let Some(total) = tally.count(rejection, Instant::now()) {
+                if let Some(total) = tally.count(rejection.name(), Instant::now()) {
                     let topic = &*message.topic;
                     tracing::warn!(%rejection, total, topic, "message rejected; the next of this name is logged in a minute");
                 }

@@ -10,12 +10,13 @@ use axum::body::Body;
 use axum::http::Request;
 use common::{brute_force, device, record};
 use rollcall_host::api::{Api, router};
+use rollcall_host::decode::Retain;
 use rollcall_host::health::Health;
-use rollcall_host::ingest::Ingest;
+use rollcall_host::ingest::{self, Ingest};
 use rollcall_host::log::{Fault, LogStore, MemoryStore, Record, RedbStore};
-use rollcall_host::source::Verdict;
+use rollcall_host::source::{self, Ack, Message, Verdict};
 use rollcall_host::time::UnixMs;
-use rollcall_wire::Slot;
+use rollcall_wire::{Kind, Slot, Topic};
 use tower::ServiceExt;
 
 const NOW: UnixMs = UnixMs(1_721_900_000_000);
@@ -193,4 +194,35 @@ fn batch(random: &mut fastrand::Rng, next_seq: &mut [u64; 30], oracle: &Mutex<Or
     }
     random.shuffle(&mut batch);
     batch
+}
+
+#[tokio::test]
+async fn a_message_waits_for_a_store_that_is_away_and_readiness_says_so() {
+    let store = Arc::new(MemoryStore::default());
+    let health = Arc::new(Health::default());
+    let (inbox, messages) = source::inbox();
+    let ingest = Ingest::open(store.clone()).await.unwrap();
+    tokio::spawn(ingest::run(ingest, messages, health.clone()));
+    for fault in [Fault::Refuse, Fault::LoseReply] {
+        store.inject(fault);
+    }
+    let topic = Topic { device: device(1), kind: Kind::Status }.name();
+    let (ack, verdict) = Ack::new();
+    let message = Message {
+        topic: topic.as_str().into(),
+        payload: br#"{"status":3,"seq":0,"boot":"9f3c5a0be1d24c77","age_ms":0}"#.as_slice().into(),
+        retain: Retain::No,
+        expiry_left_s: None,
+        received_at: NOW,
+        ack,
+    };
+    inbox.send(message).await.unwrap();
+    while health.complaint().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert!(health.complaint().unwrap().contains("injected: Refuse"));
+    // The second try was written, but its answer was lost: the third finds the sample in the log.
+    assert_eq!(verdict.await, Ok(Verdict::Duplicate));
+    assert_eq!(health.complaint(), None);
+    assert_eq!(logged(&*store).await.len(), 1);
 }
