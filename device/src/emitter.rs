@@ -125,8 +125,10 @@ async fn link<const N: usize>(
     let connect = within(clock, CONNECT_TIMEOUT_MS, net.connect(config.broker));
     let io = match select(ledger.over(clock), connect).await {
         Either::First(()) => return Ok(()),
-        Either::Second(None) => return Err(LinkError::ConnectTimeout),
-        Either::Second(Some(connected)) => connected.map_err(|error| LinkError::Connect(error.kind()))?,
+        Either::Second(Either::First(connected)) => {
+            connected.map_err(|error| LinkError::Connect(error.kind()))?
+        }
+        Either::Second(Either::Second(())) => return Err(LinkError::ConnectTimeout),
     };
     session::serve(io, config, ledger, clock, rng).await
 }

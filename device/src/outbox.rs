@@ -28,10 +28,23 @@ impl Sample {
     }
 }
 
+/// A sample and whether it is in flight, in 24 bytes: [`Sample`] as a field would make it 32.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    sample: Sample,
+    seq: Sequence,
+    taken_at_ms: u64,
+    status: Status,
     in_flight: bool,
+}
+
+impl Slot {
+    const fn unsent(Sample { seq, status, taken_at_ms }: Sample) -> Self {
+        Self { seq, taken_at_ms, status, in_flight: false }
+    }
+
+    const fn sample(&self) -> Sample {
+        Sample { seq: self.seq, status: self.status, taken_at_ms: self.taken_at_ms }
+    }
 }
 
 /// Up to `N` samples, oldest first; `N` must exceed [`WINDOW`], so that one can always be dropped.
@@ -65,7 +78,7 @@ impl<const N: usize> Outbox<N> {
     /// Adds a sample. When full, the oldest unsent one gives way and is returned.
     pub fn push(&mut self, sample: Sample) -> Option<Sample> {
         let dropped = if self.slots.is_full() { self.drop_oldest_unsent() } else { None };
-        let added = self.slots.push_back(Slot { sample, in_flight: false });
+        let added = self.slots.push_back(Slot::unsent(sample));
         debug_assert!(added.is_ok(), "more in flight than WINDOW");
         dropped
     }
@@ -75,7 +88,7 @@ impl<const N: usize> Outbox<N> {
         let index = self.oldest_unsent()?;
         let slot = self.slots.get_mut(index)?;
         slot.in_flight = true;
-        Some(slot.sample)
+        Some(slot.sample())
     }
 
     /// Removes a sample in flight whose PUBACK said success.
@@ -100,7 +113,7 @@ impl<const N: usize> Outbox<N> {
     pub fn expire(&mut self, now_ms: u64) -> u64 {
         let mut expired = 0;
         while let Some(slot) = self.oldest_unsent().and_then(|index| self.slots.get(index)) {
-            if slot.sample.age_ms(now_ms).is_some() {
+            if slot.sample().age_ms(now_ms).is_some() {
                 break;
             }
             self.drop_oldest_unsent();
@@ -120,7 +133,7 @@ impl<const N: usize> Outbox<N> {
     }
 
     fn in_flight(&self, seq: Sequence) -> Option<usize> {
-        self.slots.iter().position(|slot| slot.in_flight && slot.sample.seq == seq)
+        self.slots.iter().position(|slot| slot.in_flight && slot.seq == seq)
     }
 
     /// Moves the few before `index` up by one, which keeps the order.
@@ -128,7 +141,7 @@ impl<const N: usize> Outbox<N> {
         for at in (0..index).rev() {
             self.slots.swap(at, at + 1);
         }
-        self.slots.pop_front().map(|slot| slot.sample)
+        self.slots.pop_front().map(|slot| slot.sample())
     }
 }
 

@@ -80,8 +80,8 @@ pub(crate) async fn serve<const N: usize>(
     let mut mqtt = minimq::Session::new(setup(config, buffers).map_err(|_| LinkError::Buffer)?);
     let handshake = within(clock, HANDSHAKE_TIMEOUT_MS, mqtt.connect(Watched::new(io, &seen)));
     let connection = match select(handshake, ledger.over(clock)).await {
-        Either::First(Some(connected)) => connected.map_err(|error| link_error(&error, &seen))?,
-        Either::First(None) => return Err(LinkError::HandshakeTimeout),
+        Either::First(Either::First(connected)) => connected.map_err(|error| link_error(&error, &seen))?,
+        Either::First(Either::Second(())) => return Err(LinkError::HandshakeTimeout),
         Either::Second(()) => return Ok(()),
     };
     info!("{}: connected", config.device.as_str());
@@ -143,7 +143,7 @@ where
     C: Clock,
     R: RngCore,
 {
-    async fn run(mut self) -> Result<(), LinkError> {
+    async fn run(&mut self) -> Result<(), LinkError> {
         self.say(ONLINE).await?;
         loop {
             self.fill_window().await?;
@@ -197,11 +197,11 @@ where
         carried: Carried,
     ) -> Result<(), LinkError> {
         let publish = self.connection.publish(publication.qos(QoS::AtLeastOnce));
-        let published = within(self.clock, WRITE_TIMEOUT_MS, publish).await;
-        let op = match published.ok_or(LinkError::WriteTimeout)? {
-            Ok(op) => op.ok_or(LinkError::QosUnsupported)?,
-            Err(PubError::Session(error)) => return Err(link_error(&error, self.seen)),
-            Err(PubError::Payload(())) => return Err(LinkError::Buffer),
+        let op = match within(self.clock, WRITE_TIMEOUT_MS, publish).await {
+            Either::First(Ok(op)) => op.ok_or(LinkError::QosUnsupported)?,
+            Either::First(Err(PubError::Session(error))) => return Err(link_error(&error, self.seen)),
+            Either::First(Err(PubError::Payload(()))) => return Err(LinkError::Buffer),
+            Either::Second(()) => return Err(LinkError::WriteTimeout),
         };
         let in_flight = InFlight { op, carried, sent_at_ms: self.clock.now_ms() };
         // The window is never longer than minimq's own, which just took the packet.

@@ -3,7 +3,7 @@
 use core::future::poll_fn;
 use core::task::Poll;
 
-use embassy_futures::select::{Either, select};
+use embassy_futures::select::{Select, select};
 
 use crate::clock::Clock;
 
@@ -15,11 +15,13 @@ pub(crate) async fn until(condition: impl Fn() -> bool) {
     poll_fn(|_| if condition() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
-/// The output of `future`, or `None` after `timeout_ms`, when it is dropped.
-pub(crate) async fn within<F: Future>(clock: &impl Clock, timeout_ms: u64, future: F) -> Option<F::Output> {
-    let deadline_ms = clock.now_ms().saturating_add(timeout_ms);
-    match select(future, clock.sleep_until(deadline_ms)).await {
-        Either::First(output) => Some(output),
-        Either::Second(()) => None,
-    }
+/// `Either::First` with the output of `future`, or `Either::Second` after `timeout_ms`, when it is dropped.
+///
+/// Not an `async fn`, which would hold the future twice: as an argument and where it is awaited.
+pub(crate) fn within<F: Future>(
+    clock: &impl Clock,
+    timeout_ms: u64,
+    future: F,
+) -> Select<F, impl Future<Output = ()>> {
+    select(future, clock.sleep_until(clock.now_ms().saturating_add(timeout_ms)))
 }

@@ -65,6 +65,27 @@ fn a_broker_that_refuses_everything_is_not_met_with_a_storm() {
 }
 
 #[test]
+fn a_window_that_is_refused_whole_counts_as_one_refusal() {
+    let mut refused = 0;
+    let script = move |_| match now_ms() < 20_000 {
+        true => Dial::Refuse,
+        false => Dial::Accept(Peer {
+            delay_ms: 100,
+            ..answering(move |publish| {
+                refused += u32::from(publish.is_status());
+                Reply::Ack(if publish.is_status() && refused <= 8 { 0x97 } else { 0 })
+            })
+        }),
+    };
+    let mut bench: Bench<300> = bench(script);
+    let stats = bench.run_and_stop(60_500, 90_000);
+    assert_eq!((stats.rejected, stats.outbox), (8, 0));
+    let sent_ms: Vec<_> = bench.net.samples().iter().map(|sample| sample.0).collect();
+    // The refusals arrive 100 ms later, and the first wait is at most half a second.
+    assert!((101..=600).contains(&(sent_ms[8] - sent_ms[7])), "{sent_ms:?}");
+}
+
+#[test]
 fn after_refusals_end_the_backlog_flows_at_once() {
     let script = |_| {
         Dial::Accept(answering(|publish| {

@@ -45,7 +45,7 @@ struct Login {
 impl Fleet {
     /// Checks what the command line says.
     pub(crate) fn new(args: Args) -> Result<Self> {
-        let broker = args.broker()?;
+        let (ids, broker) = (args.device_ids()?, args.broker()?);
         limits::allow_sockets(args.devices.get())?;
         let password = args.password()?;
         let login = args.user.clone().map(|user| Rc::new(Login { user, password }));
@@ -58,7 +58,7 @@ impl Fleet {
         };
         eprintln!("{} devices to {broker}, seed {seed}", args.devices);
         Ok(Self {
-            ids: args.device_ids()?,
+            ids,
             net: args.net,
             broker,
             period_ms: args.period_ms,

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -44,23 +44,29 @@ impl Stop {
     }
 }
 
-/// SIGINT and SIGTERM: the first is waited for, the second ends the process at once.
+/// SIGINT and SIGTERM: while [`Signals::wait_or`] waits, one ends the wait; any later one ends the process
+/// at once.
 pub(crate) struct Signals {
     received: Async<UnixStream>,
+    is_next_last: Arc<AtomicBool>,
 }
 
 impl Signals {
     /// Installs the handlers.
     pub(crate) fn new() -> Result<Self> {
         let (receive, send) = UnixStream::pair().context("no socket pair for signals")?;
-        let second = Arc::new(AtomicBool::new(false));
+        let is_next_last = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // In this order: the first signal finds the flag down and raises it for the second.
-            flag::register_conditional_shutdown(signal, EXIT_SIGNAL_BASE + signal, Arc::clone(&second))?;
-            flag::register(signal, Arc::clone(&second))?;
+            flag::register_conditional_shutdown(
+                signal,
+                EXIT_SIGNAL_BASE + signal,
+                Arc::clone(&is_next_last),
+            )?;
+            flag::register(signal, Arc::clone(&is_next_last))?;
             pipe::register(signal, send.try_clone()?)?;
         }
-        Ok(Self { received: Async::new(receive)? })
+        Ok(Self { received: Async::new(receive)?, is_next_last })
     }
 
     /// Waits for a signal, or for the end of `lifetime` if there is one.
@@ -74,6 +80,9 @@ impl Signals {
             };
             Ok(())
         };
-        or(signal, end).await
+        or(signal, end).await?;
+        // The end of the lifetime counts as the first signal.
+        self.is_next_last.store(true, Ordering::SeqCst);
+        Ok(())
     }
 }
