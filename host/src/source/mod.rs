@@ -1,6 +1,7 @@
 //! Where messages come from. A source puts [`Message`]s into the inbox and acknowledges each to its sender
 //! only when the ingest loop has settled it. It decodes nothing and knows no store.
 
+pub mod broker;
 pub mod gateway;
 
 use rollcall_wire::codec::Rejection;

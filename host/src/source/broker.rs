@@ -1,0 +1,405 @@
+//! Messages from an MQTT 5 broker (RabbitMQ, mosquitto), on rumqttc: a durable session, acknowledged by hand
+//! and only when the message is stored. The only file that names rumqttc.
+//!
+//! An acknowledgement carries a packet id and nothing else, and a new connection uses the same ids for other
+//! messages. So every message is tagged with the epoch of its connection, and an acknowledgement of an older
+//! epoch is dropped: the broker delivers that message again, and it is found to be a duplicate.
+
+mod address;
+mod filter;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{
+    ConnAck, ConnectReturnCode, Filter, Packet, Publish, RetainForwardRule, SubscribeReasonCode,
+};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+pub use self::address::{Address, AddressError, Transport};
+pub use self::filter::{PlainTopic, Slots};
+use super::{Ack, INBOX_MESSAGES, Inbox, Message, Verdict};
+use crate::decode::Retain;
+use crate::health::{Health, Part};
+use crate::time::UnixMs;
+
+/// How long the broker keeps the session, and with it the queue, of a worker that is away: 30 days, as long
+/// as the messages in it live.
+const SESSION_EXPIRY_S: u32 = rollcall_wire::codec::MESSAGE_EXPIRY_S;
+
+/// A broker that says nothing for 1.5 times this long is gone, and so are we to it.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+const CONNECT_TIMEOUT_S: u64 = 10;
+
+/// A broker does not deliver what is longer (MQTT 5, section 3.1.2.11.4). It must not be less than what
+/// others can publish for the session to make sense of it: what is too long is rejected by name.
+const PACKET_MAX: u32 = 256 * 1024;
+
+/// The pause before the next attempt to connect: doubled each time.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// When draining, how long the last acknowledgements may take to leave.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that lived so long starts the pauses anew.
+const HEALTHY: Duration = Duration::from_secs(30);
+
+/// Subscribing and disconnecting need room in the queue of requests beside the acknowledgements.
+const REQUESTS_BESIDE_ACKS: usize = 16;
+
+/// How many messages may be unacknowledged when nothing else is said (MQTT's Receive Maximum).
+pub const RECEIVE_MAX: u16 = 2000;
+
+/// What to take from which broker.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it is, and who we are.
+    pub address: Address,
+    /// PEM file with the certificates that a broker's own must stem from; the system's when there is none.
+    pub ca_file: Option<PathBuf>,
+    /// Names the session: the same at every start, and no other worker's.
+    pub client_id: String,
+    /// Which devices.
+    pub slots: Slots,
+    /// A further topic with bare messages.
+    pub plain_topic: Option<PlainTopic>,
+    /// How many messages may be unacknowledged.
+    pub receive_max: u16,
+    /// Was this session there before?
+    pub session: Expected,
+}
+
+/// Whether the broker should know our session already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Something was stored before, so that a session without a past means a gap.
+    Old,
+    /// Nothing was ever stored.
+    New,
+}
+
+/// Why a source cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The file with certificates.
+    #[error("cannot use the certificates in {0}: {1}")]
+    Certificates(PathBuf, String),
+    /// The system has none.
+    #[error(
+        "this system has no certificates to check the broker's with; name a PEM file with --broker-ca-file"
+    )]
+    NoCertificates,
+}
+
+/// A running source.
+#[derive(Debug)]
+pub struct Broker {
+    client: AsyncClient,
+    shared: Arc<Shared>,
+    polling: JoinHandle<()>,
+    acknowledging: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Counts connections. Held while an acknowledgement is queued, so that none is queued for a connection
+    /// that has just ended.
+    epoch: Mutex<u64>,
+    /// Messages handed to the ingest loop and not settled.
+    unsettled: AtomicUsize,
+    /// Once true, no further message is taken and no connection is made anew.
+    draining: AtomicBool,
+}
+
+impl Shared {
+    fn epoch(&self) -> MutexGuard<'_, u64> {
+        self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+}
+
+/// A message that waits for its verdict. Messages are settled in the order in which they came.
+struct Pending {
+    epoch: u64,
+    packet_id: u16,
+    verdict: oneshot::Receiver<Verdict>,
+}
+
+impl Broker {
+    /// Takes messages until drained; connects as often as it must.
+    ///
+    /// # Errors
+    /// [`SetupError`]; a broker that is away is none.
+    pub fn start(settings: Settings, inbox: Inbox, health: Arc<Health>) -> Result<Self, SetupError> {
+        let options = options(&settings)?;
+        let (client, events) =
+            AsyncClient::new(options, usize::from(settings.receive_max) + REQUESTS_BESIDE_ACKS);
+        let shared = Arc::new(Shared {
+            epoch: Mutex::new(0),
+            unsettled: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        });
+        let (pending, settled) = mpsc::channel(INBOX_MESSAGES + usize::from(settings.receive_max));
+        let acknowledging = tokio::spawn(acknowledge(settled, client.clone(), shared.clone()));
+        let connection = Connection {
+            settings,
+            client: client.clone(),
+            shared: shared.clone(),
+            inbox,
+            health,
+            pending,
+            session: Session::Away { since: None },
+            pause: RETRY.0,
+        };
+        let polling = tokio::spawn(connection.run(events));
+        Ok(Self { client, shared, polling, acknowledging })
+    }
+
+    /// Takes no further message, waits until those it took are acknowledged, and says goodbye. The broker
+    /// keeps the session and what arrives for it.
+    pub async fn drain(mut self) {
+        self.shared.draining.store(true, Ordering::SeqCst);
+        while self.shared.unsettled.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Queued behind the acknowledgements. A broker that is away cannot be told, and delivers again.
+        let goodbye = self.client.try_disconnect();
+        if goodbye.is_err() || tokio::time::timeout(GOODBYE_TIMEOUT, &mut self.polling).await.is_err() {
+            self.polling.abort();
+        }
+        let _ = self.acknowledging.await;
+    }
+}
+
+fn options(settings: &Settings) -> Result<MqttOptions, SetupError> {
+    let address = &settings.address;
+    let mut options = MqttOptions::new(&settings.client_id, &address.host, address.port);
+    if let Some(credentials) = &address.credentials {
+        options.set_credentials(&credentials.user, &credentials.password);
+    }
+    if address.transport == Transport::Tls {
+        options.set_transport(rumqttc::Transport::tls_with_config(tls(settings.ca_file.as_deref())?));
+    }
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    options.set_network_options(network);
+    options.set_clean_start(false).set_session_expiry_interval(Some(SESSION_EXPIRY_S));
+    options.set_receive_maximum(Some(settings.receive_max)).set_max_packet_size(Some(PACKET_MAX));
+    options.set_manual_acks(true).set_keep_alive(KEEP_ALIVE).set_connection_timeout(CONNECT_TIMEOUT_S);
+    Ok(options)
+}
+
+fn tls(ca_file: Option<&Path>) -> Result<TlsConfiguration, SetupError> {
+    if let Some(file) = ca_file {
+        let unusable = |error: &str| SetupError::Certificates(file.to_owned(), error.to_owned());
+        let ca = fs::read(file).map_err(|error| unusable(&error.to_string()))?;
+        if !ca.windows(11).any(|text| text == b"-----BEGIN ") {
+            return Err(unusable("it holds no PEM"));
+        }
+        return Ok(TlsConfiguration::Simple { ca, alpn: None, client_auth: None });
+    }
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(SetupError::NoCertificates);
+    }
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    Ok(TlsConfiguration::Rustls(Arc::new(config)))
+}
+
+/// Tells the broker what is stored. In a task of its own: the connection's task must never wait for it.
+async fn acknowledge(mut settled: mpsc::Receiver<Pending>, client: AsyncClient, shared: Arc<Shared>) {
+    while let Some(Pending { epoch, packet_id, verdict }) = settled.recv().await {
+        // Dropped unsettled, the message may not be stored: the broker keeps it and delivers it again.
+        if verdict.await.is_ok() {
+            let now = shared.epoch();
+            if *now == epoch {
+                let publish = Publish { qos: QoS::AtLeastOnce, pkid: packet_id, ..Publish::default() };
+                if client.try_ack(&publish).is_err() {
+                    // The queue has room for every message that the broker may have outstanding.
+                    tracing::error!("an acknowledgement was lost; the broker delivers its message again");
+                }
+            }
+        }
+        shared.unsettled.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Whether the broker knows us.
+enum Session {
+    /// Not connected; since when, if ever we were.
+    Away { since: Option<Instant> },
+    /// Connected.
+    There { since: Instant },
+}
+
+struct Connection {
+    settings: Settings,
+    client: AsyncClient,
+    shared: Arc<Shared>,
+    inbox: Inbox,
+    health: Arc<Health>,
+    pending: mpsc::Sender<Pending>,
+    session: Session,
+    pause: Duration,
+}
+
+impl Connection {
+    async fn run(mut self, mut events: EventLoop) {
+        loop {
+            match events.poll().await {
+                Ok(Event::Incoming(Packet::ConnAck(welcome))) => self.connected(&welcome),
+                Ok(Event::Incoming(Packet::SubAck(answer))) => self.subscribed(&answer.return_codes),
+                Ok(Event::Incoming(Packet::Publish(publish))) => {
+                    if self.take(publish).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    self.lost(&error, &mut events);
+                    if self.shared.draining() {
+                        return;
+                    }
+                    tokio::time::sleep(self.pause).await;
+                    self.pause = (self.pause * 2).min(RETRY.1);
+                }
+            }
+        }
+    }
+
+    fn connected(&mut self, welcome: &ConnAck) {
+        let address = &self.settings.address;
+        let away = match self.session {
+            Session::Away { since: Some(since) } => format!("{} s", since.elapsed().as_secs()),
+            _ => "an unknown time".to_owned(),
+        };
+        let known = matches!(self.session, Session::Away { since: Some(_) });
+        if welcome.session_present {
+            tracing::info!(%address, "connected to the broker, which kept our session");
+        } else if known || self.settings.session == Expected::Old {
+            tracing::warn!(
+                %address, client_id = self.settings.client_id,
+                "gap: the broker lost our session, and with it what it held for us; what was published within {away} \
+                 without a connection is lost (rollcall doctor tells how long the broker keeps a session)"
+            );
+        } else {
+            tracing::info!(%address, "connected to the broker, which has a new session for us");
+        }
+        let expiry_s = welcome.properties.as_ref().and_then(|properties| properties.session_expiry_interval);
+        if let Some(seconds) = expiry_s.filter(|seconds| *seconds < SESSION_EXPIRY_S) {
+            tracing::warn!(
+                seconds,
+                "the broker keeps our session for less than 30 days; an ingest that is away longer loses messages \
+                 (RabbitMQ: mqtt.max_session_expiry_interval_seconds)"
+            );
+        }
+        self.session = Session::There { since: Instant::now() };
+        self.subscribe();
+    }
+
+    /// At every connection: a session that is there may come from a process that died before it subscribed.
+    fn subscribe(&self) {
+        let Settings { slots, plain_topic, .. } = &self.settings;
+        let plain = plain_topic.as_ref().and_then(|plain| plain.filter(slots));
+        let filters = slots.filters().into_iter().chain(plain).map(|path| {
+            let mut filter = Filter::new(path, QoS::AtLeastOnce);
+            // A retained status is old news; it is never counted.
+            filter.retain_forward_rule = RetainForwardRule::Never;
+            filter
+        });
+        if let Err(error) = self.client.try_subscribe_many(filters.collect::<Vec<_>>()) {
+            self.health.ill(Part::Source, &format!("cannot subscribe: {error}"));
+        }
+    }
+
+    fn subscribed(&self, codes: &[SubscribeReasonCode]) {
+        match codes.iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_))) {
+            None => self.health.well(Part::Source),
+            Some(code) => {
+                let complaint = format!("the broker refused our subscription: {code:?}");
+                tracing::error!("{complaint}; its user needs the right to read rollcall/#");
+                self.health.ill(Part::Source, &complaint);
+            }
+        }
+    }
+
+    /// Hands a message to the ingest loop; waits while the loop is busy, and so stops reading.
+    async fn take(&self, publish: Publish) -> Result<(), Ended> {
+        // After a connection ended, rumqttc still tells what it had read from it.
+        if !matches!(self.session, Session::There { .. }) || self.shared.draining() {
+            return Ok(());
+        }
+        let received_at = UnixMs::now();
+        let topic = std::str::from_utf8(&publish.topic).unwrap_or_default();
+        let topic = self.settings.plain_topic.as_ref().map_or(topic, |plain| plain.renamed(topic));
+        let (ack, verdict) = Ack::new();
+        let message = Message {
+            topic: topic.into(),
+            payload: publish.payload.as_ref().into(),
+            retain: if publish.retain { Retain::Yes } else { Retain::No },
+            expiry_left_s: publish.properties.and_then(|properties| properties.message_expiry_interval),
+            received_at,
+            ack,
+        };
+        if publish.qos == QoS::AtMostOnce {
+            return self.inbox.send(message).await.map_err(|_| Ended);
+        }
+        let epoch = *self.shared.epoch();
+        self.shared.unsettled.fetch_add(1, Ordering::SeqCst);
+        let pending = Pending { epoch, packet_id: publish.pkid, verdict };
+        self.pending.send(pending).await.map_err(|_| Ended)?;
+        self.inbox.send(message).await.map_err(|_| Ended)
+    }
+
+    fn lost(&mut self, error: &ConnectionError, events: &mut EventLoop) {
+        let mut epoch = self.shared.epoch();
+        *epoch += 1;
+        // Forgets the acknowledgements that were queued meanwhile; under the lock, so that none follows.
+        events.clean();
+        drop(epoch);
+        let address = &self.settings.address;
+        if let Session::There { since } = self.session {
+            self.session = Session::Away { since: Some(Instant::now()) };
+            if since.elapsed() >= HEALTHY {
+                self.pause = RETRY.0;
+            }
+        }
+        let complaint = format!("no connection to {address}: {error}{}", advice(error));
+        if !self.shared.draining() {
+            tracing::warn!(retry_ms = self.pause.as_millis(), "{complaint}");
+        }
+        self.health.ill(Part::Source, &complaint);
+    }
+}
+
+/// The ingest loop is gone.
+struct Ended;
+
+/// What to do about an error that waiting does not mend.
+fn advice(error: &ConnectionError) -> &'static str {
+    match error {
+        ConnectionError::ConnectionRefused(
+            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+        ) => "; check user and password (--broker mqtt://USER:PASSWORD@…, or --broker-password-file)",
+        ConnectionError::ConnectionRefused(
+            ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::UnsupportedProtocolVersion,
+        ) => "; it does not speak MQTT 5 (RabbitMQ does from 3.13 on)",
+        ConnectionError::MqttState(state) if state.to_string().contains("SessionTakenOver") => {
+            "; another process uses the same client id: give each ingest its own --slots or --client-id"
+        }
+        _ => "",
+    }
+}
