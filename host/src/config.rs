@@ -1,14 +1,15 @@
 //! The command line and the environment → what to run. Every mistake is found here, before anything starts.
 
-use std::fs;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::str::FromStr;
+mod http;
+mod source;
+mod store;
 
-use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
-use rollcall_host::source::gateway::Credentials;
 use tracing::level_filters::LevelFilter;
+
+pub(crate) use self::http::HttpArgs;
+pub(crate) use self::source::{Source, SourceArgs};
+pub(crate) use self::store::{Store, StoreArgs};
 
 /// Rollcall's host: every device answers, every answer is counted exactly once.
 #[derive(Debug, Parser)]
@@ -28,6 +29,12 @@ pub(crate) enum Command {
     /// Take messages over MQTT, store each once, and answer over HTTP; all in this process.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
+    /// Take messages over MQTT and store each once; answers are another process's work.
+    #[command(after_help = INGEST_EXAMPLES)]
+    Ingest(Ingest),
+    /// Answer over HTTP what others stored.
+    #[command(after_help = API_EXAMPLES)]
+    Api(Api),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -40,135 +47,121 @@ Examples:
       take devices from the network
   rollcall serve --mqtt-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --store redb:/var/lib/rollcall
       free ports (the log says which) and a data directory
+  rollcall serve --broker mqtt://rollcall:rollcall@127.0.0.1:1883 --store mongodb://127.0.0.1:27017/rollcall
+      messages from RabbitMQ into MongoDB
 
 SIGTERM and Ctrl-C drain: what was received is stored and acknowledged, then the process ends with 0.
 A second one ends it at once; what was not acknowledged, devices send again.";
 
+const INGEST_EXAMPLES: &str = "\
+Examples:
+  rollcall ingest --broker mqtt://ingest:PASSWORD@rabbit:1883 --store mongodb://mongo:27017/rollcall --slots 0-7
+  rollcall ingest --broker mqtt://ingest:PASSWORD@rabbit:1883 --store mongodb://mongo:27017/rollcall --slots 8-f
+      two workers share a fleet
+
+Every slot belongs to one worker. The broker keeps a worker's messages while it is away, under its client id:
+before you change --slots or --client-id, let the old worker drain, and delete its session at the broker.";
+
+const API_EXAMPLES: &str = "\
+Example:
+  rollcall api --store mongodb://mongo:27017/rollcall --http-listen 127.0.0.1:5001
+      as many as you like; all give the same answer";
+
 /// Flags of `rollcall serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Where the MQTT gateway listens (5 and 3.1.1). Port 0 takes a free one.
-    #[arg(long, env = "ROLLCALL_MQTT_LISTEN", default_value = "127.0.0.1:1883", value_name = "IP:PORT")]
-    pub(crate) mqtt_listen: SocketAddr,
-    /// Where the HTTP API listens. Port 0 takes a free one.
-    #[arg(long, env = "ROLLCALL_HTTP_LISTEN", default_value = "127.0.0.1:5000", value_name = "IP:PORT")]
-    pub(crate) http_listen: SocketAddr,
-    /// Where messages are stored: redb:DIRECTORY.
-    #[arg(long, env = "ROLLCALL_STORE", default_value = "redb:./rollcall-data", value_name = "STORE")]
-    pub(crate) store: Store,
-    /// The user name that MQTT clients must show.
-    #[arg(long, env = "ROLLCALL_MQTT_USER", value_name = "NAME")]
-    pub(crate) mqtt_user: Option<String>,
-    /// A file whose first line is the password that MQTT clients must show. It can also be given in the
-    /// environment, as ROLLCALL_MQTT_PASSWORD.
-    #[arg(long, env = "ROLLCALL_MQTT_PASSWORD_FILE", value_name = "FILE")]
-    pub(crate) mqtt_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
     /// Let anyone who can reach the listening addresses in. Needed to listen beyond this machine without
     /// credentials; HTTP has none.
     #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
     pub(crate) allow_anonymous: bool,
 }
 
-/// Where messages are stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Store {
-    /// The embedded store, in this directory.
-    Redb(PathBuf),
+/// Flags of `rollcall ingest`.
+#[derive(Debug, Args)]
+pub(crate) struct Ingest {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Let anyone who can reach the gateway in. Needed to listen beyond this machine without credentials.
+    #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
+    pub(crate) allow_anonymous: bool,
 }
 
-impl FromStr for Store {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some(("redb", directory)) if !directory.is_empty() => Ok(Self::Redb(directory.into())),
-            _ => Err("a store is written redb:DIRECTORY, as redb:./rollcall-data".into()),
-        }
-    }
+/// Flags of `rollcall api`.
+#[derive(Debug, Args)]
+pub(crate) struct Api {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
+    /// Let anyone who can reach the listening address ask. Needed to listen beyond this machine.
+    #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
+    pub(crate) allow_anonymous: bool,
 }
 
-impl Serve {
-    /// What MQTT clients must show, if anything.
-    ///
-    /// # Errors
-    /// Half of a credential, an unreadable file, or an open door that nobody asked for.
-    pub(crate) fn credentials(&self) -> anyhow::Result<Option<Credentials>> {
-        let password = self.password()?;
-        let credentials = match (self.mqtt_user.clone(), password) {
-            (Some(user), Some(password)) => Some(Credentials { user, password }),
-            (None, None) => None,
-            (Some(_), None) => bail!("--mqtt-user needs --mqtt-password-file or ROLLCALL_MQTT_PASSWORD"),
-            (None, Some(_)) => bail!("an MQTT password needs --mqtt-user"),
-        };
-        self.refuse_open_doors(credentials.is_some())?;
-        Ok(credentials)
+/// Refuses addresses that let everyone on the network in, unless that was asked for.
+///
+/// # Errors
+/// Names the doors and what to do.
+pub(crate) fn refuse_open_doors(doors: &[Option<String>], allow_anonymous: bool) -> anyhow::Result<()> {
+    let doors = doors.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" and ");
+    if doors.is_empty() {
+        return Ok(());
     }
-
-    fn password(&self) -> anyhow::Result<Option<String>> {
-        let password = match (&self.mqtt_password_file, std::env::var("ROLLCALL_MQTT_PASSWORD").ok()) {
-            (Some(_), Some(_)) => bail!("give --mqtt-password-file or ROLLCALL_MQTT_PASSWORD, not both"),
-            (Some(file), None) => {
-                let text = fs::read_to_string(file)
-                    .with_context(|| format!("cannot read the MQTT password from {}", file.display()))?;
-                Some(text.lines().next().unwrap_or_default().to_owned())
-            }
-            (None, password) => password,
-        };
-        if password.as_deref() == Some("") {
-            bail!("the MQTT password is empty");
-        }
-        Ok(password)
+    if !allow_anonymous {
+        anyhow::bail!(
+            "{doors} would let anyone on the network in: listen on 127.0.0.1 (for HTTP, behind a proxy that asks \
+             for credentials), give --mqtt-user and --mqtt-password-file for MQTT, or say --allow-anonymous"
+        );
     }
-
-    fn refuse_open_doors(&self, mqtt_has_credentials: bool) -> anyhow::Result<()> {
-        let open = |what: &'static str, address: &SocketAddr, guarded: bool| {
-            (!address.ip().is_loopback() && !guarded).then(|| format!("{what} {address}"))
-        };
-        let doors = [
-            open("--mqtt-listen", &self.mqtt_listen, mqtt_has_credentials),
-            open("--http-listen", &self.http_listen, false),
-        ];
-        let doors = doors.into_iter().flatten().collect::<Vec<_>>().join(" and ");
-        if doors.is_empty() {
-            return Ok(());
-        }
-        if !self.allow_anonymous {
-            bail!(
-                "{doors} would let anyone on the network in: listen on 127.0.0.1 (for HTTP, behind a proxy that asks \
-                 for credentials), give --mqtt-user and --mqtt-password-file for MQTT, or say --allow-anonymous"
-            );
-        }
-        tracing::warn!("ANONYMOUS ACCESS: {doors} is open to everyone who can reach it");
-        Ok(())
-    }
+    tracing::warn!("ANONYMOUS ACCESS: {doors} is open to everyone who can reach it");
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use rollcall_host::source::gateway::Credentials;
 
     fn serve(arguments: &[&str]) -> Serve {
         let all = ["rollcall", "serve"].iter().chain(arguments);
         match Cli::try_parse_from(all).unwrap().command {
             Command::Serve(serve) => serve,
+            other => panic!("{other:?}"),
         }
+    }
+
+    fn doors(serve: &Serve) -> anyhow::Result<()> {
+        let source = serve.source.source()?;
+        refuse_open_doors(&[source.door(), serve.http.door()], serve.allow_anonymous)
     }
 
     #[test]
     fn the_defaults_listen_on_this_machine_only() {
-        assert!(serve(&[]).credentials().unwrap().is_none());
+        let serve = serve(&[]);
+        doors(&serve).unwrap();
+        assert!(matches!(serve.source.source().unwrap(), Source::Gateway { credentials: None, .. }));
     }
 
     #[test]
     fn an_open_door_without_credentials_is_refused_by_its_flag() {
-        let error = serve(&["--mqtt-listen", "0.0.0.0:1883"]).credentials().unwrap_err().to_string();
+        let error = doors(&serve(&["--mqtt-listen", "0.0.0.0:1883"])).unwrap_err().to_string();
         assert!(
             error.contains("--mqtt-listen 0.0.0.0:1883") && error.contains("--allow-anonymous"),
             "{error}"
         );
-        let error = serve(&["--http-listen", "[::]:5000"]).credentials().unwrap_err().to_string();
+        let error = doors(&serve(&["--http-listen", "[::]:5000"])).unwrap_err().to_string();
         assert!(error.contains("--http-listen [::]:5000"), "{error}");
-        assert!(serve(&["--mqtt-listen", "0.0.0.0:1883", "--allow-anonymous"]).credentials().is_ok());
+        assert!(doors(&serve(&["--mqtt-listen", "0.0.0.0:1883", "--allow-anonymous"])).is_ok());
     }
 
     #[test]
@@ -179,22 +172,55 @@ mod tests {
         let file = file.to_str().unwrap();
         let user = ["--mqtt-user", "fleet", "--mqtt-password-file", file];
         let mqtt = serve(&[&user[..], &["--mqtt-listen", "0.0.0.0:1883"]].concat());
-        assert_eq!(mqtt.credentials().unwrap().unwrap().password, "secret");
-        assert!(serve(&[&user[..], &["--http-listen", "0.0.0.0:5000"]].concat()).credentials().is_err());
-        assert!(serve(&user[..2]).credentials().is_err());
-        assert!(serve(&user[2..]).credentials().is_err());
+        doors(&mqtt).unwrap();
+        match mqtt.source.source().unwrap() {
+            Source::Gateway { credentials: Some(credentials), .. } => {
+                assert_eq!(credentials.password, "secret");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(doors(&serve(&[&user[..], &["--http-listen", "0.0.0.0:5000"]].concat())).is_err());
+        assert!(doors(&serve(&user[..2])).is_err());
+        assert!(doors(&serve(&user[2..])).is_err());
     }
 
     #[test]
     fn a_password_shows_in_no_debug_output() {
         let credentials = Credentials { user: "fleet".into(), password: "secret".into() };
         assert!(!format!("{credentials:?}").contains("secret"));
+        let serve =
+            serve(&["--broker", "mqtt://fleet:secret@a", "--store", "mongodb://fleet:secret@b/rollcall"]);
+        let source = serve.source.source().unwrap();
+        assert!(!format!("{serve:?} {source:?}").contains("secret"));
+    }
+
+    #[test]
+    fn no_error_and_no_help_text_quotes_a_password() {
+        for arguments in [
+            ["--broker", "mqtt:/fleet:secret@a"],
+            ["--broker", "mqtt://fleet:secret@a/b"],
+            ["--store", "mongo://fleet:secret@b/rollcall"],
+            ["--store", "mongodb:fleet:secret@b"],
+        ] {
+            let serve = serve(&arguments);
+            let errors = [serve.source.source().err(), serve.store.store().err()];
+            let errors: Vec<_> = errors.iter().flatten().map(|error| format!("{error:#}")).collect();
+            assert!(!errors.is_empty(), "{arguments:?}");
+            assert!(errors.iter().all(|error| !error.contains("secret")), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn a_broker_and_a_gateway_exclude_each_other() {
+        let both = ["rollcall", "serve", "--broker", "mqtt://a", "--mqtt-listen", "127.0.0.1:1"];
+        assert!(Cli::try_parse_from(both).is_err());
+        assert!(Cli::try_parse_from(["rollcall", "serve", "--slots", "0-7"]).is_err());
     }
 
     #[test]
     fn a_store_that_is_not_known_is_refused() {
         for text in ["", "redb", "redb:", "sqlite:x", "./data"] {
-            assert!(text.parse::<Store>().is_err(), "{text}");
+            assert!(serve(&["--store", text]).store.store().is_err(), "{text}");
         }
     }
 }

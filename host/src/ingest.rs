@@ -67,6 +67,11 @@ impl<S: LogStore> Ingest<S> {
         Ok(ingest)
     }
 
+    /// Was nothing ever stored?
+    pub fn is_empty(&self) -> bool {
+        self.partitions.iter().all(|partition| partition.next() == 0)
+    }
+
     /// Makes `records` durable, each (device, boot, sequence) once in the log's whole life.
     ///
     /// # Errors

@@ -31,5 +31,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Serve(config) => runtime.block_on(serve::serve(config)),
+        Command::Ingest(config) => runtime.block_on(serve::ingest(config)),
+        Command::Api(config) => runtime.block_on(serve::api(config)),
     }
 }

@@ -1,19 +1,21 @@
-//! `rollcall serve`: gateway, ingest, store and API in one process.
+//! `rollcall serve`, `ingest` and `api`: sources, ingest, store and API in one process, or each in its own.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use rollcall_host::api::{self, Api};
+use rollcall_host::api;
 use rollcall_host::health::{Health, Part};
-use rollcall_host::ingest::{self, Ingest};
+use rollcall_host::ingest;
 use rollcall_host::log::{LogStore, RedbStore};
-use rollcall_host::source::{self, gateway::Gateway};
+use rollcall_host::source::broker::{self, Broker, Expected};
+use rollcall_host::source::{self, Inbox, gateway::Gateway};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{Serve, Store};
+use crate::config::{Api, Ingest, Serve, Source, Store, refuse_open_doors};
 use crate::shutdown::Shutdown;
 
 /// How long a drain may take: a store that is away must not keep the process for ever.
@@ -22,29 +24,182 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long answers that are under way may take when the process ends.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves until SIGTERM or Ctrl-C.
+/// The pause before a store that is not there yet is tried again.
+#[cfg(feature = "mongodb")]
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// What one process does.
+struct Role {
+    /// Where messages come from, if it takes any.
+    source: Option<Source>,
+    /// Where it answers, if it does.
+    http: Option<SocketAddr>,
+}
+
+/// Takes, stores and answers until SIGTERM or Ctrl-C.
 ///
 /// # Errors
 /// What kept it from starting, from going on or from draining.
 pub(crate) async fn serve(config: Serve) -> anyhow::Result<()> {
-    let credentials = config.credentials()?;
-    let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;
-    let http = bind(config.http_listen, "--http-listen")?;
-    let mqtt = bind(config.mqtt_listen, "--mqtt-listen")?;
-    let Store::Redb(directory) = &config.store;
-    let store = Arc::new(RedbStore::open(directory)?);
+    let source = config.source.source()?;
+    refuse_open_doors(&[source.door(), config.http.door()], config.allow_anonymous)?;
+    let role = Role { source: Some(source), http: Some(config.http.http_listen) };
+    over(config.store.store()?, role).await
+}
 
-    let health = Arc::new(Health::starting(Part::Store));
-    let http = Http::start(http, Api { store: store.clone(), health: health.clone() })?;
+/// Takes and stores until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// As [`serve`].
+pub(crate) async fn ingest(config: Ingest) -> anyhow::Result<()> {
+    let source = config.source.source()?;
+    refuse_open_doors(&[source.door()], config.allow_anonymous)?;
+    over(config.store.store()?, Role { source: Some(source), http: None }).await
+}
+
+/// Answers until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// As [`serve`].
+pub(crate) async fn api(config: Api) -> anyhow::Result<()> {
+    refuse_open_doors(&[config.http.door()], config.allow_anonymous)?;
+    over(config.store.store()?, Role { source: None, http: Some(config.http.http_listen) }).await
+}
+
+async fn over(store: Store, role: Role) -> anyhow::Result<()> {
+    let shutdown = Shutdown::listen().context("cannot listen for signals")?;
+    match store {
+        Store::Redb(directory) => {
+            let open = async |_: &mut Shutdown| open_redb(&directory);
+            run(open, role, shutdown).await
+        }
+        #[cfg(feature = "mongodb")]
+        Store::Mongo(address) => {
+            let open = async |shutdown: &mut Shutdown| open_mongo(&address, shutdown).await;
+            run(open, role, shutdown).await
+        }
+    }
+}
+
+fn open_redb(directory: &Path) -> anyhow::Result<Option<RedbStore>> {
+    Ok(Some(RedbStore::open(directory)?))
+}
+
+/// Waits for a MongoDB that is not there yet; `None` when it was not waited for to the end.
+#[cfg(feature = "mongodb")]
+async fn open_mongo(
+    address: &rollcall_host::log::mongo::Address,
+    shutdown: &mut Shutdown,
+) -> anyhow::Result<Option<rollcall_host::log::mongo::MongoStore>> {
+    loop {
+        let opened = tokio::select! {
+            opened = rollcall_host::log::mongo::MongoStore::open(address) => opened,
+            () = shutdown.requested() => return Ok(None),
+        };
+        match opened {
+            Err(error) if error.may_pass() => tracing::warn!("{error}; trying again"),
+            opened => return Ok(Some(opened?)),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(STORE_RETRY) => {}
+            () = shutdown.requested() => return Ok(None),
+        }
+    }
+}
+
+async fn run<S: LogStore>(
+    open: impl AsyncFnOnce(&mut Shutdown) -> anyhow::Result<Option<S>>,
+    role: Role,
+    mut shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let http = role.http.map(|address| bind(address, "--http-listen")).transpose()?;
+    let source = role.source.map(BoundSource::bind).transpose()?;
+    let Some(store) = open(&mut shutdown).await? else { return Ok(()) };
+    let store = Arc::new(store);
+    let health = if source.is_some() { Health::starting(Part::Store) } else { Health::default() };
+    let health = Arc::new(health);
+    let http = http
+        .map(|listener| Http::start(listener, api::Api { store: store.clone(), health: health.clone() }))
+        .transpose()?;
+    let ended = match source {
+        Some(source) => take(source, store, health, &mut shutdown).await,
+        None => {
+            shutdown.requested().await;
+            Ok(())
+        }
+    };
+    if let Some(http) = http {
+        http.stop().await;
+    }
+    ended
+}
+
+/// A source before it is started; what it listens on is taken already.
+enum BoundSource {
+    Gateway(TcpListener, Option<source::gateway::Credentials>),
+    Broker(broker::Settings),
+}
+
+/// A source that runs.
+enum Running {
+    Gateway(Gateway),
+    Broker(Broker),
+}
+
+impl BoundSource {
+    fn bind(source: Source) -> anyhow::Result<Self> {
+        Ok(match source {
+            Source::Gateway { listen, credentials } => {
+                Self::Gateway(bind(listen, "--mqtt-listen")?, credentials)
+            }
+            Source::Broker(settings) => Self::Broker(settings),
+        })
+    }
+
+    fn start(self, inbox: Inbox, session: Expected, health: Arc<Health>) -> anyhow::Result<Running> {
+        match self {
+            Self::Gateway(listener, credentials) => {
+                let gateway = Gateway::start(listener, credentials, inbox);
+                let gateway = gateway.context("cannot start the MQTT gateway")?;
+                tracing::info!("mqtt listening on {}", gateway.address());
+                Ok(Running::Gateway(gateway))
+            }
+            Self::Broker(settings) => {
+                let broker::Settings { address, slots, client_id, .. } = &settings;
+                tracing::info!(%address, %slots, client_id, "taking messages from the broker");
+                health.ill(Part::Source, &"not connected to the broker yet");
+                let settings = broker::Settings { session, ..settings };
+                Ok(Running::Broker(Broker::start(settings, inbox, health)?))
+            }
+        }
+    }
+}
+
+impl Running {
+    async fn drain(self) {
+        match self {
+            Self::Gateway(gateway) => gateway.drain().await,
+            Self::Broker(broker) => broker.drain().await,
+        }
+    }
+}
+
+/// Takes messages into the store until asked to stop.
+async fn take<S: LogStore>(
+    source: BoundSource,
+    store: Arc<S>,
+    health: Arc<Health>,
+    shutdown: &mut Shutdown,
+) -> anyhow::Result<()> {
     let ingest = tokio::select! {
-        opened = Ingest::open(store) => opened.context("cannot read the log")?,
+        opened = ingest::Ingest::open(store) => opened.context("cannot read the log")?,
         () = shutdown.requested() => return Ok(()),
     };
     health.well(Part::Store);
+    let session = if ingest.is_empty() { Expected::New } else { Expected::Old };
     let (inbox, messages) = source::inbox();
-    let mut ingest = tokio::spawn(ingest::run(ingest, messages, health));
-    let gateway = Gateway::start(mqtt, credentials, inbox).context("cannot start the MQTT gateway")?;
-    tracing::info!("mqtt listening on {}", gateway.address());
+    let mut ingest = tokio::spawn(ingest::run(ingest, messages, health.clone()));
+    let source = source.start(inbox, session, health)?;
 
     tokio::select! {
         () = shutdown.requested() => {}
@@ -52,10 +207,9 @@ pub(crate) async fn serve(config: Serve) -> anyhow::Result<()> {
     }
     tracing::info!("draining: storing and acknowledging what was received");
     let drained = tokio::select! {
-        drained = tokio::time::timeout(DRAIN_TIMEOUT, drain(gateway, ingest)) => drained,
+        drained = tokio::time::timeout(DRAIN_TIMEOUT, drain(source, ingest)) => drained,
         () = shutdown.requested() => bail!("ended by a second signal; devices send again what was not acknowledged"),
     };
-    http.stop().await;
     drained.map_err(|_| {
         let seconds = DRAIN_TIMEOUT.as_secs();
         anyhow!("the store did not take everything within {seconds} s; devices send again what was not acknowledged")
@@ -64,8 +218,8 @@ pub(crate) async fn serve(config: Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn drain(gateway: Gateway, ingest: JoinHandle<()>) -> anyhow::Result<()> {
-    gateway.drain().await;
+async fn drain(source: Running, ingest: JoinHandle<()>) -> anyhow::Result<()> {
+    source.drain().await;
     ingest.await.context("the ingest loop failed")
 }
 
@@ -84,7 +238,7 @@ struct Http {
 }
 
 impl Http {
-    fn start<S: LogStore>(listener: TcpListener, api: Api<S>) -> anyhow::Result<Self> {
+    fn start<S: LogStore>(listener: TcpListener, api: api::Api<S>) -> anyhow::Result<Self> {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tracing::info!("http listening on {}", listener.local_addr()?);
         let (stop, mut stopped) = watch::channel(());
