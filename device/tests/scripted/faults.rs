@@ -73,7 +73,8 @@ fn under_random_faults_nothing_is_lost_or_acknowledged_without_success() {
         for until_ms in [37_300, 91_000, 180_000] {
             bench.run_until(until_ms);
         }
-        let stats = bench.run_and_stop(FAULTS_END_MS + 500, 2 * FAULTS_END_MS);
+        // The last faulty peer may take nearly 8 s for each of 40 samples.
+        let stats = bench.run_and_stop(FAULTS_END_MS + 500, 4 * FAULTS_END_MS);
         assert_eq!((stats.sampled, stats.missed), (302, 0), "round {round}");
         assert_eq!(stats.acknowledged + stats.dropped(), 302, "round {round}: {stats:?}");
         for (at_ms, _, publish) in bench.net.samples() {

@@ -1,0 +1,22 @@
+//! What boards with embassy share: from settings, a network driver and a random number to an emitter that
+//! runs, a watchdog that is fed only while it gets on, and a lamp that says how it goes.
+//!
+//! Guarantees: no allocation, no unsafe. It knows no chip and no pin: a board hands it closures.
+
+#![no_std]
+
+pub mod identity;
+pub mod lamp;
+pub mod progress;
+
+#[cfg(feature = "firmware")]
+mod broker;
+#[cfg(feature = "firmware")]
+mod clock;
+#[cfg(feature = "firmware")]
+mod node;
+
+#[cfg(feature = "firmware")]
+pub use clock::EmbassyClock;
+#[cfg(feature = "firmware")]
+pub use node::{Hardware, Network, Node, SOCKETS, settings_or_wait};

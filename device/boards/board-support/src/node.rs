@@ -1,0 +1,200 @@
+//! The one task of a board: network stack, emitter, watchdog and lamp, joined.
+
+use core::convert::Infallible;
+use core::future::pending;
+use core::net::{Ipv4Addr, SocketAddr};
+
+use defmt::{error, info, warn};
+use embassy_futures::join::{join, join3};
+use embassy_net::driver::Driver;
+use embassy_net::tcp::client::{TcpClient, TcpClientState};
+use embassy_net::{Runner, Stack, StackResources};
+use embassy_time::Timer;
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+use rollcall_device::{Board, BootId, Clock, Config, Credentials, DeviceId, Emitter, RandomSensor, Stats};
+use rollcall_provision::{BLOCK_SIZE, Block, BlockError, Login, PASSWORD_MAX, Settings, USER_MAX};
+
+use crate::broker::{Dialer, RX_SIZE, TX_SIZE};
+use crate::clock::EmbassyClock;
+use crate::lamp::{STEP_MS, Signal};
+use crate::progress::Progress;
+
+/// Sockets of a stack: the emitter's connection, DHCP and DNS.
+pub const SOCKETS: usize = 3;
+
+/// Connections at once. One waits for its last packets while the next is made.
+const CONNECTIONS: usize = 2;
+
+const _: () = assert!(
+    USER_MAX <= rollcall_device::config::USER_MAX && PASSWORD_MAX <= rollcall_device::config::PASSWORD_MAX,
+    "the emitter must take every login that a block can hold"
+);
+
+/// From one line of counters to the next, in milliseconds.
+const REPORT_PERIOD_MS: u64 = 60_000;
+
+/// From one complaint about missing settings to the next, in milliseconds.
+const COMPLAINT_PERIOD_MS: u64 = 5_000;
+
+/// What a board does for the task.
+pub struct Hardware<F, L> {
+    /// Feeds the watchdog.
+    pub feed: F,
+    /// Turns the status lamp on or off.
+    pub light: L,
+}
+
+/// The memory of a network stack.
+pub struct Network {
+    resources: StackResources<SOCKETS>,
+    connections: TcpClientState<CONNECTIONS, TX_SIZE, RX_SIZE>,
+}
+
+impl Network {
+    /// Unused memory.
+    pub const fn new() -> Self {
+        Self { resources: StackResources::new(), connections: TcpClientState::new() }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Who publishes what to whom.
+pub struct Node<'a> {
+    /// What the board was told.
+    pub settings: Settings<'a>,
+    /// Who it is when it was not told.
+    pub identity: DeviceId,
+    /// 64 bits that no other boot has drawn, from hardware.
+    pub boot: BootId,
+    /// Seeds ports, sequence numbers, waits and the demonstration's sensor; from hardware.
+    pub seed: u64,
+}
+
+impl Node<'_> {
+    /// Runs for ever, over `driver`.
+    pub async fn run<D: Driver>(
+        self,
+        driver: D,
+        network: &mut Network,
+        hardware: Hardware<impl FnMut(), impl FnMut(bool)>,
+    ) -> Infallible {
+        let mut rng = SmallRng::seed_from_u64(self.seed);
+        let dhcp = embassy_net::Config::dhcpv4(Default::default());
+        let (stack, runner) = embassy_net::new(driver, dhcp, &mut network.resources, rng.next_u64());
+        let stats = Stats::new();
+        let client = TcpClient::new(stack, &network.connections);
+        let dialer = Dialer { client, stack, host: self.settings.broker.host };
+        let mut sensor = RandomSensor(SmallRng::seed_from_u64(rng.next_u64()));
+        let config = self.config();
+        info!("{} publishes every {} ms", config.device.as_str(), config.period_ms.get());
+        let mut emitter: Emitter<'_> = Emitter::new(config, &stats);
+        let board = Board { net: &dialer, clock: &EmbassyClock, rng: &mut rng, sensor: &mut sensor };
+        let watch = join(look_after(hardware, &stats, stack, self.settings), report(&stats, stack));
+        join3(emitter.run(board, pending()), drive(runner), watch).await;
+        // None of the three ends.
+        pending().await
+    }
+
+    fn config(&self) -> Config<'_> {
+        let Settings { broker, device, login, period_ms } = &self.settings;
+        // The dialer knows the host; the emitter needs a port only.
+        let broker = SocketAddr::from((Ipv4Addr::UNSPECIFIED, broker.port.get()));
+        let mut config = Config::new(device.unwrap_or(self.identity), self.boot, broker);
+        config.period_ms = *period_ms;
+        config.credentials = login.as_ref().and_then(credentials);
+        config
+    }
+}
+
+/// Never `None`: the lengths are compared above.
+fn credentials<'a>(login: &Login<'a>) -> Option<Credentials<'a>> {
+    Credentials::new(login.user(), login.password()).ok()
+}
+
+async fn drive<D: Driver>(mut runner: Runner<'_, D>) {
+    runner.run().await;
+}
+
+/// Feeds the watchdog while the emitter gets on, and shows how it goes.
+async fn look_after(
+    mut hardware: Hardware<impl FnMut(), impl FnMut(bool)>,
+    stats: &Stats,
+    stack: Stack<'_>,
+    settings: Settings<'_>,
+) {
+    let mut progress = Progress::new(settings.period_ms, EmbassyClock.now_ms());
+    let mut was_alive = true;
+    loop {
+        let (now_ms, snapshot) = (EmbassyClock.now_ms(), stats.snapshot());
+        let is_alive = progress.is_alive(&snapshot, now_ms);
+        if is_alive {
+            (hardware.feed)();
+        } else if was_alive {
+            error!("the emitter does nothing any more; the watchdog will reset the board");
+        }
+        was_alive = is_alive;
+        (hardware.light)(Signal::of(snapshot.state, stack.is_config_up()).is_lit(now_ms));
+        Timer::after_millis(STEP_MS).await;
+    }
+}
+
+/// Logs the address when there is one, and the counters every now and then.
+async fn report(stats: &Stats, stack: Stack<'_>) {
+    info!("waiting for a link and an address by DHCP");
+    stack.wait_config_up().await;
+    if let Some(config) = stack.config_v4() {
+        info!("address {}, DNS {}", config.address, config.dns_servers.as_slice());
+    }
+    loop {
+        Timer::after_millis(REPORT_PERIOD_MS).await;
+        let now = stats.snapshot();
+        info!(
+            "sampled {} acknowledged {} rejected {} dropped {} in the outbox {} reconnects {}",
+            now.sampled,
+            now.acknowledged,
+            now.rejected,
+            now.dropped(),
+            now.outbox,
+            now.reconnects()
+        );
+    }
+}
+
+/// The block that `read` finds in flash, once it holds settings. Until then it says what is wrong, and
+/// what to do, every few seconds; a board is provisioned with its processor halted and is then reset, so
+/// waiting is all there is to do.
+pub async fn settings_or_wait(
+    mut read: impl FnMut(&mut [u8; BLOCK_SIZE]) -> bool,
+    mut hardware: Hardware<impl FnMut(), impl FnMut(bool)>,
+) -> Block {
+    let mut complain_at_ms = 0;
+    loop {
+        let mut bytes = [0; BLOCK_SIZE];
+        let found = read(&mut bytes).then(|| Block::from_bytes(bytes));
+        if let Some(block) = found.as_ref().filter(|block| block.settings().is_ok()) {
+            return block.clone();
+        }
+        let now_ms = EmbassyClock.now_ms();
+        if now_ms >= complain_at_ms {
+            complain(found.and_then(|block| block.settings().map(|_| ()).err()));
+            complain_at_ms = now_ms + COMPLAINT_PERIOD_MS;
+        }
+        (hardware.feed)();
+        (hardware.light)(Signal::Unconfigured.is_lit(now_ms));
+        Timer::after_millis(STEP_MS).await;
+    }
+}
+
+fn complain(problem: Option<BlockError>) {
+    match problem {
+        None => error!("the flash with the configuration cannot be read"),
+        Some(problem) => error!("{}", defmt::Display2Format(&problem)),
+    }
+    warn!("write one with `cargo xtask provision` and reset the board");
+}

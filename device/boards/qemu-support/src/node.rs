@@ -1,0 +1,160 @@
+//! A whole device: network stack, emitter, log, and the end with an exit code.
+
+use core::cell::Cell;
+use core::fmt::{self, Write};
+use core::future::{pending, poll_fn};
+use core::pin::pin;
+use core::task::Poll;
+
+use cortex_m::Peripherals;
+use embassy_futures::join::join;
+use embassy_futures::select::{Either, select};
+use embassy_net::tcp::client::{TcpClient, TcpClientState};
+use embassy_net::{DhcpConfig, Stack, StackResources, StaticConfigV4};
+use embassy_net_driver::Driver;
+use embassy_time::{Duration, Timer};
+use log::{error, info, warn};
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+use rollcall_device::{Board, BootId, Clock, Config, Emitter, RandomSensor, Stats};
+use static_cell::ConstStaticCell;
+
+use crate::console::{self, Console, Put};
+use crate::options::Options;
+use crate::report::Report;
+use crate::time::BoardClock;
+use crate::{executor, semihosting, time};
+
+/// The exit code when every sample was acknowledged or is in a drop counter.
+const EXIT_SUCCESS: u8 = 0;
+
+/// The exit code for a command line that makes no sense, or a host without random bytes.
+const EXIT_USAGE: u8 = 1;
+
+/// The exit code when samples were left in the outbox, as the Linux board's.
+const EXIT_UNSENT: u8 = 3;
+
+/// How long the outbox may take to drain once sampling has stopped, in milliseconds.
+const DRAIN_MS: u64 = 20_000;
+
+/// From one line of progress to the next.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(10);
+
+/// A command line: nine words.
+const COMMAND_LINE_MAX: usize = 320;
+
+/// DHCP's socket, and TCP's for the emitter's one connection.
+const SOCKETS: usize = 2;
+
+/// A socket's buffers, in bytes: a full window of publishes, and its acknowledgements.
+const TX_SIZE: usize = 1536;
+const RX_SIZE: usize = 512;
+
+static RESOURCES: ConstStaticCell<StackResources<SOCKETS>> = ConstStaticCell::new(StackResources::new());
+static TCP: ConstStaticCell<TcpClientState<1, TX_SIZE, RX_SIZE>> = ConstStaticCell::new(TcpClientState::new());
+
+/// A machine.
+pub struct Machine<D> {
+    /// The device id when the command line gives none.
+    pub name: &'static str,
+    /// The frequency of the processor, in hertz.
+    pub core_hz: u32,
+    /// Sends a byte over the serial line.
+    pub put: Put,
+    /// The Ethernet driver, ready to be polled; its interrupts may be on.
+    pub ethernet: D,
+}
+
+/// Runs the emitter until it is asked to stop, and ends the emulator.
+pub fn run<D: Driver>(core: Peripherals, machine: Machine<D>) -> ! {
+    let Machine { name, core_hz, put, ethernet } = machine;
+    console::init(put);
+    let mut line = [0; COMMAND_LINE_MAX];
+    let Some(line) = semihosting::command_line(&mut line) else {
+        refuse("no command line, or a too long one")
+    };
+    let options = Options::parse(line, name).unwrap_or_else(|unknown| refuse(unknown));
+    let Some(random) = semihosting::entropy() else { refuse("the emulator's host gave no random bytes") };
+    time::start(core.SYST, core_hz, options.start_ms);
+    let report = live(&options, random, ethernet);
+    let _ = writeln!(Console, "{report}");
+    semihosting::exit(if report.is_drained() { EXIT_SUCCESS } else { EXIT_UNSENT })
+}
+
+fn refuse(why: impl fmt::Display) -> ! {
+    error!("{why}");
+    semihosting::exit(EXIT_USAGE)
+}
+
+/// Each future is pinned where it is made: handed on by value, the large ones would be on the stack twice.
+fn live(options: &Options, random: u64, ethernet: impl Driver) -> Report {
+    let mut rng = SmallRng::seed_from_u64(random);
+    let mut config = Config::new(options.device, BootId(rng.next_u64()), options.broker);
+    config.period_ms = options.period_ms;
+    info!("{}, boot {}, to {}", config.device.as_str(), config.boot, config.broker);
+
+    let (stack, mut network) =
+        embassy_net::new(ethernet, network_config(options), RESOURCES.take(), rng.next_u64());
+    let net = TcpClient::new(stack, TCP.take());
+    // Statuses of their own seed, so that they are repeatable; the boot id never is, for the host would take
+    // a second run for redeliveries of the first.
+    let mut sensor = RandomSensor(SmallRng::seed_from_u64(options.seed.unwrap_or_else(|| rng.next_u64())));
+    let (stats, first_acknowledged_ms) = (Stats::new(), Cell::new(None));
+    let mut emitter: Emitter<'_> = Emitter::new(config, &stats);
+    let board = Board { net: &net, clock: &BoardClock, rng: &mut rng, sensor: &mut sensor };
+    let emit = pin!(emitter.run(board, stop(options)));
+    let tell = join(tell_address(stack), tell_progress(&stats, &first_acknowledged_ms));
+    let beside = pin!(join(network.run(), tell));
+    // The emitter is polled first, so that the network sends in the same round what it wrote.
+    match executor::block_on(select(emit, beside)) {
+        Either::First(counters) => Report::new(counters, first_acknowledged_ms.get()),
+        Either::Second((never, _)) => never,
+    }
+}
+
+fn network_config(options: &Options) -> embassy_net::Config {
+    if let Some(address) = options.address {
+        let (gateway, dns_servers) = (options.gateway, Default::default());
+        return embassy_net::Config::ipv4_static(StaticConfigV4 { address, gateway, dns_servers });
+    }
+    let mut dhcp = DhcpConfig::default();
+    dhcp.max_lease_duration = options.lease_s.map(|lease| Duration::from_secs(lease.get().into()));
+    embassy_net::Config::dhcpv4(dhcp)
+}
+
+/// Completes at Ctrl-C, or when the command line's time is over, with the end of the draining.
+async fn stop(options: &Options) -> u64 {
+    let time_is_over = async {
+        match options.seconds {
+            Some(seconds) => Timer::after_secs(seconds.get().into()).await,
+            None => pending().await,
+        }
+    };
+    select(console::stop_asked(), time_is_over).await;
+    info!("draining, for {} s at most", DRAIN_MS / 1000);
+    BoardClock.now_ms() + DRAIN_MS
+}
+
+/// Logs the address that the machine has, whenever it changes.
+async fn tell_address(stack: Stack<'_>) {
+    loop {
+        stack.wait_config_up().await;
+        if let Some(config) = stack.config_v4() {
+            info!("address {} at {} ms", config.address, time::uptime_ms());
+        }
+        stack.wait_config_down().await;
+        warn!("the address is gone");
+    }
+}
+
+async fn tell_progress(stats: &Stats, first_acknowledged_ms: &Cell<Option<u64>>) {
+    // It needs no waker: the counters change while the emitter is polled, in the same round.
+    poll_fn(|_| if stats.snapshot().acknowledged > 0 { Poll::Ready(()) } else { Poll::Pending }).await;
+    first_acknowledged_ms.set(Some(time::uptime_ms()));
+    info!("first PUBACK at {} ms", time::uptime_ms());
+    loop {
+        Timer::after(PROGRESS_PERIOD).await;
+        let now = stats.snapshot();
+        info!("{} acknowledged, outbox {}, dropped {}", now.acknowledged, now.outbox, now.dropped());
+    }
+}

@@ -1,0 +1,90 @@
+//! The semihosting command line: `broker=10.0.2.2:1883 device=porch period_ms=500 …`.
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::num::NonZeroU32;
+
+use embassy_net::{Ipv4Address, Ipv4Cidr};
+use rollcall_device::{Config, DeviceId};
+
+/// Where the user network of QEMU has the host's loopback.
+const DEFAULT_BROKER: &str = "10.0.2.2:1883";
+
+/// What the machine is told at run time.
+pub(crate) struct Options {
+    /// `broker=ADDRESS:PORT`
+    pub(crate) broker: SocketAddr,
+    /// `device=ID`
+    pub(crate) device: DeviceId,
+    /// `period_ms=N`: from one sample to the next.
+    pub(crate) period_ms: NonZeroU32,
+    /// `address=ADDRESS/LENGTH`, with `gateway=ADDRESS`; DHCP when absent.
+    pub(crate) address: Option<Ipv4Cidr>,
+    pub(crate) gateway: Option<Ipv4Address>,
+    /// `lease_s=N`: an address from DHCP is given back after so many seconds, if the server does not renew it.
+    pub(crate) lease_s: Option<NonZeroU32>,
+    /// `seed=N`: makes the statuses repeatable.
+    pub(crate) seed: Option<u64>,
+    /// `seconds=N`: sampling stops after so many seconds; without it, when Ctrl-C is received.
+    pub(crate) seconds: Option<NonZeroU32>,
+    /// `start_ms=N`: what the clock shows at boot, in milliseconds.
+    pub(crate) start_ms: u64,
+}
+
+/// A word that is none of the above.
+pub(crate) struct Unknown<'a>(&'a str);
+
+impl fmt::Display for Unknown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is none of broker=ADDRESS:PORT device=ID period_ms=N address=ADDRESS/LENGTH \
+             gateway=ADDRESS lease_s=N seed=N seconds=N start_ms=N",
+            self.0
+        )
+    }
+}
+
+impl Options {
+    /// Reads what follows the program's name; `device` is who it is when nothing else is said.
+    pub(crate) fn parse<'a>(line: &'a str, device: &'a str) -> Result<Self, Unknown<'a>> {
+        let mut options = Self {
+            broker: DEFAULT_BROKER.parse().map_err(|_| Unknown(DEFAULT_BROKER))?,
+            device: device.parse().map_err(|_| Unknown(device))?,
+            period_ms: Config::DEFAULT_PERIOD_MS,
+            address: None,
+            gateway: None,
+            lease_s: None,
+            seed: None,
+            seconds: None,
+            start_ms: 0,
+        };
+        for word in line.split_whitespace().skip(1) {
+            options.set(word).ok_or(Unknown(word))?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, word: &str) -> Option<()> {
+        let (name, value) = word.split_once('=')?;
+        match name {
+            "broker" => self.broker = value.parse().ok()?,
+            "device" => self.device = value.parse().ok()?,
+            "period_ms" => self.period_ms = value.parse().ok()?,
+            "address" => self.address = Some(cidr(value)?),
+            "gateway" => self.gateway = Some(value.parse().ok()?),
+            "lease_s" => self.lease_s = Some(value.parse().ok()?),
+            "seed" => self.seed = Some(value.parse().ok()?),
+            "seconds" => self.seconds = Some(value.parse().ok()?),
+            "start_ms" => self.start_ms = value.parse().ok()?,
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn cidr(text: &str) -> Option<Ipv4Cidr> {
+    let (address, length) = text.split_once('/')?;
+    let length = length.parse().ok().filter(|length| *length <= 32)?;
+    Some(Ipv4Cidr::new(address.parse().ok()?, length))
+}
