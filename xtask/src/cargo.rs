@@ -50,8 +50,10 @@ impl Workspace {
 /// What Rollcall is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// `rollcall`.
+    /// `rollcall` with every store.
     Host,
+    /// `rollcall` without MongoDB's client, which is most of the compile time: for all that needs redb only.
+    LeanHost,
     /// `rollcall-device-linux`.
     LinuxBoard,
     /// `xtask` itself, for when it has to be quick.
@@ -61,14 +63,14 @@ pub enum Program {
 impl Program {
     fn workspace(self) -> Workspace {
         match self {
-            Self::Host | Self::Xtask => Workspace::Root,
+            Self::Host | Self::LeanHost | Self::Xtask => Workspace::Root,
             Self::LinuxBoard => Workspace::Boards,
         }
     }
 
     fn package(self) -> &'static str {
         match self {
-            Self::Host => "rollcall-host",
+            Self::Host | Self::LeanHost => "rollcall-host",
             Self::Xtask => "xtask",
             Self::LinuxBoard => "rollcall-device-linux",
         }
@@ -76,7 +78,7 @@ impl Program {
 
     fn binary(self) -> &'static str {
         match self {
-            Self::Host => "rollcall",
+            Self::Host | Self::LeanHost => "rollcall",
             Self::Xtask => "xtask",
             Self::LinuxBoard => "rollcall-device-linux",
         }
@@ -100,6 +102,9 @@ pub fn build(program: Program, profile: Profile) -> Result<PathBuf> {
     let (package, binary) = (program.package(), program.binary());
     let mut command = program.workspace().cargo(&["build", "--package", package, "--bin", binary]);
     command.arg("--message-format=json-render-diagnostics");
+    if program == Program::LeanHost {
+        command.arg("--no-default-features");
+    }
     if profile == Profile::Release {
         command.arg("--release");
     }

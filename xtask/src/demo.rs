@@ -59,7 +59,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     ensure!(options.devices > 0, "--devices is at least 1");
     ensure!(options.period_ms > 0, "--period-ms is at least 1");
 
-    let host_binary = cargo::build(Program::Host, Profile::Dev)?;
+    let host_binary = cargo::build(Program::LeanHost, Profile::Dev)?;
     let device_binary = cargo::build(Program::LinuxBoard, Profile::Dev)?;
     let stop = Stop::new()?;
     let dir = workspace::temporary_dir()?;

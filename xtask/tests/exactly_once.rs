@@ -38,7 +38,7 @@ fn every_acknowledged_answer_is_counted_once_though_the_host_is_killed_again_and
     let mut random = fastrand::Rng::with_seed(seed);
 
     let dir = workspace::temporary_dir()?;
-    let settings = host::Settings::new(&cargo::build(Program::Host, Profile::Dev)?, dir.path())?;
+    let settings = host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
     let mut fleet_settings = fleet::Settings {
         binary: cargo::build(Program::LinuxBoard, Profile::Dev)?,
         logs: dir.path().to_owned(),

@@ -11,7 +11,7 @@ use xtask::{wait, workspace};
 #[test]
 fn a_host_that_is_told_to_stop_under_load_ends_well_and_loses_nothing() -> Result<()> {
     let dir = workspace::temporary_dir()?;
-    let settings = host::Settings::new(&cargo::build(Program::Host, Profile::Dev)?, dir.path())?;
+    let settings = host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
     let host = Host::start(&settings)?;
     let fleet = Fleet::start(&fleet::Settings {
         binary: cargo::build(Program::LinuxBoard, Profile::Dev)?,
@@ -37,7 +37,7 @@ fn a_host_that_is_told_to_stop_under_load_ends_well_and_loses_nothing() -> Resul
 #[test]
 fn a_second_host_on_the_same_data_is_refused_and_the_first_goes_on() -> Result<()> {
     let dir = workspace::temporary_dir()?;
-    let binary = cargo::build(Program::Host, Profile::Dev)?;
+    let binary = cargo::build(Program::LeanHost, Profile::Dev)?;
     let first = host::Settings::new(&binary, dir.path())?;
     let second = host::Settings::new(&binary, dir.path())?;
     let host = Host::start(&first)?;

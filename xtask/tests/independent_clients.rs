@@ -15,7 +15,7 @@ use xtask::{skip, wait, workspace};
 const COUNT_LIMIT: Duration = Duration::from_secs(10);
 
 fn start_host(dir: &Path) -> Result<(Host, u16)> {
-    let settings = host::Settings::new(&cargo::build(Program::Host, Profile::Dev)?, dir)?;
+    let settings = host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir)?;
     Ok((Host::start(&settings)?, settings.mqtt_port))
 }
 

@@ -23,7 +23,8 @@ fn run_device(broker: &str, flags: &[&str]) -> Command {
 #[test]
 fn flags_reach_the_board_and_ctrl_c_ends_it_with_its_own_report_and_exit_code() -> Result<()> {
     let dir = workspace::temporary_dir()?;
-    let host = Host::start(&host::Settings::new(&cargo::build(Program::Host, Profile::Dev)?, dir.path())?)?;
+    let host =
+        Host::start(&host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?)?;
     let command = run_device(&host.broker(), &["--devices", "3", "--period-ms", "50", "--seed", "7"]);
     let mut board = Process::start("run-device", command, dir.path())?;
     wait::until("counts to move", LIMIT, || {

@@ -47,7 +47,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     if cfg!(debug_assertions) {
         return become_release(messages);
     }
-    let binary = cargo::build(Program::Host, Profile::Release)?;
+    let binary = cargo::build(Program::LeanHost, Profile::Release)?;
     println!("\nRollcall bench: {}; host and load on the same machine, release builds", usage::machine()?);
     println!("{:<66} {:>11} {:5} target", "", "measured", "");
     fleet::throughput(&fresh_host(&binary)?)?;
