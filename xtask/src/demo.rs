@@ -1,6 +1,5 @@
 //! `cargo xtask demo`: everything from nothing on one machine, and the proof at the end that it adds up.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,22 +9,25 @@ use pico_args::Arguments;
 use xtask::cargo::{self, Profile, Program};
 use xtask::counts::Counts;
 use xtask::fleet::{self, Fleet, Report};
-use xtask::host::{self, END_OF_TIME, Host};
+use xtask::host::END_OF_TIME;
 use xtask::signals::Stop;
-use xtask::{ports, workspace};
+use xtask::workspace;
 
 use crate::board::Board;
 use crate::help;
+use crate::stack::{self, Broker, Stack, Store};
 
 pub(crate) const HELP: &str = "\
-Builds and starts the host and simulated devices, shows the counts as they grow, and checks at the end that
+Builds and starts the host and simulated devices (and, if asked, RabbitMQ and MongoDB), shows the counts as they grow, and checks at the end that
 every answer was counted exactly once.
 
-  cargo xtask demo [--devices N] [--seconds N] [--period-ms N]
+  cargo xtask demo [--devices N] [--seconds N] [--period-ms N] [--broker gateway|rabbitmq] [--store redb|mongodb]
 
   --devices N    how many devices (default 5)
   --seconds N    end after so many seconds (default: at Ctrl-C)
   --period-ms N  from one sample of a device to its next (default 1000)
+  --broker B     where devices publish to: the host's own gateway (default), or a RabbitMQ 4
+  --store S      where messages are stored: redb (default), or a MongoDB
 
 MQTT is at port 1883 and HTTP at 5000, or, where these are taken, at free ports that it names. The data is
 in a temporary folder and is gone afterwards. The exit code is 0 when devices and host agree.
@@ -33,10 +35,8 @@ in a temporary folder and is gone afterwards. The exit code is 0 when devices an
 Examples:
   cargo xtask demo
   cargo xtask demo --devices 100 --period-ms 100 --seconds 30
+  cargo xtask demo --broker rabbitmq --store mongodb
 ";
-
-const MQTT_PORT: u16 = 1883;
-const HTTP_PORT: u16 = 5000;
 
 const DRAW_EVERY: Duration = Duration::from_secs(1);
 
@@ -47,10 +47,15 @@ struct Options {
     devices: u32,
     seconds: Option<u64>,
     period_ms: u32,
+    broker: Broker,
+    store: Store,
 }
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
+    let (broker, store) = stack::flags(&mut arguments)?;
     let options = Options {
+        broker,
+        store,
         devices: arguments.opt_value_from_str("--devices")?.unwrap_or(5),
         seconds: arguments.opt_value_from_str("--seconds")?,
         period_ms: arguments.opt_value_from_str("--period-ms")?.unwrap_or(1000),
@@ -59,65 +64,55 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     ensure!(options.devices > 0, "--devices is at least 1");
     ensure!(options.period_ms > 0, "--period-ms is at least 1");
 
-    let host_binary = cargo::build(Program::LeanHost, Profile::Dev)?;
+    let host_binary = Stack::build(options.store)?;
     let device_binary = cargo::build(Program::LinuxBoard, Profile::Dev)?;
     let stop = Stop::new()?;
     let dir = workspace::temporary_dir()?;
-    let mut host = start_host(&host_binary, dir.path())?;
-    introduce(&host, &options)?;
+    let mut stack = Stack::start(&host_binary, dir.path(), options.broker, options.store)?;
+    introduce(&stack, &options)?;
     let mut fleet = Fleet::start(&fleet::Settings {
         binary: device_binary,
         logs: dir.path().to_owned(),
-        broker: host.broker(),
+        broker: stack.host().broker(),
         devices: options.devices,
         period_ms: options.period_ms,
         seed: None,
     })?;
-    watch(&mut host, &mut fleet, &stop, options.seconds.map(Duration::from_secs))?;
+    watch(&mut stack, &mut fleet, &stop, options.seconds.map(Duration::from_secs))?;
 
     println!("\ndevices stop and drain …");
     let report = fleet.stop()?;
-    let counted = host.all_counts()?;
-    host.stop()?;
+    let counted = stack.counts_when(&report.acknowledged)?;
+    stack.stop()?;
     Ok(compare(&report, &counted))
 }
 
-fn start_host(binary: &Path, dir: &Path) -> Result<Host> {
-    let mut settings = host::Settings::new(binary, dir)?;
-    settings.mqtt_port = ports::free_or(MQTT_PORT)?;
-    settings.http_port = ports::free_or(HTTP_PORT)?;
-    for (usual, used, what) in
-        [(MQTT_PORT, settings.mqtt_port, "MQTT"), (HTTP_PORT, settings.http_port, "HTTP")]
-    {
-        if usual != used {
-            println!("port {usual} is taken: {what} is at {used}");
-        }
-    }
-    Host::start(&settings)
-}
-
-fn introduce(host: &Host, options: &Options) -> Result<()> {
+fn introduce(stack: &Stack, options: &Options) -> Result<()> {
+    let host = stack.host();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
     let question = host.url(&format!("/status_count?start={now}&end={END_OF_TIME}"));
     let Options { devices, period_ms, .. } = options;
     println!("\nRollcall: {devices} devices, each with a sample every {period_ms} ms\n");
     println!("  ask      curl '{question}'");
     println!("  publish  mqtt://{} (MQTT 5 or 3.1.1)", host.broker());
+    for part in stack.parts() {
+        println!("  look     {part}");
+    }
     println!("  stop     Ctrl-C\n");
     Ok(())
 }
 
 /// Shows the counts until it is time to stop.
-fn watch(host: &mut Host, fleet: &mut Fleet, stop: &Stop, limit: Option<Duration>) -> Result<()> {
+fn watch(stack: &mut Stack, fleet: &mut Fleet, stop: &Stop, limit: Option<Duration>) -> Result<()> {
     let start = Instant::now();
     let mut board = Board::new();
     let mut next_draw = start;
     while !stop.asked() && limit.is_none_or(|limit| start.elapsed() < limit) {
-        host.check_alive()?;
+        stack.check_alive()?;
         fleet.check_alive()?;
         if Instant::now() >= next_draw {
             next_draw += DRAW_EVERY;
-            board.show(start.elapsed(), host.all_counts()?)?;
+            board.show(start.elapsed(), stack.host().all_counts()?)?;
         }
         thread::sleep(LOOK_EVERY);
     }

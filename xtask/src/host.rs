@@ -1,4 +1,5 @@
-//! A running `rollcall serve`: start it, ask it, stop it, kill it, start it again on the same data.
+//! A running `rollcall serve`, `ingest` or `api`: start it, ask it, stop it, kill it, start it again on the same
+//! data.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,40 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// No reply of the host takes this long, however busy the machine is.
 const HTTP_LIMIT: Duration = Duration::from_secs(30);
 
+/// What an ingest logs when it takes messages; it has no HTTP to ask.
+const CONNECTED: &str = "connected to the broker";
+
 /// The end of every range that means "all time": 2286-11-20.
 pub const END_OF_TIME: u64 = 9_999_999_999;
+
+/// Which part of the host a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// All of it.
+    Serve,
+    /// What takes and stores messages; it answers no questions.
+    Ingest,
+    /// What answers questions; it takes no messages.
+    Api,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Ingest => "ingest",
+            Self::Api => "api",
+        }
+    }
+
+    /// What its log files are called.
+    fn log_name(self) -> &'static str {
+        match self {
+            Self::Serve => "host",
+            Self::Ingest | Self::Api => self.name(),
+        }
+    }
+}
 
 /// How a host is to be started. The same settings start it again on the same data and ports.
 #[derive(Clone, Debug)]
@@ -38,6 +71,14 @@ pub struct Settings {
     pub mqtt_port: u16,
     /// The port for questions.
     pub http_port: u16,
+    /// Which part it is.
+    pub role: Role,
+    /// The URL of the broker that messages come from; the built-in gateway when there is none.
+    pub broker: Option<String>,
+    /// The URL of the MongoDB database that they go to; redb in `data` when there is none.
+    pub mongodb: Option<String>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
 }
 
 impl Settings {
@@ -52,17 +93,30 @@ impl Settings {
             logs: dir.to_owned(),
             mqtt_port: ports::free()?,
             http_port: ports::free()?,
+            role: Role::Serve,
+            broker: None,
+            mongodb: None,
+            arguments: Vec::new(),
         })
     }
 
     /// The command that starts it.
     pub fn command(&self) -> Command {
-        let mut store = OsString::from("redb:");
-        store.push(&self.data);
         let mut command = Command::new(&self.binary);
-        command.arg("serve").arg("--store").arg(store);
-        command.arg("--mqtt-listen").arg(format!("127.0.0.1:{}", self.mqtt_port));
-        command.arg("--http-listen").arg(format!("127.0.0.1:{}", self.http_port));
+        command.arg(self.role.name()).arg("--store").arg(self.store());
+        match &self.broker {
+            _ if self.role == Role::Api => {}
+            Some(broker) => {
+                command.arg("--broker").arg(broker);
+            }
+            None => {
+                command.arg("--mqtt-listen").arg(format!("127.0.0.1:{}", self.mqtt_port));
+            }
+        }
+        if self.role != Role::Ingest {
+            command.arg("--http-listen").arg(format!("127.0.0.1:{}", self.http_port));
+        }
+        command.args(&self.arguments);
         // What somebody exported for a host of their own must not change this one.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("ROLLCALL_") {
@@ -70,6 +124,15 @@ impl Settings {
             }
         }
         command
+    }
+
+    fn store(&self) -> OsString {
+        if let Some(url) = &self.mongodb {
+            return url.into();
+        }
+        let mut store = OsString::from("redb:");
+        store.push(&self.data);
+        store
     }
 }
 
@@ -86,13 +149,18 @@ impl Host {
     /// # Errors
     /// When it ends, or is not ready in time; with its last log lines.
     pub fn start(settings: &Settings) -> Result<Self> {
-        let process = Process::start("host", settings.command(), &settings.logs)?;
+        let process = Process::start(settings.role.log_name(), settings.command(), &settings.logs)?;
+        let logged_before = process.stderr()?.len();
         let config = ureq::Agent::config_builder().timeout_global(Some(HTTP_LIMIT)).build();
         let mut host = Self { process, settings: settings.clone(), http: config.new_agent() };
-        wait::until("the host's /readyz to say 200", READY_LIMIT, || {
+        wait::until("the host to be ready", READY_LIMIT, || {
             host.check_alive()?;
-            // Refused connections and 503 alike mean: not yet.
-            Ok(host.http.get(host.url("/readyz")).call().ok())
+            let ready = match settings.role {
+                Role::Ingest => host.process.stderr()?[logged_before..].contains(CONNECTED),
+                // Refused connections and 503 alike mean: not yet.
+                Role::Serve | Role::Api => host.http.get(host.url("/readyz")).call().is_ok(),
+            };
+            Ok(ready.then_some(()))
         })
         .with_context(|| host.process.last_words())?;
         Ok(host)
@@ -100,7 +168,10 @@ impl Host {
 
     /// `HOST:PORT` for devices.
     pub fn broker(&self) -> String {
-        format!("127.0.0.1:{}", self.settings.mqtt_port)
+        match &self.settings.broker {
+            Some(url) => url.rsplit(['@', '/']).next().unwrap_or_default().to_owned(),
+            None => format!("127.0.0.1:{}", self.settings.mqtt_port),
+        }
     }
 
     /// An address of the HTTP API.

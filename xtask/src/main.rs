@@ -12,6 +12,7 @@ mod demo;
 mod help;
 mod run_device;
 mod services_command;
+mod stack;
 mod tally;
 mod test;
 

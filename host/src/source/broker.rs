@@ -287,17 +287,15 @@ impl Connection {
             _ => "an unknown time".to_owned(),
         };
         let known = matches!(self.session, Session::Away { since: Some(_) });
-        if welcome.session_present {
-            tracing::info!(%address, "connected to the broker, which kept our session");
-        } else if known || self.settings.session == Expected::Old {
+        if !welcome.session_present && (known || self.settings.session == Expected::Old) {
             tracing::warn!(
-                %address, client_id = self.settings.client_id,
+                client_id = self.settings.client_id,
                 "gap: the broker lost our session, and with it what it held for us; what was published within {away} \
                  without a connection is lost (rollcall doctor tells how long the broker keeps a session)"
             );
-        } else {
-            tracing::info!(%address, "connected to the broker, which has a new session for us");
         }
+        let session = if welcome.session_present { "kept" } else { "new" };
+        tracing::info!(%address, session, "connected to the broker");
         let expiry_s = welcome.properties.as_ref().and_then(|properties| properties.session_expiry_interval);
         if let Some(seconds) = expiry_s.filter(|seconds| *seconds < SESSION_EXPIRY_S) {
             tracing::warn!(
