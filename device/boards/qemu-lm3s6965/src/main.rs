@@ -8,7 +8,6 @@ mod ethernet;
 mod interrupts;
 mod uart;
 
-use cortex_m::Peripherals;
 use rollcall_qemu_support::node::{self, Machine};
 
 /// The device id when the command line gives none.
@@ -22,7 +21,5 @@ fn main() -> ! {
     let mut ethernet = ethernet::Ethernet::start();
     uart::start();
     interrupts::enable();
-    // Nobody else takes them: this is the start.
-    let Some(core) = Peripherals::take() else { loop {} };
-    node::run(core, Machine { name: NAME, core_hz: CORE_HZ, put: uart::put, ethernet: &mut ethernet })
+    node::run(Machine { name: NAME, core_hz: CORE_HZ, put: uart::put, ethernet: &mut ethernet })
 }

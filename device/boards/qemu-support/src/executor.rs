@@ -1,10 +1,12 @@
-//! Runs one future, and sleeps while it waits.
+//! Runs two futures, each woken by itself, and sleeps while both wait.
 //!
-//! embassy-executor would do, but its idle loop waits with `wfe`, which returns at once in QEMU (it is a mere
-//! hint there), so that an idle machine keeps a whole core busy. One future needs no queue of tasks either.
+//! Two, because embassy-net's sockets wake the network's future whenever they are looked at: joined to one
+//! future with it, the emitter would wake itself for ever. embassy-executor would do, but its idle loop waits
+//! with `wfe`, which returns at once in QEMU (it is a mere hint there), so that an idle machine would keep a
+//! whole core busy.
 
 use core::cell::Cell;
-use core::pin::pin;
+use core::pin::{Pin, pin};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
@@ -14,32 +16,32 @@ use critical_section::Mutex;
 
 use crate::time;
 
-static WOKEN: AtomicBool = AtomicBool::new(true);
+/// Whether a future is to be polled.
+type Woken = AtomicBool;
+
+static FOREGROUND: Woken = AtomicBool::new(true);
+static BACKGROUND: Woken = AtomicBool::new(true);
 
 /// Processor cycles spent asleep so far.
 static ASLEEP_CYCLES: Mutex<Cell<u64>> = Mutex::new(Cell::new(0));
 
-const VTABLE: RawWakerVTable = RawWakerVTable::new(|_| RAW_WAKER, |_| wake(), |_| wake(), |_| {});
-const RAW_WAKER: RawWaker = RawWaker::new(core::ptr::null(), &VTABLE);
-
-fn wake() {
-    WOKEN.store(true, Ordering::Release);
-}
-
-/// Polls `future` whenever one of its wakers was used, to its end.
-pub fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = waker();
-    let mut context = Context::from_waker(&waker);
+/// Polls each future whenever one of its wakers was used, until `foreground` ends; once only.
+pub(crate) fn run<F: Future>(foreground: F, background: impl Future) -> F::Output {
+    let (mut foreground, mut background) = (pin!(foreground), pin!(background));
     loop {
-        if WOKEN.swap(false, Ordering::Acquire) {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                return output;
-            }
-        } else {
+        if let Some(Poll::Ready(output)) = poll_if_woken(&FOREGROUND, foreground.as_mut()) {
+            return output;
+        }
+        if poll_if_woken(&BACKGROUND, background.as_mut()).is_none() {
             sleep();
         }
     }
+}
+
+fn poll_if_woken<F: Future>(woken: &'static Woken, future: Pin<&mut F>) -> Option<Poll<F::Output>> {
+    let waker = waker(woken);
+    let mut context = Context::from_waker(&waker);
+    woken.swap(false, Ordering::Acquire).then(|| future.poll(&mut context))
 }
 
 /// Processor cycles that were not spent asleep since the start: work, interrupts among it.
@@ -48,10 +50,21 @@ pub(crate) fn awake_cycles() -> u64 {
     time::cycles().saturating_sub(asleep)
 }
 
+/// One table, so that wakers of the same future are known to be the same.
+static VTABLE: RawWakerVTable =
+    RawWakerVTable::new(|woken| RawWaker::new(woken, &VTABLE), wake, wake, |_| {});
+
 #[expect(unsafe_code, reason = "a waker is made of raw parts")]
-fn waker() -> Waker {
-    // SAFETY: the functions of the table use no data and may be called from interrupts.
-    unsafe { Waker::from_raw(RAW_WAKER) }
+fn waker(woken: &'static Woken) -> Waker {
+    // SAFETY: the functions of the table take a shared reference to an atomic that is always there, so they
+    // may be called from anywhere and any number of times.
+    unsafe { Waker::new((&raw const *woken).cast(), &VTABLE) }
+}
+
+#[expect(unsafe_code, reason = "a waker is made of raw parts")]
+fn wake(woken: *const ()) {
+    // SAFETY: `waker` made the pointer from a `&'static Woken`.
+    unsafe { &*woken.cast::<Woken>() }.store(true, Ordering::Release);
 }
 
 /// Sleeps until the next interrupt, unless there was one since the last look.
@@ -60,7 +73,7 @@ fn waker() -> Waker {
 /// reference manual, B1.5.19), and its handler runs once they are unmasked.
 fn sleep() {
     interrupt::free(|_| {
-        if !WOKEN.load(Ordering::Acquire) {
+        if !FOREGROUND.load(Ordering::Acquire) && !BACKGROUND.load(Ordering::Acquire) {
             let before = time::cycle_in_tick();
             wfi();
             let slept = time::cycles_since(before);

@@ -47,7 +47,11 @@ extern "C" fn report(frame: usize) -> ! {
     if stack.contains(&frame) {
         let _ = writeln!(Console, "\nhard fault at {:#010x}", read(frame).pc());
     } else {
-        let _ = writeln!(Console, "\nstack overflow: the stack pointer {frame:#010x} is below {:#010x}", stack.start);
+        let _ = writeln!(
+            Console,
+            "\nstack overflow: the stack pointer {frame:#010x} is below {:#010x}",
+            stack.start
+        );
     }
     let (status, address) = fault_registers();
     let _ = writeln!(Console, "CFSR {status:#010x}, BFAR {address:#010x}");

@@ -8,13 +8,14 @@
 #![no_std]
 
 pub mod console;
-pub mod executor;
+mod executor;
 mod fault;
+mod net;
 pub mod node;
 mod options;
 mod report;
 mod semihosting;
 mod stack;
-pub mod time;
+mod time;
 
 pub use cortex_m_rt::entry;

@@ -1,6 +1,7 @@
 //! A whole device: network stack, emitter, log, and the end with an exit code.
 
 use core::cell::Cell;
+use core::convert::Infallible;
 use core::fmt::{self, Write};
 use core::future::{pending, poll_fn};
 use core::pin::pin;
@@ -20,6 +21,7 @@ use rollcall_device::{Board, BootId, Clock, Config, Emitter, RandomSensor, Stats
 use static_cell::ConstStaticCell;
 
 use crate::console::{self, Console, Put};
+use crate::net::Net;
 use crate::options::Options;
 use crate::report::Report;
 use crate::time::BoardClock;
@@ -51,7 +53,8 @@ const TX_SIZE: usize = 1536;
 const RX_SIZE: usize = 512;
 
 static RESOURCES: ConstStaticCell<StackResources<SOCKETS>> = ConstStaticCell::new(StackResources::new());
-static TCP: ConstStaticCell<TcpClientState<1, TX_SIZE, RX_SIZE>> = ConstStaticCell::new(TcpClientState::new());
+static TCP: ConstStaticCell<TcpClientState<1, TX_SIZE, RX_SIZE>> =
+    ConstStaticCell::new(TcpClientState::new());
 
 /// A machine.
 pub struct Machine<D> {
@@ -66,7 +69,7 @@ pub struct Machine<D> {
 }
 
 /// Runs the emitter until it is asked to stop, and ends the emulator.
-pub fn run<D: Driver>(core: Peripherals, machine: Machine<D>) -> ! {
+pub fn run<D: Driver>(machine: Machine<D>) -> ! {
     let Machine { name, core_hz, put, ethernet } = machine;
     console::init(put);
     let mut line = [0; COMMAND_LINE_MAX];
@@ -75,6 +78,7 @@ pub fn run<D: Driver>(core: Peripherals, machine: Machine<D>) -> ! {
     };
     let options = Options::parse(line, name).unwrap_or_else(|unknown| refuse(unknown));
     let Some(random) = semihosting::entropy() else { refuse("the emulator's host gave no random bytes") };
+    let Some(core) = Peripherals::take() else { refuse("the machine runs already") };
     time::start(core.SYST, core_hz, options.start_ms);
     let report = live(&options, random, ethernet);
     let _ = writeln!(Console, "{report}");
@@ -95,7 +99,7 @@ fn live(options: &Options, random: u64, ethernet: impl Driver) -> Report {
 
     let (stack, mut network) =
         embassy_net::new(ethernet, network_config(options), RESOURCES.take(), rng.next_u64());
-    let net = TcpClient::new(stack, TCP.take());
+    let net = Net { stack, tcp: TcpClient::new(stack, TCP.take()) };
     // Statuses of their own seed, so that they are repeatable; the boot id never is, for the host would take
     // a second run for redeliveries of the first.
     let mut sensor = RandomSensor(SmallRng::seed_from_u64(options.seed.unwrap_or_else(|| rng.next_u64())));
@@ -103,12 +107,13 @@ fn live(options: &Options, random: u64, ethernet: impl Driver) -> Report {
     let mut emitter: Emitter<'_> = Emitter::new(config, &stats);
     let board = Board { net: &net, clock: &BoardClock, rng: &mut rng, sensor: &mut sensor };
     let emit = pin!(emitter.run(board, stop(options)));
-    let tell = join(tell_address(stack), tell_progress(&stats, &first_acknowledged_ms));
-    let beside = pin!(join(network.run(), tell));
-    // The emitter is polled first, so that the network sends in the same round what it wrote.
-    match executor::block_on(select(emit, beside)) {
+    let tell_progress = tell_progress(&stats, &first_acknowledged_ms);
+    // Progress is looked at after the emitter was polled, in the same round.
+    let foreground = select(emit, tell_progress);
+    let background = pin!(join(network.run(), tell_address(stack)));
+    match executor::run(foreground, background) {
         Either::First(counters) => Report::new(counters, first_acknowledged_ms.get()),
-        Either::Second((never, _)) => never,
+        Either::Second(never) => match never {},
     }
 }
 
@@ -147,8 +152,8 @@ async fn tell_address(stack: Stack<'_>) {
     }
 }
 
-async fn tell_progress(stats: &Stats, first_acknowledged_ms: &Cell<Option<u64>>) {
-    // It needs no waker: the counters change while the emitter is polled, in the same round.
+async fn tell_progress(stats: &Stats, first_acknowledged_ms: &Cell<Option<u64>>) -> Infallible {
+    // It needs no waker: the counters change while the emitter is polled.
     poll_fn(|_| if stats.snapshot().acknowledged > 0 { Poll::Ready(()) } else { Poll::Pending }).await;
     first_acknowledged_ms.set(Some(time::uptime_ms()));
     info!("first PUBACK at {} ms", time::uptime_ms());
