@@ -16,16 +16,16 @@ pub(crate) const TX_SIZE: usize = 1536;
 pub(crate) const RX_SIZE: usize = 512;
 
 /// Connects to one host, whatever address it is asked for: only the port counts.
-pub(crate) struct Dialer<'a, const SOCKETS: usize> {
-    pub(crate) client: TcpClient<'a, SOCKETS, TX_SIZE, RX_SIZE>,
+pub(crate) struct Dialer<'a, const N: usize> {
+    pub(crate) client: TcpClient<'a, N, TX_SIZE, RX_SIZE>,
     pub(crate) stack: Stack<'a>,
     pub(crate) host: Host<'a>,
 }
 
-impl<'a, const SOCKETS: usize> TcpConnect for Dialer<'a, SOCKETS> {
+impl<'a, const N: usize> TcpConnect for Dialer<'a, N> {
     type Error = Error;
     type Connection<'m>
-        = TcpConnection<'m, SOCKETS, TX_SIZE, RX_SIZE>
+        = TcpConnection<'m, N, TX_SIZE, RX_SIZE>
     where
         Self: 'm;
 
@@ -33,7 +33,7 @@ impl<'a, const SOCKETS: usize> TcpConnect for Dialer<'a, SOCKETS> {
         let address = match self.host {
             Host::Address(address) => IpAddr::V4(address),
             Host::Name(name) => match self.stack.dns_query(name.as_str(), DnsQueryType::A).await {
-                Ok(addresses) => *addresses.first().ok_or(Error::ConnectionReset)?.into(),
+                Ok(addresses) => (*addresses.first().ok_or(Error::ConnectionReset)?).into(),
                 Err(error) => {
                     warn!("no address for {}: {}", name.as_str(), error);
                     // The only error that a TCP connection knows; the line above says what it was.

@@ -19,4 +19,4 @@ mod node;
 #[cfg(feature = "firmware")]
 pub use clock::EmbassyClock;
 #[cfg(feature = "firmware")]
-pub use node::{Hardware, Network, Node, SOCKETS, settings_or_wait};
+pub use node::{Hardware, Network, Node, refuse};

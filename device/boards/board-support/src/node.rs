@@ -4,7 +4,7 @@ use core::convert::Infallible;
 use core::future::pending;
 use core::net::{Ipv4Addr, SocketAddr};
 
-use defmt::{error, info, warn};
+use defmt::{error, info};
 use embassy_futures::join::{join, join3};
 use embassy_net::driver::Driver;
 use embassy_net::tcp::client::{TcpClient, TcpClientState};
@@ -13,7 +13,7 @@ use embassy_time::Timer;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use rollcall_device::{Board, BootId, Clock, Config, Credentials, DeviceId, Emitter, RandomSensor, Stats};
-use rollcall_provision::{BLOCK_SIZE, Block, BlockError, Login, PASSWORD_MAX, Settings, USER_MAX};
+use rollcall_provision::{BlockError, Login, PASSWORD_MAX, Settings, USER_MAX};
 
 use crate::broker::{Dialer, RX_SIZE, TX_SIZE};
 use crate::clock::EmbassyClock;
@@ -21,10 +21,10 @@ use crate::lamp::{STEP_MS, Signal};
 use crate::progress::Progress;
 
 /// Sockets of a stack: the emitter's connection, DHCP and DNS.
-pub const SOCKETS: usize = 3;
+const SOCKETS: usize = 3;
 
-/// Connections at once. One waits for its last packets while the next is made.
-const CONNECTIONS: usize = 2;
+/// Connections at once: the emitter drops one before it makes the next.
+const CONNECTIONS: usize = 1;
 
 const _: () = assert!(
     USER_MAX <= rollcall_device::config::USER_MAX && PASSWORD_MAX <= rollcall_device::config::PASSWORD_MAX,
@@ -166,35 +166,22 @@ async fn report(stats: &Stats, stack: Stack<'_>) {
     }
 }
 
-/// The block that `read` finds in flash, once it holds settings. Until then it says what is wrong, and
-/// what to do, every few seconds; a board is provisioned with its processor halted and is then reset, so
-/// waiting is all there is to do.
-pub async fn settings_or_wait(
-    mut read: impl FnMut(&mut [u8; BLOCK_SIZE]) -> bool,
+/// Says what is wrong with the configuration, and what to do, every few seconds for ever: a board without
+/// one has nobody to publish to. It is written with the processor halted, and a reset follows.
+pub async fn refuse(
+    problem: BlockError,
     mut hardware: Hardware<impl FnMut(), impl FnMut(bool)>,
-) -> Block {
+) -> Infallible {
     let mut complain_at_ms = 0;
     loop {
-        let mut bytes = [0; BLOCK_SIZE];
-        let found = read(&mut bytes).then(|| Block::from_bytes(bytes));
-        if let Some(block) = found.as_ref().filter(|block| block.settings().is_ok()) {
-            return block.clone();
-        }
         let now_ms = EmbassyClock.now_ms();
         if now_ms >= complain_at_ms {
-            complain(found.and_then(|block| block.settings().map(|_| ()).err()));
+            error!("{}", defmt::Display2Format(&problem));
+            error!("write one with `cargo xtask provision`, see the board's README");
             complain_at_ms = now_ms + COMPLAINT_PERIOD_MS;
         }
         (hardware.feed)();
         (hardware.light)(Signal::Unconfigured.is_lit(now_ms));
         Timer::after_millis(STEP_MS).await;
     }
-}
-
-fn complain(problem: Option<BlockError>) {
-    match problem {
-        None => error!("the flash with the configuration cannot be read"),
-        Some(problem) => error!("{}", defmt::Display2Format(&problem)),
-    }
-    warn!("write one with `cargo xtask provision` and reset the board");
 }

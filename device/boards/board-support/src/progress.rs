@@ -61,8 +61,7 @@ impl Progress {
         if stats.outbox == 0 {
             self.session.at_ms = now_ms;
         }
-        sampled_for_ms <= self.sample_limit_ms
-            && (stats.outbox == 0 || session_for_ms <= SESSION_LIMIT_MS)
+        sampled_for_ms <= self.sample_limit_ms && (stats.outbox == 0 || session_for_ms <= SESSION_LIMIT_MS)
     }
 }
 

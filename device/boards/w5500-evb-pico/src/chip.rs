@@ -1,0 +1,60 @@
+//! What is particular to this chip: its flash, where things lie in it, and its random bits.
+
+use embassy_rp::Peri;
+use embassy_rp::clocks::RoscRng;
+use embassy_rp::flash::{Blocking, Flash};
+use embassy_rp::peripherals::FLASH;
+use rollcall_provision::{BLOCK_SIZE, Block};
+
+/// Where the flash is mapped (RP2040 data sheet, "Address map").
+const FLASH_START: usize = 0x1000_0000;
+
+/// The board's flash chip.
+const FLASH_SIZE: usize = 2 * 1024 * 1024;
+
+#[expect(unsafe_code, reason = "memory.x names an address")]
+mod linker {
+    // SAFETY: memory.x defines the symbol. Only its address is taken.
+    unsafe extern "C" {
+        pub(super) static _configuration: u8;
+    }
+}
+
+/// The flash chip.
+pub(crate) struct Memory(Flash<'static, FLASH, Blocking, FLASH_SIZE>);
+
+impl Memory {
+    pub(crate) fn new(flash: Peri<'static, FLASH>) -> Self {
+        Self(Flash::new_blocking(flash))
+    }
+
+    /// The flash chip's 64-bit number: the RP2040 has none of its own.
+    pub(crate) fn unique_number(&mut self) -> [u8; 8] {
+        let mut number = [0; 8];
+        if let Err(problem) = self.0.blocking_unique_id(&mut number) {
+            defmt::warn!("the flash does not tell its number: {}", problem);
+        }
+        number
+    }
+
+    /// The block in the configuration's sector.
+    pub(crate) fn configuration(&mut self) -> Block {
+        let offset = (&raw const linker::_configuration).addr() - FLASH_START;
+        let mut bytes = [0; BLOCK_SIZE];
+        // It fails outside of the flash only; the zeroes are no configuration then.
+        let _ = self.0.blocking_read(offset as u32, &mut bytes);
+        Block::from_bytes(bytes)
+    }
+}
+
+/// 64 random bits.
+///
+/// The ring oscillator's bits are not independent of one another and not for cryptography (RP2040 data
+/// sheet, "ROSC"), so that 64 are condensed from 1,024 with 64-bit FNV-1a. That makes boot ids that differ;
+/// it makes no keys.
+pub(crate) fn random() -> u64 {
+    let mut bits = [0; 128];
+    RoscRng.fill_bytes(&mut bits);
+    bits.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,114 @@
+//! Rollcall's firmware for the W5500-EVB-Pico. **Not yet run on hardware**: it is known to compile and link.
+//!
+//! This file wires the chip's peripherals to the node that all boards share. Pins are those of WIZnet's
+//! page about the board.
+
+#![no_std]
+#![no_main]
+
+mod chip;
+
+use defmt_rtt as _;
+use embassy_executor::Spawner;
+use embassy_futures::join::join;
+use embassy_net_wiznet::chip::W5500;
+use embassy_net_wiznet::{InitError, State};
+use embassy_rp::gpio::{Input, Level, Output, Pull};
+use embassy_rp::peripherals::{DMA_CH0, DMA_CH1};
+use embassy_rp::spi::{self, Spi};
+use embassy_rp::watchdog::Watchdog;
+use embassy_rp::{bind_interrupts, dma};
+use embassy_time::{Delay, Duration};
+use embedded_hal_bus::spi::ExclusiveDevice;
+use panic_probe as _;
+use rollcall_board_support::identity::{device_id, mac_address};
+use rollcall_board_support::{Hardware, Network, Node, refuse};
+use rollcall_device::{BootId, DeviceId};
+use static_cell::ConstStaticCell;
+
+use crate::chip::Memory;
+
+/// What the device is called when its configuration does not say: this and the flash's number.
+const ID_PREFIX: &str = "pico-";
+
+/// Should the flash's number ever not make an id.
+const ID_FALLBACK: DeviceId = match DeviceId::new("pico") {
+    Ok(id) => id,
+    Err(_) => core::panic!("not a device id"),
+};
+
+/// The watchdog's time: the longest erase is 0.4 s (W25Q16JV data sheet), its limit is 8.3 s.
+const WATCHDOG: Duration = Duration::from_secs(8);
+
+/// The W5500's guaranteed SPI clock is 33.3 MHz (W5500 data sheet, "SPI timing"); the driver takes the
+/// nearest below, 31.25 MHz.
+const SPI_HZ: u32 = 33_000_000;
+
+/// Frames that wait in each direction: a window of publishes, and one more while one is handled.
+const FRAMES: usize = 4;
+
+bind_interrupts!(struct Interrupts {
+    DMA_IRQ_0 => dma::InterruptHandler<DMA_CH0>, dma::InterruptHandler<DMA_CH1>;
+});
+
+static FRAME_QUEUE: ConstStaticCell<State<FRAMES, FRAMES>> = ConstStaticCell::new(State::new());
+static NETWORK: ConstStaticCell<Network> = ConstStaticCell::new(Network::new());
+
+#[embassy_executor::main]
+async fn main(_spawner: Spawner) {
+    let chip = embassy_rp::init(Default::default());
+    let mut watchdog = Watchdog::new(chip.WATCHDOG);
+    watchdog.pause_on_debug(true);
+    watchdog.start(WATCHDOG);
+    // The green LED beside the USB port.
+    let mut lamp = Output::new(chip.PIN_25, Level::Low);
+    let hardware = Hardware {
+        feed: move || watchdog.feed(WATCHDOG),
+        light: move |on| lamp.set_level(if on { Level::High } else { Level::Low }),
+    };
+    let mut memory = Memory::new(chip.FLASH);
+    let unique = memory.unique_number();
+    let block = memory.configuration();
+    let settings = match block.settings() {
+        Ok(settings) => settings,
+        Err(problem) => match refuse(problem, hardware).await {},
+    };
+    let mut spi_config = spi::Config::default();
+    spi_config.frequency = SPI_HZ;
+    let bus = Spi::new(
+        chip.SPI0,
+        chip.PIN_18,
+        chip.PIN_19,
+        chip.PIN_16,
+        chip.DMA_CH0,
+        chip.DMA_CH1,
+        Interrupts,
+        spi_config,
+    );
+    let select = Output::new(chip.PIN_17, Level::High);
+    let Ok(device) = ExclusiveDevice::new(bus, select, Delay);
+    let interrupt = Input::new(chip.PIN_21, Pull::Up);
+    let reset = Output::new(chip.PIN_20, Level::High);
+    let started = embassy_net_wiznet::new::<_, _, W5500, _, _, _>(
+        mac_address(&unique),
+        FRAME_QUEUE.take(),
+        device,
+        interrupt,
+        reset,
+    );
+    let (ethernet, driver) = match started.await {
+        Ok(started) => started,
+        // A panic ends the feeding of the watchdog, so that the board is reset and tries again.
+        Err(InitError::InvalidChipVersion { actual, .. }) => {
+            defmt::panic!("no W5500 answers over SPI, but a chip of version {}", actual)
+        }
+        Err(InitError::SpiError(_)) => defmt::panic!("the SPI bus of the W5500 fails"),
+    };
+    let node = Node {
+        settings,
+        identity: device_id(ID_PREFIX, &unique).unwrap_or(ID_FALLBACK),
+        boot: BootId(chip::random()),
+        seed: chip::random(),
+    };
+    join(node.run(ethernet, NETWORK.take(), hardware), driver.run()).await;
+}
