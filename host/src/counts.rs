@@ -5,10 +5,11 @@
 //! and [`Window::upto`] tells which.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use rollcall_wire::Slot;
 
-use crate::rollup::{BySecond, Counts, Resolution};
+use crate::rollup::{self, BySecond, Counts, Resolution};
 
 /// For each partition, how many entries from the start of its log are meant.
 pub type Upto = [u64; Slot::COUNT];
@@ -72,8 +73,22 @@ pub struct TailEntry {
     pub slot: Slot,
     /// The entry's number in the partition.
     pub number: u64,
-    /// Its samples by second.
-    pub counts: BySecond,
+    counts: BySecond,
+    /// The sum of `counts`, for ranges that hold all of it.
+    total: Counts,
+}
+
+impl TailEntry {
+    /// The entry `number` of `slot` has `counts`.
+    pub fn new(slot: Slot, number: u64, counts: BySecond) -> Self {
+        let total = rollup::sum(&counts, 0..u64::MAX);
+        Self { slot, number, counts, total }
+    }
+
+    fn lies_within(&self, range: &Range<u64>) -> bool {
+        let seconds = (self.counts.first_key_value(), self.counts.last_key_value());
+        matches!(seconds, (Some((first, _)), Some((last, _))) if range.start <= *first && *last < range.end)
+    }
 }
 
 /// What a store holds for a plan: windows first, then the tail, so that nothing falls between them.
@@ -81,8 +96,8 @@ pub struct TailEntry {
 pub struct View {
     /// The windows with a sample; disjoint, in order of time.
     pub windows: Vec<Window>,
-    /// Every entry from each partition's checkpoint on.
-    pub tail: Vec<TailEntry>,
+    /// Every entry from each partition's checkpoint on, and perhaps some from before it.
+    pub tail: Vec<Arc<TailEntry>>,
 }
 
 /// How many samples of each status were taken in the plan's range.
@@ -91,7 +106,12 @@ pub fn total(plan: &Plan, view: &View) -> Counts {
     for window in &view.windows {
         total += window.counts;
     }
+    let rolled = rolled_up(&view.windows);
     for entry in &view.tail {
+        if entry.number >= rolled[entry.slot.index()] && entry.lies_within(&plan.range) {
+            total += entry.total;
+            continue;
+        }
         for (second, counts) in entry.counts.range(plan.range.clone()) {
             if !holds(&view.windows, *second, entry) {
                 total += *counts;
@@ -99,6 +119,13 @@ pub fn total(plan: &Plan, view: &View) -> Counts {
         }
     }
     total
+}
+
+/// For each partition, the entries that one of the windows may hold.
+fn rolled_up(windows: &[Window]) -> Upto {
+    windows.iter().fold([0; Slot::COUNT], |rolled, window| {
+        std::array::from_fn(|slot| rolled[slot].max(window.upto[slot]))
+    })
 }
 
 /// Is the entry's share of `second` in a window already?
@@ -146,7 +173,7 @@ mod tests {
             counts.0[status] = 1;
             counts
         };
-        let entry = |number| TailEntry { slot, number, counts: BySecond::from([(60, one(2))]) };
+        let entry = |number| Arc::new(TailEntry::new(slot, number, BySecond::from([(60, one(2))])));
         let mut upto = [0; Slot::COUNT];
         upto[3] = 8;
         let view = View {

@@ -1,5 +1,7 @@
 //! Every line of the API, asked as a client asks.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::sync::Arc;

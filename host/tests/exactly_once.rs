@@ -1,6 +1,8 @@
 //! `kill -9` of the real process while clients publish: afterwards the log holds each sample that was
 //! acknowledged, and none twice. Every (device, boot, sequence) is looked at, not just sums.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 #[path = "common/mqtt.rs"]
 mod mqtt;

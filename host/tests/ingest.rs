@@ -1,5 +1,7 @@
 //! Ingest over stores that fail, and its counts against the plain oracle, through the API.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! The wire format: golden bytes, both ways, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proptest::prelude::*;
 use rollcall_wire::codec::{
     AGE_MAX_MS, ENCODED_MAX, MESSAGE_EXPIRY_S, PAYLOAD_MAX, Rejection, decode, encode, waited_s,

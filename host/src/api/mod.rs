@@ -12,6 +12,7 @@ use axum::routing::get;
 use crate::health::Health;
 use crate::log::LogStore;
 
+pub use error::Problem;
 pub use status_count::parse_query;
 
 /// What the handlers share.

@@ -2,7 +2,7 @@
 //! request in the ways that real stores fail.
 
 use std::collections::{BTreeMap, VecDeque, btree_map};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rollcall_wire::Slot;
 
@@ -123,8 +123,7 @@ impl LogStore for MemoryStore {
         }
         windows.sort_by_key(|window| window.range.start);
         let tail = state.entries.values().filter(|entry| entry.number >= next(entry.slot));
-        let tail =
-            tail.map(|entry| TailEntry { slot: entry.slot, number: entry.number, counts: entry.counts() });
+        let tail = tail.map(|entry| Arc::new(TailEntry::new(entry.slot, entry.number, entry.counts())));
         Ok(View { windows, tail: tail.collect() })
     }
 

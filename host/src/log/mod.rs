@@ -15,7 +15,7 @@ use std::future::Future;
 use rollcall_wire::{DeviceId, SampleId, Slot, Status};
 
 pub use self::memory::{Fault, MemoryStore};
-pub use self::redb::RedbStore;
+pub use self::redb::{OpenError, RedbStore};
 use crate::counts::{Plan, View};
 use crate::rollup::{BySecond, Chunk};
 use crate::time::UnixMs;

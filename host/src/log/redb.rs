@@ -2,9 +2,15 @@
 //!
 //! A commit is durable when it returns. Rollups are committed without an fsync of their own: after a crash
 //! they are made again from the log. A reader sees one instant of the whole store.
+//!
+//! The log's tail is one row an entry, and its counts are kept in memory. When a chunk is rolled up, its
+//! entries are packed: compressed together, in rows that fill a page each.
 
 #[cfg(test)]
 mod faults;
+mod packed;
+mod tail;
+mod windows;
 
 use std::fs;
 use std::ops::Range;
@@ -15,11 +21,12 @@ use redb::{
     Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
     WriteTransaction,
 };
-use rollcall_wire::{Slot, Status};
+use rollcall_wire::Slot;
 
+use self::tail::Tail;
 use super::{Checkpoint, Entry, LogStore, StoreError, codec};
-use crate::counts::{Plan, TailEntry, Upto, View, Window};
-use crate::rollup::{self, Chunk, Counts, Resolution};
+use crate::counts::{Plan, TailEntry, Upto, View};
+use crate::rollup::Chunk;
 
 /// `format` → [`codec::FORMAT_VERSION`].
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -29,13 +36,6 @@ const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries")
 const CHECKPOINTS: TableDefinition<'_, u8, u64> = TableDefinition::new("checkpoints");
 /// slot → [`Checkpoint::dedupe`].
 const DEDUPE: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("dedupe");
-/// start in Unix seconds → the minute by second.
-const MINUTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("minutes");
-/// start in Unix seconds → the hour's counts.
-const HOURS: TableDefinition<'_, u64, [u64; Status::COUNT]> = TableDefinition::new("hours");
-/// start in Unix seconds → the day's counts.
-const DAYS: TableDefinition<'_, u64, [u64; Status::COUNT]> = TableDefinition::new("days");
-
 /// The file within the data directory.
 const FILE: &str = "rollcall.redb";
 
@@ -67,6 +67,7 @@ type Open = dyn Fn() -> Result<Database, DatabaseError> + Send + Sync;
 pub struct RedbStore {
     open: Arc<Open>,
     database: Arc<Mutex<Option<Arc<Database>>>>,
+    tail: Arc<Tail>,
 }
 
 impl RedbStore {
@@ -75,14 +76,13 @@ impl RedbStore {
     /// # Errors
     /// [`OpenError`] tells whom to ask.
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
-        let unusable =
-            |error: &dyn std::fmt::Display| OpenError::Unusable(directory.into(), error.to_string());
-        fs::create_dir_all(directory).map_err(|error| unusable(&error))?;
+        let unusable = |reason: String| OpenError::Unusable(directory.into(), reason);
+        fs::create_dir_all(directory).map_err(|error| unusable(error.to_string()))?;
         let file = directory.join(FILE);
         let open = move || Database::builder().set_cache_size(CACHE_BYTES).create(&file);
         let (store, format) = Self::open_with(open).map_err(|error| match error {
-            redb::Error::DatabaseAlreadyOpen => OpenError::InUse(directory.into()),
-            error => unusable(&error),
+            WorkError::Redb(redb::Error::DatabaseAlreadyOpen) => OpenError::InUse(directory.into()),
+            error => unusable(StoreError::from(error).to_string()),
         })?;
         match format {
             codec::FORMAT_VERSION => Ok(store),
@@ -93,11 +93,15 @@ impl RedbStore {
     /// Opens a store by `open`, which is called again after an I/O error, and tells its format.
     fn open_with(
         open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
-    ) -> Result<(Self, u64), redb::Error> {
+    ) -> Result<(Self, u64), WorkError> {
         let database = open()?;
         let format = prepare(&database)?;
+        let tail = Arc::new(Tail::default());
+        if format == codec::FORMAT_VERSION {
+            tail.load(&database)?;
+        }
         let database = Arc::new(Mutex::new(Some(Arc::new(database))));
-        Ok((Self { open: Arc::new(open), database }, format))
+        Ok((Self { open: Arc::new(open), database, tail }, format))
     }
 
     /// Does blocking work on the database, away from the async threads; dropping the future does not stop it.
@@ -108,13 +112,12 @@ impl RedbStore {
         let store = self.clone();
         let done = tokio::task::spawn_blocking(move || {
             let database = store.database()?;
-            work(&database).map_err(|error| match error {
-                WorkError::Store(error) => error,
-                WorkError::Redb(error) => {
+            work(&database).map_err(|error| {
+                if matches!(error, WorkError::Redb(_)) {
                     // redb refuses all work after an I/O error until the file is opened again.
                     store.close(&database);
-                    unavailable(error)
                 }
+                error.into()
             })
         });
         done.await.map_err(unavailable)?
@@ -126,6 +129,7 @@ impl RedbStore {
             Some(open) => Ok(open.clone()),
             None => {
                 let opened = Arc::new((self.open)().map_err(unavailable)?);
+                self.tail.load(&opened)?;
                 *database = Some(opened.clone());
                 Ok(opened)
             }
@@ -139,6 +143,7 @@ impl RedbStore {
 }
 
 /// What goes wrong in a piece of work: in redb, or in what is stored.
+#[derive(Debug)]
 enum WorkError {
     Redb(redb::Error),
     Store(StoreError),
@@ -147,6 +152,15 @@ enum WorkError {
 impl<E: Into<redb::Error>> From<E> for WorkError {
     fn from(error: E) -> Self {
         Self::Redb(error.into())
+    }
+}
+
+impl From<WorkError> for StoreError {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::Redb(error) => unavailable(error),
+            WorkError::Store(error) => error,
+        }
     }
 }
 
@@ -166,9 +180,8 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
     transaction.open_table(ENTRIES)?;
     transaction.open_table(CHECKPOINTS)?;
     transaction.open_table(DEDUPE)?;
-    transaction.open_table(MINUTES)?;
-    transaction.open_table(HOURS)?;
-    transaction.open_table(DAYS)?;
+    windows::prepare(&transaction)?;
+    packed::prepare(&transaction)?;
     transaction.commit()?;
     Ok(codec::FORMAT_VERSION)
 }
@@ -190,22 +203,30 @@ impl LogStore for RedbStore {
     async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
         let rows: Vec<_> = entries
             .iter()
-            .map(|entry| (entry.slot, key(entry.slot, entry.number), codec::entry_bytes(entry)))
+            .map(|entry| {
+                let counts = entry.counts();
+                let bytes = codec::entry_bytes(entry, &counts);
+                (TailEntry::new(entry.slot, entry.number, counts), bytes)
+            })
             .collect();
+        let tail = self.tail.clone();
         self.run(move |database| {
-            let mut taken = Vec::new();
+            let (mut taken, mut written) = (Vec::new(), Vec::new());
             let transaction = database.begin_write()?;
             {
                 let mut table = transaction.open_table(ENTRIES)?;
-                for (slot, key, bytes) in &rows {
+                for (entry, bytes) in rows {
+                    let key = key(entry.slot, entry.number);
                     if table.get(key)?.is_some() {
-                        taken.push(*slot);
+                        taken.push(entry.slot);
                     } else {
                         table.insert(key, bytes.as_slice())?;
+                        written.push(entry);
                     }
                 }
             }
             transaction.commit()?;
+            tail.extend(written);
             Ok(taken)
         })
         .await
@@ -213,9 +234,10 @@ impl LogStore for RedbStore {
 
     async fn read(&self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.run(move |database| {
-            let table = database.begin_read()?.open_table(ENTRIES)?;
-            let mut entries = Vec::new();
-            for row in table.range(keys(slot, from))?.take(limit) {
+            let transaction = database.begin_read()?;
+            let mut entries = packed::read(&transaction, slot, from, limit)?;
+            let table = transaction.open_table(ENTRIES)?;
+            for row in table.range(keys(slot, from))?.take(limit - entries.len()) {
                 let (key, bytes) = row?;
                 let entry = codec::entry(slot, number(key.value()), bytes.value());
                 entries.push(entry.map_err(WorkError::Store)?);
@@ -238,6 +260,7 @@ impl LogStore for RedbStore {
 
     async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
         let chunks = chunks.to_vec();
+        let tail = self.tail.clone();
         self.run(move |database| {
             let mut transaction = database.begin_write()?;
             transaction.set_durability(Durability::None).map_err(unavailable).map_err(WorkError::Store)?;
@@ -245,6 +268,7 @@ impl LogStore for RedbStore {
                 apply_chunk(&transaction, chunk)?;
             }
             transaction.commit()?;
+            tail.forget(&chunks);
             Ok(())
         })
         .await
@@ -252,10 +276,13 @@ impl LogStore for RedbStore {
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
         let plan = plan.clone();
+        let tail = self.tail.clone();
         self.run(move |database| {
+            // The tail first: what leaves it meanwhile is in the windows that are read after it.
+            let tail = tail.entries();
             let transaction = database.begin_read()?;
             let upto = checkpoints(&transaction)?;
-            Ok(View { windows: windows(&transaction, &plan, upto)?, tail: tail(&transaction, upto)? })
+            Ok(View { windows: windows::read(&transaction, &plan, upto)?, tail })
         })
         .await
     }
@@ -269,6 +296,7 @@ impl LogStore for RedbStore {
     }
 }
 
+/// Every effect of a chunk in one transaction: windows, checkpoint and the packing of its entries.
 fn apply_chunk(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), WorkError> {
     let index = chunk.slot.index() as u8;
     let mut checkpoints = transaction.open_table(CHECKPOINTS)?;
@@ -278,31 +306,8 @@ fn apply_chunk(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), Work
     }
     checkpoints.insert(index, chunk.entries.end)?;
     transaction.open_table(DEDUPE)?.insert(index, chunk.dedupe.as_slice())?;
-    add_minutes(transaction, chunk)?;
-    for (table, resolution) in [(HOURS, Resolution::Hour), (DAYS, Resolution::Day)] {
-        let mut table = transaction.open_table(table)?;
-        for (start, counts) in rollup::windows(&chunk.counts, resolution) {
-            let mut sum = table.get(start)?.map_or_else(Counts::default, |stored| Counts(stored.value()));
-            sum += counts;
-            table.insert(start, sum.0)?;
-        }
-    }
-    Ok(())
-}
-
-fn add_minutes(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), WorkError> {
-    let mut table = transaction.open_table(MINUTES)?;
-    for start in rollup::windows(&chunk.counts, Resolution::Minute).into_keys() {
-        let mut minute = match table.get(start)? {
-            Some(stored) => codec::minute(start, stored.value()).map_err(WorkError::Store)?,
-            None => Default::default(),
-        };
-        for (second, counts) in chunk.counts.range(start..start + Resolution::Minute.seconds()) {
-            *minute.entry(*second).or_default() += *counts;
-        }
-        table.insert(start, codec::minute_bytes(&minute).as_slice())?;
-    }
-    Ok(())
+    windows::add(transaction, chunk)?;
+    packed::pack(transaction, chunk)
 }
 
 fn checkpoints(transaction: &ReadTransaction) -> Result<Upto, WorkError> {
@@ -312,56 +317,4 @@ fn checkpoints(transaction: &ReadTransaction) -> Result<Upto, WorkError> {
         upto[slot.index()] = table.get(slot.index() as u8)?.map_or(0, |next| next.value());
     }
     Ok(upto)
-}
-
-fn windows(transaction: &ReadTransaction, plan: &Plan, upto: Upto) -> Result<Vec<Window>, WorkError> {
-    let minutes = transaction.open_table(MINUTES)?;
-    let mut windows = Vec::new();
-    let mut add_minutes = |range: &Range<u64>| {
-        let first = Resolution::Minute.window_start(range.start);
-        for row in minutes.range(first..range.end)? {
-            let (start, bytes) = row?;
-            let start = start.value();
-            let minute = codec::minute(start, bytes.value()).map_err(WorkError::Store)?;
-            let range = range.start.max(start)..range.end.min(start + Resolution::Minute.seconds());
-            windows.push(Window { counts: rollup::sum(&minute, range.clone()), range, upto });
-        }
-        Ok::<_, WorkError>(())
-    };
-    for (resolution, range) in &plan.whole {
-        if *resolution == Resolution::Minute {
-            add_minutes(range)?;
-        }
-    }
-    for edge in &plan.edges {
-        add_minutes(edge)?;
-    }
-    for (resolution, range) in &plan.whole {
-        let table = match resolution {
-            Resolution::Minute => continue,
-            Resolution::Hour => HOURS,
-            Resolution::Day => DAYS,
-        };
-        for row in transaction.open_table(table)?.range(range.clone())? {
-            let (start, counts) = row?;
-            let range = start.value()..start.value() + resolution.seconds();
-            windows.push(Window { range, counts: Counts(counts.value()), upto });
-        }
-    }
-    windows.sort_by_key(|window| window.range.start);
-    Ok(windows)
-}
-
-fn tail(transaction: &ReadTransaction, upto: Upto) -> Result<Vec<TailEntry>, WorkError> {
-    let table = transaction.open_table(ENTRIES)?;
-    let mut tail = Vec::new();
-    for slot in Slot::all() {
-        for row in table.range(keys(slot, upto[slot.index()]))? {
-            let (key, bytes) = row?;
-            let number = number(key.value());
-            let counts = codec::entry_counts(slot, number, bytes.value()).map_err(WorkError::Store)?;
-            tail.push(TailEntry { slot, number, counts });
-        }
-    }
-    Ok(tail)
 }

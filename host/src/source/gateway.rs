@@ -38,6 +38,13 @@ const IDLE_MAX_S: u16 = u16::MAX;
 /// Connections per worker thread; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 100_000;
 
+/// The buffers of a connection that has something to say, in bytes: ten thousand may have at once. ntex's own
+/// default is 16 KiB. A larger packet makes its buffer grow.
+const BUFFER_BYTES: usize = 4 * 1024;
+
+/// How many unused buffers are kept for the next connection.
+const BUFFERS_KEPT: usize = 256;
+
 /// When draining, the time for answers that are decided but not yet written: ntex writes them in the order
 /// of their publishes, so one may wait for another's turn on the same thread.
 const LAST_WORDS: Duration = Duration::from_millis(250);
@@ -167,6 +174,9 @@ fn serve(listener: TcpListener, shared: &Arc<Shared>, stopped: oneshot::Receiver
             .set_connect_timeout(ntex::time::Seconds(CONNECT_TIMEOUT_S))
             // A client that publishes and leaves at once has still said it.
             .set_handle_qos_after_disconnect(Some(QoS::AtLeastOnce));
+        let io = ntex::io::IoConfig::new()
+            .set_read_buf(BUFFER_BYTES, BUFFER_BYTES / 4, BUFFERS_KEPT)
+            .set_write_buf(BUFFER_BYTES, BUFFER_BYTES / 4, BUFFERS_KEPT);
         let server = ntex::server::build().disable_signals().workers(1).maxconn(CONNECTIONS_MAX).listen(
             "mqtt",
             listener,
@@ -189,7 +199,7 @@ fn serve(listener: TcpListener, shared: &Arc<Shared>, stopped: oneshot::Receiver
         );
         match server {
             Ok(server) => {
-                let server = server.config("mqtt", SharedCfg::new("mqtt").add(mqtt)).run();
+                let server = server.config("mqtt", SharedCfg::new("mqtt").add(mqtt).add(io)).run();
                 let _ = stopped.await;
                 server.stop(false).await;
             }

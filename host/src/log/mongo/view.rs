@@ -1,6 +1,7 @@
 //! What `status_count` reads: checkpoints, then windows, then the tail, each at least as new as the one before.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use mongodb::ClientSession;
 use mongodb::bson::{Document, doc};
@@ -100,7 +101,7 @@ async fn tail(
     store: &MongoStore,
     session: &mut ClientSession,
     upto: Upto,
-) -> Result<Vec<TailEntry>, StoreError> {
+) -> Result<Vec<Arc<TailEntry>>, StoreError> {
     let ranges: Vec<_> = Slot::all()
         .map(|slot| {
             let keys = keys(slot, upto[slot.index()]);
@@ -111,7 +112,7 @@ async fn tail(
         find::<StoredCounts>(store, session, "entries", doc! { "$or": ranges }, doc! { "counts": 1 });
     let tail = stored.await?.into_iter().map(|stored| {
         let (slot, number) = place(stored.key)?;
-        Ok(TailEntry { slot, number, counts: stored.by_second() })
+        Ok(Arc::new(TailEntry::new(slot, number, stored.by_second())))
     });
     tail.collect()
 }
