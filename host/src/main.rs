@@ -1,5 +1,6 @@
 //! The `rollcall` program: dispatch only.
 
+#[allow(rustdoc::broken_intra_doc_links, reason = "its comments are the text of --help")]
 mod config;
 mod serve;
 mod shutdown;
