@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::workspace;
+use crate::{tools, workspace};
 
 /// The two workspaces: firmware's targets and features must not mix with the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,16 @@ impl Workspace {
         match self {
             Self::Root => workspace::root().to_owned(),
             Self::Boards => workspace::boards(),
+        }
+    }
+
+    /// Cargo's arguments for every package that runs on this machine. A firmware crate builds for its own
+    /// target only.
+    pub fn hosted_packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Root => &["--workspace"],
+            // Its default members.
+            Self::Boards => &[],
         }
     }
 
@@ -108,6 +118,11 @@ pub fn build(program: Program, profile: Profile) -> Result<PathBuf> {
     if profile == Profile::Release {
         command.arg("--release");
     }
+    executable(command, binary)
+}
+
+/// Runs a `cargo build … --message-format=json-render-diagnostics` and says where it put `binary`.
+pub(crate) fn executable(mut command: Command, binary: &str) -> Result<PathBuf> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let stdout = child.stdout.take().context("cargo has no stdout")?;
     let mut executable = None;
@@ -118,7 +133,7 @@ pub fn build(program: Program, profile: Profile) -> Result<PathBuf> {
             executable = message["executable"].as_str().map(PathBuf::from).or(executable);
         }
     }
-    ensure!(child.wait()?.success(), "{package} does not build");
+    ensure!(child.wait()?.success(), "{binary} does not build");
     executable.with_context(|| format!("cargo did not say where it put {binary}"))
 }
 
@@ -134,6 +149,16 @@ pub fn run(mut command: Command) -> Result<()> {
         bail!("{shown} ended with {status}");
     }
     Ok(())
+}
+
+/// Sees to it that cargo can build for `target`.
+///
+/// # Errors
+/// When rustup is not there, or cannot fetch the target.
+pub fn add_target(target: &str) -> Result<()> {
+    let mut rustup = Command::new("rustup");
+    rustup.args(["--quiet", "target", "add", target]).current_dir(workspace::root());
+    tools::succeed(&mut rustup)
 }
 
 /// The command as one would type it.

@@ -1,38 +1,56 @@
 //! `cargo xtask ci`: what CI runs, so that a developer can run the same.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 use pico_args::Arguments;
 use xtask::cargo::{self, Workspace};
+use xtask::firmware::Board;
 
 use crate::tally::Tally;
 use crate::{help, test};
 
 pub(crate) const HELP: &str = "\
-Checks everything that CI checks: formatting, clippy and documentation of both workspaces without a warning,
-and then every test (cargo xtask test).
+Checks everything that CI checks: formatting, clippy and documentation of both workspaces, firmware for its own
+targets among them, without a warning, and then every test (cargo xtask test).
 
   cargo xtask ci
 
 With CI=true in the environment, a test that had to be skipped counts as a failure.
 ";
 
-const CHECKS: [&[&str]; 3] = [
-    &["fmt", "--all", "--check"],
-    &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"],
-    &["doc", "--workspace", "--no-deps"],
-];
+const CLIPPY: [&str; 3] = ["--", "--deny", "warnings"];
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     help::reject_unknown(arguments, HELP)?;
     let mut tally = Tally::default();
-    for check in CHECKS {
-        for workspace in Workspace::ALL {
-            let mut command = workspace.cargo(check);
-            command.env("RUSTDOCFLAGS", "--deny warnings");
-            tally.check(&format!("{} of the {}", check[0], workspace.name()), cargo::run(command));
+    for workspace in Workspace::ALL {
+        let packages = workspace.hosted_packages();
+        let checks = [
+            workspace.cargo(&["fmt", "--all", "--check"]),
+            workspace.cargo(&[&["clippy", "--all-targets"], packages, &CLIPPY].concat()),
+            workspace.cargo(&[&["doc", "--no-deps"], packages].concat()),
+        ];
+        for check in checks {
+            self::check(&mut tally, workspace.name(), check);
+        }
+    }
+    for board in Board::ALL {
+        match (board.cargo("clippy"), board.cargo("doc")) {
+            (Ok(mut clippy), Ok(mut doc)) => {
+                clippy.args(CLIPPY);
+                doc.arg("--no-deps");
+                check(&mut tally, board.name(), clippy);
+                check(&mut tally, board.name(), doc);
+            }
+            (Err(error), _) | (_, Err(error)) => tally.skipped.push(format!("checks of {board}: {error:#}")),
         }
     }
     test::everything(tally)
+}
+
+fn check(tally: &mut Tally, of: &str, mut command: Command) {
+    command.env("RUSTDOCFLAGS", "--deny warnings");
+    let what = command.get_args().next().unwrap_or_default().display().to_string();
+    tally.check(&format!("{what} of the {of}"), cargo::run(command));
 }

@@ -60,7 +60,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn parse(line: &str) -> Result<Self> {
+    pub(crate) fn parse(line: &str) -> Result<Self> {
         let report: Value = serde_json::from_str(line)?;
         let number = |name: &str| {
             report.get(name).and_then(Value::as_u64).with_context(|| format!("there is no number {name:?}"))

@@ -5,6 +5,8 @@
 
 pub mod cargo;
 pub mod counts;
+pub mod emulator;
+pub mod firmware;
 pub mod fleet;
 pub mod host;
 pub mod ports;

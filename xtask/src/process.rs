@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -31,11 +31,25 @@ impl Process {
     ///
     /// # Errors
     /// When it cannot be started or the files cannot be opened.
-    pub fn start(name: &'static str, mut command: Command, logs: &Path) -> Result<Self> {
+    pub fn start(name: &'static str, command: Command, logs: &Path) -> Result<Self> {
+        Self::spawn(name, command, logs, Stdio::null())
+    }
+
+    /// As [`Process::start`], with a pipe to its stdin.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub fn start_with_input(name: &'static str, command: Command, logs: &Path) -> Result<(Self, ChildStdin)> {
+        let mut process = Self::spawn(name, command, logs, Stdio::piped())?;
+        let stdin = process.child.stdin.take().with_context(|| format!("{name} has no stdin"))?;
+        Ok((process, stdin))
+    }
+
+    fn spawn(name: &'static str, mut command: Command, logs: &Path, stdin: Stdio) -> Result<Self> {
         signals::listen()?;
         let stdout = logs.join(format!("{name}.out"));
         let stderr = logs.join(format!("{name}.err"));
-        command.stdin(Stdio::null()).stdout(append_to(&stdout)?).stderr(append_to(&stderr)?).process_group(0);
+        command.stdin(stdin).stdout(append_to(&stdout)?).stderr(append_to(&stderr)?).process_group(0);
         let mut groups = signals::groups();
         let child =
             command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;

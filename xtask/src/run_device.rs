@@ -9,13 +9,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use pico_args::Arguments;
 use xtask::cargo::{self, Profile, Program};
+use xtask::firmware::Board;
+
+use crate::help;
+
+mod emulated;
 
 pub(crate) const HELP: &str = "\
-Builds a board's program and runs it on this machine.
+Builds a board's program and runs it on this machine: as a process, or as firmware in an emulator.
 
   cargo xtask run-device [--board BOARD] [--broker HOST:PORT] [the board's own flags]
 
-  --board BOARD       linux (the only one so far, and the default)
+  --board BOARD       linux (the default), qemu-lm3s6965 or qemu-mps2
   --broker HOST:PORT  where to publish (default 127.0.0.1:1883)
 
 The Linux board's own flags are handed on as they are:
@@ -27,10 +32,14 @@ The Linux board's own flags are handed on as they are:
   --seconds N         ends by itself
   --user U --password-file F
 
+An emulated board is one device, takes of these --device-id ID, --period-ms, --seed and --seconds, and shows its
+serial log. QEMU is the system's, or is fetched (Debian's packages, without root) into target/.
+
 Ctrl-C stops the sampling, drains the outboxes and prints one line of JSON. The exit code is the device's: 0,
 or 3 when something was left in an outbox.
 
 Examples:
+  cargo xtask run-device --board qemu-lm3s6965 --period-ms 200
   cargo xtask run-device
   cargo xtask run-device --devices 100 --period-ms 200 --seconds 60
   cargo xtask run-device --net tap --broker 127.0.0.1:1883
@@ -46,12 +55,15 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let board: String = arguments.opt_value_from_str("--board")?.unwrap_or_else(|| "linux".to_owned());
     let broker: String =
         arguments.opt_value_from_str("--broker")?.unwrap_or_else(|| DEFAULT_BROKER.to_owned());
-    let program = match board.as_str() {
-        "linux" => Program::LinuxBoard,
-        unknown => bail!("there is no board {unknown:?}; the boards are: linux"),
-    };
+    if board == "linux" {
+        check_listening(&broker)?;
+        return become_device(Program::LinuxBoard, &broker, arguments.finish());
+    }
+    let board = Board::find(&board)?;
+    let words = emulated::words(&mut arguments)?;
+    help::reject_unknown(arguments, HELP)?;
     check_listening(&broker)?;
-    become_device(program, &broker, arguments.finish())
+    emulated::run(board, &broker, words)
 }
 
 /// A device would wait for its broker for ever, as it should; a person at a terminal wants to be told.

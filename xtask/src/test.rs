@@ -41,7 +41,8 @@ pub(crate) fn everything(mut tally: Tally) -> Result<ExitCode> {
     let skips = workspace::kept_dir("")?.join("skipped.txt");
     fs::write(&skips, "").with_context(|| format!("cannot write {}", skips.display()))?;
     for workspace in Workspace::ALL {
-        let mut command = workspace.cargo(&["test", "--workspace", "--no-fail-fast"]);
+        let mut command = workspace.cargo(&["test", "--no-fail-fast"]);
+        command.args(workspace.hosted_packages());
         command.env(skip::FILE, &skips);
         run_tests(command, &mut tally)?;
     }
@@ -74,19 +75,13 @@ fn run_tests(mut command: Command, tally: &mut Tally) -> Result<()> {
 
 fn check_firmware(tally: &mut Tally) {
     let name = format!("the device crate compiles for {FIRMWARE_TARGET}");
-    if let Err(error) = add_target() {
+    if let Err(error) = cargo::add_target(FIRMWARE_TARGET) {
         tally.skipped.push(format!("{name}: {error:#}"));
         return;
     }
     let check =
         ["check", "--package", "rollcall-device", "--no-default-features", "--target", FIRMWARE_TARGET];
     tally.check(&name, cargo::run(Workspace::Root.cargo(&check)));
-}
-
-fn add_target() -> Result<()> {
-    let mut rustup = Command::new("rustup");
-    rustup.args(["target", "add", FIRMWARE_TARGET]).current_dir(workspace::root());
-    cargo::run(rustup)
 }
 
 fn read_skips(path: &Path) -> Result<Vec<String>> {

@@ -1,16 +1,23 @@
-//! MQTT clients by other people, fetched under `target/` without root and without touching the system.
+//! Programs by other people, MQTT clients and an emulator, fetched under `target/` without root and without touching the system.
 
+use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::workspace;
 
 /// Debian's packages that hold `mosquitto_pub` and what it needs beyond a minimal system.
 const MOSQUITTO_PACKAGES: [&str; 3] = ["mosquitto-clients", "libmosquitto1", "libcjson1"];
+
+/// Debian's package and its program.
+const QEMU: &str = "qemu-system-arm";
+
+/// Downloads the package and whatever it depends on that this system lacks; installs nothing.
+const QEMU_INSTALL: [&str; 5] = ["install", "--yes", "--download-only", "--no-install-recommends", QEMU];
 
 const PAHO_PACKAGE: &str = "paho-mqtt==2.1.0";
 
@@ -43,11 +50,27 @@ pub fn mosquitto_pub() -> Result<Tool> {
     if installed.command().arg("--help").output().is_ok() {
         return Ok(installed);
     }
-    let root = prepare("mosquitto", fetch_mosquitto)?;
+    let root = prepare("mosquitto", |dir| unpack(dir, &[&["download"], &MOSQUITTO_PACKAGES[..]].concat()))?;
     let tool = Tool { program: root.join("usr/bin/mosquitto_pub"), library_path: Some(libraries(&root)?) };
     // It exits with 1 after its help, so only starting counts: a missing library ends it with 127.
     let help = output(tool.command().arg("--help"))?;
     ensure!(help.contains("mosquitto_pub"), "the fetched mosquitto_pub does not run here: {help}");
+    Ok(tool)
+}
+
+/// `qemu-system-arm`: the system's, or else Debian's package and what it needs, unpacked under `target/`.
+///
+/// # Errors
+/// When there is none and it cannot be fetched: no Debian, or no network.
+pub fn qemu_system_arm() -> Result<Tool> {
+    let installed = Tool { program: QEMU.into(), library_path: None };
+    if installed.command().arg("--version").output().is_ok() {
+        return Ok(installed);
+    }
+    let root = prepare(QEMU, |dir| unpack(dir, &QEMU_INSTALL))?;
+    let tool = Tool { program: root.join("usr/bin").join(QEMU), library_path: Some(libraries(&root)?) };
+    let version = output(tool.command().arg("--version"))?;
+    ensure!(version.contains("QEMU"), "the fetched {QEMU} does not run here: {version}");
     Ok(tool)
 }
 
@@ -102,7 +125,8 @@ pub(crate) fn prepare_in(
     Ok(dir)
 }
 
-fn fetch_mosquitto(dir: &Path) -> Result<()> {
+/// Unpacks Debian's packages into `dir`: those that `apt-get` downloads when it is given `arguments`.
+fn unpack(dir: &Path, arguments: &[&str]) -> Result<()> {
     let download = tempfile::tempdir_in(dir)?;
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
@@ -112,11 +136,12 @@ fn fetch_mosquitto(dir: &Path) -> Result<()> {
         }
         succeed(command.args(arguments))
     };
+    let cache = download.path().join("cache/archives");
     fs::create_dir_all(download.path().join("state/lists/partial"))?;
-    fs::create_dir_all(download.path().join("cache/archives/partial"))?;
+    fs::create_dir_all(cache.join("partial"))?;
     apt(&["update"])?;
-    apt(&[&["download"], MOSQUITTO_PACKAGES.as_slice()].concat())?;
-    for file in fs::read_dir(download.path())? {
+    apt(arguments)?;
+    for file in fs::read_dir(download.path())?.chain(fs::read_dir(cache)?) {
         let file = file?.path();
         if file.extension().is_some_and(|extension| extension == "deb") {
             succeed(Command::new("dpkg-deb").arg("-x").arg(file).arg(dir))?;
@@ -126,25 +151,32 @@ fn fetch_mosquitto(dir: &Path) -> Result<()> {
 }
 
 /// Lists and cache of our own: the system's stay as they are, and nobody needs to be root.
-fn apt_options(dir: &Path) -> [(&'static str, String); 3] {
+fn apt_options(dir: &Path) -> [(&'static str, String); 4] {
     let dir = dir.display();
     [
         ("Dir::State::Lists", format!("{dir}/state/lists")),
         ("Dir::Cache", format!("{dir}/cache")),
         // For root, apt would switch to a user who may not write here.
         ("APT::Sandbox::User", "root".to_owned()),
+        // `install --download-only` would lock the system's own folders.
+        ("Debug::NoLocking", "true".to_owned()),
     ]
 }
 
-/// `usr/lib/x86_64-linux-gnu` or what it is called on this architecture.
+/// `usr/lib/x86_64-linux-gnu` and `lib/x86_64-linux-gnu`, or what they are called on this architecture.
 fn libraries(root: &Path) -> Result<OsString> {
-    for folder in fs::read_dir(root.join("usr/lib"))? {
-        let folder = folder?.path();
-        if folder.to_string_lossy().ends_with("-linux-gnu") {
-            return Ok(folder.into_os_string());
+    let mut folders = Vec::new();
+    for parent in ["usr/lib", "lib"] {
+        let Ok(entries) = fs::read_dir(root.join(parent)) else { continue };
+        for folder in entries {
+            let folder = folder?.path();
+            if folder.to_string_lossy().ends_with("-linux-gnu") {
+                folders.push(folder);
+            }
         }
     }
-    bail!("there are no libraries in the fetched packages")
+    ensure!(!folders.is_empty(), "there are no libraries in the fetched packages");
+    Ok(env::join_paths(folders)?)
 }
 
 pub(crate) fn succeed(command: &mut Command) -> Result<()> {
