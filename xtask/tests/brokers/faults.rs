@@ -1,0 +1,227 @@
+//! Each part of the system in turn dies, or is away, while devices publish.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use xtask::fleet::Fleet;
+use xtask::host::{Host, Role};
+use xtask::services::{Node, Rabbitmq, ReplicaSet};
+use xtask::{ports, wait};
+
+use crate::proxy::Proxy;
+use crate::setup::{Bench, RATE, check_at_rest, number, settle, wait_for_flow};
+
+/// A kill comes so many milliseconds after messages flow again.
+const KILL_AFTER_MS: std::ops::Range<u64> = 0..1_500;
+
+const INGEST_AWAY_S: u64 = 30;
+const MONGODB_AWAY_S: u64 = 20;
+
+/// How much an ingest may grow while it can store nothing: its queues are bounded.
+const GROWTH_KB_MAX: u64 = 32 * 1024;
+
+#[test]
+fn an_ingest_that_is_killed_at_random_loses_and_doubles_nothing() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
+    let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (mut ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
+    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    for _ in 0..3 {
+        wait_for_flow(&api, &mut fleet)?;
+        thread::sleep(Duration::from_millis(bench.random.u64(KILL_AFTER_MS)));
+        ingest.kill();
+        ingest = Host::start(&ingest_settings)?;
+    }
+    wait_for_flow(&api, &mut fleet)?;
+    let report = settle(fleet, &api)?;
+    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+}
+
+#[test]
+fn what_was_committed_and_not_acknowledged_before_a_kill_is_counted_once() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
+    let port = rabbitmq.address().rsplit(':').next().context("no port")?.parse()?;
+    let proxy = Proxy::start(port)?;
+    let mut settings =
+        bench.host("ingest", Role::Ingest, &proxy.url(&rabbitmq.url()), &mongod.url("rollcall"))?;
+    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (Host::start(&settings)?, Host::start(&api_settings)?);
+    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    wait_for_flow(&api, &mut fleet)?;
+    proxy.hold();
+    // Until RabbitMQ delivers no more, because nothing is acknowledged any more.
+    let mut last = (0, Instant::now());
+    wait::until("the flow to stop without acknowledgements", Duration::from_secs(60), || {
+        let total = api.all_counts()?.total();
+        if total != last.0 {
+            last = (total, Instant::now());
+        }
+        Ok((last.1.elapsed() > Duration::from_secs(1)).then_some(()))
+    })?;
+    ingest.kill();
+    settings.broker = Some(rabbitmq.url());
+    let ingest = Host::start(&settings)?;
+    wait_for_flow(&api, &mut fleet)?;
+    let report = settle(fleet, &api)?;
+    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+}
+
+#[test]
+fn a_rabbitmq_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let (mut rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
+    let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
+    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    wait_for_flow(&api, &mut fleet)?;
+    thread::sleep(Duration::from_millis(bench.random.u64(KILL_AFTER_MS)));
+    rabbitmq.restart()?;
+    wait_for_flow(&api, &mut fleet)?;
+    let report = settle(fleet, &api)?;
+    assert!(report.reconnects > 0, "no device noticed");
+    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+}
+
+#[test]
+fn a_mongod_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let (rabbitmq, mut mongod) = (bench.rabbitmq()?, bench.mongod()?);
+    let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
+    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    for _ in 0..2 {
+        wait_for_flow(&api, &mut fleet)?;
+        thread::sleep(Duration::from_millis(bench.random.u64(KILL_AFTER_MS)));
+        mongod.restart()?;
+    }
+    wait_for_flow(&api, &mut fleet)?;
+    let report = settle(fleet, &api)?;
+    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+}
+
+#[test]
+fn a_replica_set_whose_primary_is_killed_loses_and_doubles_nothing() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let rabbitmq = bench.rabbitmq()?;
+    let mut set = ReplicaSet::start(&bench.folder("set")?, 3)?;
+    let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &set.url("rollcall"))?;
+    let api_settings = bench.host("api", Role::Api, "", &set.url("rollcall"))?;
+    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
+    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    wait_for_flow(&api, &mut fleet)?;
+    thread::sleep(Duration::from_millis(bench.random.u64(KILL_AFTER_MS)));
+    let primary = set.primary()?;
+    set.member(primary).kill();
+    assert_ne!(set.primary()?, primary);
+    set.member(primary).restart()?;
+    wait_until_it_answers(&api)?;
+    wait_for_flow(&api, &mut fleet)?;
+    let report = settle(fleet, &api)?;
+    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+}
+
+/// While there is no primary, an API answers with an error, not with a wrong number.
+fn wait_until_it_answers(api: &Host) -> Result<()> {
+    wait::until("the API to answer again", Duration::from_secs(60), || Ok(api.all_counts().ok()))?;
+    Ok(())
+}
+
+#[test]
+fn samples_that_waited_in_the_broker_are_counted_in_the_second_in_which_they_were_taken() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
+    let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
+    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    wait_for_flow(&api, &mut fleet)?;
+    ingest.stop()?;
+    let from = now_s()? + 2;
+    thread::sleep(Duration::from_secs(number("ROLLCALL_AWAY_S")?.unwrap_or(INGEST_AWAY_S)));
+    let to = now_s()? - 2;
+    let ingest = Host::start(&ingest_settings)?;
+    let report = settle(fleet, &api)?;
+    // The devices sample at an even pace: until any second, between a second's samples too few and too many.
+    for second in from + 1..=to {
+        let counted = api.counts(from, second)?.total();
+        let taken = (second - from) * RATE;
+        let slack = RATE + taken / 50;
+        assert!(
+            counted.abs_diff(taken) <= slack,
+            "{counted} samples are counted in the {} s before {second}, and {taken} were taken",
+            second - from
+        );
+    }
+    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+}
+
+fn now_s() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
+}
+
+#[test]
+fn while_mongodb_is_away_the_ingest_waits_and_does_not_grow() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let (rabbitmq, mut mongod) = (bench.rabbitmq()?, bench.mongod()?);
+    let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (mut ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
+    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    wait_for_flow(&api, &mut fleet)?;
+    let before_kb = memory_kb(&ingest)?;
+    mongod.kill();
+    thread::sleep(Duration::from_secs(number("ROLLCALL_AWAY_S")?.unwrap_or(MONGODB_AWAY_S)));
+    ingest.check_alive()?;
+    let after_kb = memory_kb(&ingest)?;
+    println!("the ingest grew from {before_kb} to {after_kb} kB");
+    assert!(after_kb < before_kb + GROWTH_KB_MAX, "from {before_kb} to {after_kb} kB");
+    mongod.restart()?;
+    wait_until_it_answers(&api)?;
+    wait_for_flow(&api, &mut fleet)?;
+    let report = settle(fleet, &api)?;
+    assert_eq!(report.dropped, 0, "the broker takes what the ingest cannot");
+    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+}
+
+fn memory_kb(host: &Host) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", host.process().pid()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+#[test]
+fn a_cluster_whose_queue_leader_is_killed_loses_and_doubles_nothing() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let mongod = bench.mongod()?;
+    let mut nodes = Vec::new();
+    for node in Node::cluster(&bench.folder("cluster")?, 3)? {
+        nodes.push(Rabbitmq::launch(node.with_settings("mqtt.durable_queue_type = quorum\n"))?);
+    }
+    for node in &mut nodes {
+        node.wait_until_ready()?;
+    }
+    let port = |node: &Rabbitmq| -> Result<u16> {
+        Ok(node.address().rsplit(':').next().context("no port")?.parse()?)
+    };
+    // A queue's leader is on the node at which it was declared: the one that the ingest connects to first.
+    let proxy = Proxy::start(port(&nodes[0])?)?;
+    let broker = proxy.url(&nodes[0].url());
+    let ingest_settings = bench.host("ingest", Role::Ingest, &broker, &mongod.url("rollcall"))?;
+    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
+    let mut fleet: Fleet = bench.fleet(&nodes[1].address())?;
+    wait_for_flow(&api, &mut fleet)?;
+    proxy.lead_to(port(&nodes[2])?);
+    nodes[0].kill()?;
+    wait_for_flow(&api, &mut fleet)?;
+    let report = settle(fleet, &api)?;
+    assert!(ports::is_free(port(&nodes[0])?), "the leader's node was not killed");
+    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+}

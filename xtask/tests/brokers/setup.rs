@@ -1,0 +1,136 @@
+//! The user's whole system on free ports, and the comparison at the end.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+use xtask::cargo::{self, Profile, Program};
+use xtask::counts::Counts;
+use xtask::fleet::{self, Fleet, Report};
+use xtask::host::{self, Host, Role};
+use xtask::services::{Mongod, Rabbitmq};
+use xtask::{wait, workspace};
+
+pub(crate) const DEVICES: u32 = 50;
+/// 20 samples a second from each device.
+pub(crate) const PERIOD_MS: u32 = 50;
+/// What all devices sample in a second.
+pub(crate) const RATE: u64 = DEVICES as u64 * 1000 / PERIOD_MS as u64;
+
+/// Devices that lost their broker wait for up to 30 s before they try again.
+const FLOW_LIMIT: Duration = Duration::from_secs(60);
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(90);
+
+/// One test at a time: each has a broker, a database, a host and 50 devices, and the machine two cores.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A folder, binaries and a turn.
+pub(crate) struct Bench {
+    pub(crate) dir: TempDir,
+    pub(crate) random: fastrand::Rng,
+    host_binary: PathBuf,
+    device_binary: PathBuf,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Result<Self> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let seed = number("ROLLCALL_SEED")?.unwrap_or_else(|| fastrand::u64(..));
+        println!("ROLLCALL_SEED={seed}");
+        Ok(Self {
+            dir: workspace::temporary_dir()?,
+            random: fastrand::Rng::with_seed(seed),
+            host_binary: cargo::build(Program::Host, Profile::Dev)?,
+            device_binary: cargo::build(Program::LinuxBoard, Profile::Dev)?,
+            _turn: turn,
+        })
+    }
+
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.dir.path().join(name);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    pub(crate) fn rabbitmq(&self) -> Result<Rabbitmq> {
+        Rabbitmq::start(&self.folder("rabbitmq")?)
+    }
+
+    pub(crate) fn mongod(&self) -> Result<Mongod> {
+        Mongod::start(&self.folder("mongod")?)
+    }
+
+    /// A host process with logs of its own under `name`.
+    pub(crate) fn host(&self, name: &str, role: Role, broker: &str, mongodb: &str) -> Result<host::Settings> {
+        let mut settings = host::Settings::new(&self.host_binary, &self.folder(name)?)?;
+        settings.role = role;
+        settings.broker = Some(broker.to_owned());
+        settings.mongodb = Some(mongodb.to_owned());
+        Ok(settings)
+    }
+
+    pub(crate) fn fleet(&mut self, broker: &str) -> Result<Fleet> {
+        Fleet::start(&fleet::Settings {
+            binary: self.device_binary.clone(),
+            logs: self.dir.path().to_owned(),
+            broker: broker.to_owned(),
+            devices: DEVICES,
+            period_ms: PERIOD_MS,
+            seed: Some(self.random.u64(..)),
+        })
+    }
+}
+
+/// A whole number out of the environment.
+pub(crate) fn number(name: &str) -> Result<Option<u64>> {
+    let Ok(text) = std::env::var(name) else { return Ok(None) };
+    text.parse().map(Some).with_context(|| format!("{name}={text} is not a whole number"))
+}
+
+/// Waits until as many messages more were counted as all devices take in half a second.
+pub(crate) fn wait_for_flow(api: &Host, fleet: &mut Fleet) -> Result<()> {
+    let before = api.all_counts()?.total();
+    wait::until("messages to flow", FLOW_LIMIT, || {
+        fleet.check_alive()?;
+        let now = api.all_counts()?.total();
+        assert!(now >= before, "{before} messages were counted, and then {now}");
+        Ok((now >= before + RATE / 2).then_some(()))
+    })
+}
+
+/// Stops the devices, and waits until what they say is counted.
+pub(crate) fn settle(fleet: Fleet, api: &Host) -> Result<Report> {
+    let report = fleet.stop()?;
+    println!("{report:?}");
+    assert_eq!(report.outbox, 0, "a device could not deliver");
+    assert!(report.acknowledged.total() > RATE, "the fleet hardly worked: {report:?}");
+    wait_for_total(api, report.acknowledged.total())?;
+    assert_eq!(api.all_counts()?, report.acknowledged, "counted and acknowledged differ");
+    Ok(report)
+}
+
+fn wait_for_total(api: &Host, total: u64) -> Result<()> {
+    let all = || Ok((api.all_counts()?.total() >= total).then_some(()));
+    wait::until(&format!("{total} messages to be counted"), CATCH_UP_LIMIT, all)
+        .with_context(|| format!("{} are counted", api.all_counts().map_or(0, |counts| counts.total())))
+}
+
+/// The last word: what the broker may still deliver a second time has come by now, and a fresh process with
+/// nothing in memory says the same.
+pub(crate) fn check_at_rest(
+    ingest: Host,
+    api: Host,
+    settings: &host::Settings,
+    counted: &Counts,
+) -> Result<()> {
+    ingest.stop()?;
+    assert_eq!(api.all_counts()?, *counted, "something was counted after all was settled");
+    api.kill();
+    let fresh = Host::start(settings)?;
+    assert_eq!(fresh.all_counts()?, *counted, "a fresh API counts something else");
+    fresh.stop()
+}

@@ -1,0 +1,122 @@
+//! Several workers: as they should share a fleet, and as they should not.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+use xtask::host::{Host, Role};
+use xtask::wait;
+
+use crate::setup::{Bench, check_at_rest, settle, wait_for_flow};
+
+const LOG_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a worker logs when somebody else writes its slot.
+const CONFLICT: &str = "another worker writes this slot too";
+
+fn wait_for_log(host: &Host, text: &str) -> Result<()> {
+    wait::until(&format!("{text:?} in the log"), LOG_LIMIT, || {
+        Ok(host.process().stderr()?.contains(text).then_some(()))
+    })
+}
+
+#[test]
+fn two_workers_share_a_fleet_and_a_slot_that_both_take_is_counted_once() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
+    let worker = |name: &str, slots: &str| -> Result<Host> {
+        let mut settings = bench.host(name, Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+        settings.arguments = vec!["--slots".to_owned(), slots.to_owned()];
+        Host::start(&settings)
+    };
+    // By mistake, both have slots 6 to 9.
+    let (first, second) = (worker("first", "0-9")?, worker("second", "6-f")?);
+    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let other_settings = bench.host("other-api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (api, other) = (Host::start(&api_settings)?, Host::start(&other_settings)?);
+    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    wait_for_flow(&api, &mut fleet)?;
+    wait_for_log(&first, CONFLICT)?;
+    wait_for_log(&second, CONFLICT)?;
+    for _ in 0..3 {
+        wait_for_flow(&api, &mut fleet)?;
+    }
+    let report = settle(fleet, &api)?;
+    assert_eq!(other.all_counts()?, report.acknowledged, "the APIs differ");
+    first.stop()?;
+    check_at_rest(second, api, &api_settings, &report.acknowledged)
+}
+
+#[test]
+fn a_worker_that_wakes_up_after_another_took_its_session_doubles_nothing() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
+    let settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let replacement = bench.host("replacement", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (Host::start(&settings)?, Host::start(&api_settings)?);
+    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    wait_for_flow(&api, &mut fleet)?;
+    ingest.process().signal(Signal::STOP)?;
+    let replacement = Host::start(&replacement)?;
+    wait_for_flow(&api, &mut fleet)?;
+    ingest.process().signal(Signal::CONT)?;
+    wait_for_log(&ingest, "no connection to")?;
+    wait_for_flow(&api, &mut fleet)?;
+    replacement.kill();
+    wait_for_flow(&api, &mut fleet)?;
+    let report = settle(fleet, &api)?;
+    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+}
+
+#[test]
+fn a_session_that_the_broker_lost_is_reported_and_nothing_is_counted_twice() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
+    let settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (Host::start(&settings)?, Host::start(&api_settings)?);
+    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    wait_for_flow(&api, &mut fleet)?;
+    let counted = api.all_counts()?;
+    ingest.kill();
+    end_session(&rabbitmq.address(), "rollcall-ingest-0-f")?;
+    let ingest = Host::start(&settings)?;
+    wait_for_log(&ingest, "gap: the broker lost our session")?;
+    wait_for_flow(&api, &mut fleet)?;
+    let report = fleet.stop()?;
+    // What lay in the lost queue is gone; the devices were told that it had arrived there.
+    let total = || -> Result<u64> { Ok(api.all_counts()?.total()) };
+    let mut last = total()?;
+    wait::until("the counts to come to rest", LOG_LIMIT, || {
+        let before = std::mem::replace(&mut last, total()?);
+        std::thread::sleep(Duration::from_millis(500));
+        Ok((total()? == before).then_some(()))
+    })?;
+    let end = api.all_counts()?;
+    for ((before, end), acknowledged) in counted.0.iter().zip(end.0).zip(report.acknowledged.0) {
+        assert!(*before <= end && end <= acknowledged, "{counted}, then {end} of {acknowledged}");
+    }
+    check_at_rest(ingest, api, &api_settings, &end)
+}
+
+/// Connects as the ingest would, with a clean start: the broker forgets its session and queue.
+fn end_session(address: &str, client_id: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    let id_length = u8::try_from(client_id.len())?;
+    // MQTT 5 CONNECT: Clean Start, keep-alive 60 s, no properties.
+    let mut connect = vec![0x10, 13 + id_length, 0, 4];
+    connect.extend(b"MQTT");
+    connect.extend([5, 0x02, 0, 60, 0, 0, id_length]);
+    connect.extend(client_id.as_bytes());
+    stream.write_all(&connect)?;
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer)?;
+    ensure!(answer[0] == 0x20 && answer[3] == 0, "the broker answered {answer:x?}");
+    stream.write_all(&[0xe0, 0])?;
+    // The broker closes when it is done.
+    let _ = stream.read_to_end(&mut Vec::new());
+    Ok(())
+}
