@@ -6,6 +6,7 @@ use anyhow::Result;
 use pico_args::Arguments;
 use xtask::cargo::{self, Workspace};
 use xtask::firmware::Board;
+use xtask::hardware;
 
 use crate::tally::Tally;
 use crate::{help, test};
@@ -44,6 +45,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
                 check(&mut tally, board.name(), doc);
             }
             (Err(error), _) | (_, Err(error)) => tally.skipped.push(format!("checks of {board}: {error:#}")),
+        }
+    }
+    for board in hardware::all()? {
+        let name = format!("clippy of {}'s firmware", board.name);
+        match board.add_target() {
+            Ok(()) => tally.check(&name, board.clippy()),
+            Err(error) => tally.skipped.push(format!("{name}: {error:#}")),
         }
     }
     test::everything(tally)

@@ -11,6 +11,8 @@ Builds, runs and tests all of Rollcall.
 
   cargo xtask demo         gateway, store, HTTP and simulated devices, from nothing, with live counts
   cargo xtask run-device   devices on this machine, at a broker of your choice
+  cargo xtask flash        builds a board's firmware and writes it through a debug probe
+  cargo xtask provision    tells a board its broker, id and password, through a debug probe
   cargo xtask services     a real RabbitMQ and a real mongod, to try things out with
   cargo xtask test         every test that this machine can run
   cargo xtask ci           formatting, lints, documentation and tests: what CI runs

@@ -9,7 +9,10 @@ mod bench;
 mod board;
 mod ci;
 mod demo;
+mod flash;
 mod help;
+mod probe;
+mod provision;
 mod run_device;
 mod services_command;
 mod stack;
@@ -35,6 +38,8 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
     let (run, help): (fn(Arguments) -> Result<ExitCode>, _) = match command.as_str() {
         "demo" => (demo::run, demo::HELP),
         "run-device" => (run_device::run, run_device::HELP),
+        "flash" => (flash::run, flash::HELP),
+        "provision" => (provision::run, provision::HELP),
         "services" => (services_command::run, services_command::HELP),
         "test" => (test::run, test::HELP),
         "ci" => (ci::run, ci::HELP),

@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 use pico_args::Arguments;
 use xtask::cargo::{self, Workspace};
+use xtask::hardware;
 use xtask::skip;
 use xtask::workspace;
 
@@ -16,7 +17,8 @@ use crate::tally::Tally;
 
 pub(crate) const HELP: &str = "\
 Runs every test that this machine can run: the root workspace's (the system tests with real processes among
-them), the boards', and a check that the device crate compiles for a Cortex-M3.
+them), the boards', a check that the device crate compiles for a Cortex-M3, and that the firmware of boards one can buy
+links.
 
   cargo xtask test
 
@@ -47,6 +49,13 @@ pub(crate) fn everything(mut tally: Tally) -> Result<ExitCode> {
         run_tests(command, &mut tally)?;
     }
     check_firmware(&mut tally);
+    for board in hardware::all()? {
+        let name = format!("the firmware of {} links", board.name);
+        match board.add_target() {
+            Ok(()) => tally.check(&name, board.build().map(drop)),
+            Err(error) => tally.skipped.push(format!("{name}: {error:#}")),
+        }
+    }
     tally.skipped.extend(read_skips(&skips)?);
     Ok(conclude(&tally))
 }

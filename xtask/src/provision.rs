@@ -1,0 +1,159 @@
+//! `cargo xtask provision`: writes a board's configuration into the flash sector that is kept for it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use pico_args::Arguments;
+use rollcall_provision::{BLOCK_SIZE, Block, Broker, Host, Login, PASSWORD_MAX, Settings};
+use rollcall_wire::DeviceId;
+use xtask::hardware::{self, Hardware};
+use xtask::{intel_hex, workspace};
+
+use crate::help;
+use crate::probe::Probe;
+
+pub(crate) const HELP: &str = "\
+Writes a board's configuration through a debug probe. It lies in a flash sector of its own, so that no secret is
+in a firmware image; flashing new firmware leaves it alone.
+
+  cargo xtask provision BOARD --broker HOST[:PORT] [options]
+
+  BOARD                 nucleo-h563zi or w5500-evb-pico
+  --broker HOST[:PORT]  IPv4 address or DNS name of the broker (port 1883 unless given)
+  --device ID           1 to 32 of a-z 0-9 - _ (default: made of the chip's unique number)
+  --user U --password-file F
+                        the MQTT user, and the file whose first line is the password
+  --period-ms N         from one sample to the next (default 1000)
+  --out FILE            write the block as Intel HEX to FILE instead of to a board, for another programmer;
+                        it holds the password
+
+Examples:
+  cargo xtask provision nucleo-h563zi --broker broker.example
+  cargo xtask provision w5500-evb-pico --broker 192.0.2.7:1883 --device porch --user fleet --password-file ./password
+";
+
+/// MQTT's registered port.
+const DEFAULT_PORT: NonZeroU16 = NonZeroU16::new(1883).expect("1883 is not zero");
+
+const DEFAULT_PERIOD_MS: NonZeroU32 = NonZeroU32::new(1000).expect("1000 is not zero");
+
+/// The file holds a password: for its owner only.
+const OWNER_ONLY: u32 = 0o600;
+
+/// What the command line says.
+struct Options {
+    board: String,
+    broker: String,
+    device: Option<String>,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+    period_ms: NonZeroU32,
+    out: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let options = Options::read(arguments)?;
+    let board = hardware::find(&options.board)?;
+    let hex = intel_hex::encode(address(&board)?, options.block()?.as_bytes());
+    match &options.out {
+        Some(path) => {
+            write_for_owner(path, &hex)?;
+            println!("wrote {}", path.display());
+        }
+        None => write_to_board(&board, &hex)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Options {
+    fn read(mut arguments: Arguments) -> Result<Self> {
+        let options = Self {
+            broker: arguments.value_from_str("--broker")?,
+            device: arguments.opt_value_from_str("--device")?,
+            user: arguments.opt_value_from_str("--user")?,
+            password_file: arguments.opt_value_from_str("--password-file")?,
+            period_ms: arguments
+                .opt_value_from_str("--period-ms")
+                .context("--period-ms")?
+                .unwrap_or(DEFAULT_PERIOD_MS),
+            out: arguments.opt_value_from_str("--out")?,
+            board: arguments.free_from_str().context("which board? cargo xtask provision BOARD")?,
+        };
+        help::reject_unknown(arguments, HELP)?;
+        ensure!(
+            options.user.is_some() == options.password_file.is_some(),
+            "--user and --password-file belong together"
+        );
+        Ok(options)
+    }
+
+    fn block(&self) -> Result<Block> {
+        let device = self.device.as_deref().map(DeviceId::new).transpose();
+        let password = self.password_file.as_deref().map(first_line).transpose()?.unwrap_or_default();
+        let login = self.user.as_deref().map(|user| Login::new(user, password.as_bytes())).transpose();
+        let settings = Settings {
+            broker: broker(&self.broker)?,
+            device: device.with_context(|| format!("--device {:?}", self.device.as_deref().unwrap_or("")))?,
+            login: login.context("--user and --password-file")?,
+            period_ms: self.period_ms,
+        };
+        Ok(Block::encode(&settings))
+    }
+}
+
+fn broker(text: &str) -> Result<Broker<'_>> {
+    let context = || format!("--broker {text:?}: want HOST or HOST:PORT");
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, port.parse().with_context(context)?),
+        None => (text, DEFAULT_PORT),
+    };
+    Ok(Broker { host: Host::parse(host).with_context(context)?, port })
+}
+
+fn first_line(path: &Path) -> Result<String> {
+    let text = fs::read_to_string(path).with_context(|| format!("--password-file {}", path.display()))?;
+    let line = text.lines().next().unwrap_or_default().to_owned();
+    ensure!(
+        (1..=PASSWORD_MAX).contains(&line.len()),
+        "--password-file {}: the first line has to have 1 to {PASSWORD_MAX} bytes",
+        path.display()
+    );
+    Ok(line)
+}
+
+/// Where the board looks for its block.
+fn address(board: &Hardware) -> Result<u32> {
+    let region = board.configuration()?;
+    ensure!(region.len() >= BLOCK_SIZE, "{}: the configuration's region is too small", board.name);
+    Ok(region.start)
+}
+
+fn write_to_board(board: &Hardware, hex: &str) -> Result<()> {
+    let probe = Probe::find(board)?;
+    let dir = workspace::temporary_dir()?;
+    let path = dir.path().join("configuration.hex");
+    write_for_owner(&path, hex)?;
+    // Only the sectors that the file touches are erased.
+    let path = path.to_str().ok_or_else(|| anyhow!("{} is not UTF-8", path.display()))?;
+    probe.run("download", &["--binary-format", "hex", path])?;
+    probe.run::<&str>("reset", &[])?;
+    println!("{} is provisioned and was reset", board.name);
+    Ok(())
+}
+
+fn write_for_owner(path: &Path, text: &str) -> Result<()> {
+    let context = || format!("cannot write {}", path.display());
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(OWNER_ONLY)
+        .open(path)
+        .with_context(context)?;
+    file.write_all(text.as_bytes()).with_context(context)
+}
