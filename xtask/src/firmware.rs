@@ -20,7 +20,7 @@ pub enum Board {
 
 impl Board {
     /// Every board.
-    pub const ALL: [Self; 1] = [Self::QemuLm3s6965];
+    pub const ALL: [Self; 2] = [Self::QemuLm3s6965, Self::QemuMps2];
 
     /// As the command line and the folder call it.
     pub fn name(self) -> &'static str {
