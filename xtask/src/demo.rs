@@ -18,10 +18,11 @@ use crate::help;
 use crate::stack::{self, Broker, Stack, Store};
 
 pub(crate) const HELP: &str = "\
-Builds and starts the host and simulated devices (and, if asked, RabbitMQ and MongoDB), shows the counts as they grow, and checks at the end that
-every answer was counted exactly once.
+Builds and starts the host and simulated devices (and, if asked, RabbitMQ and MongoDB), shows the counts as they
+grow, and checks at the end that every answer was counted exactly once.
 
-  cargo xtask demo [--devices N] [--seconds N] [--period-ms N] [--broker gateway|rabbitmq] [--store redb|mongodb]
+  cargo xtask demo [--devices N] [--seconds N] [--period-ms N] [--broker gateway|rabbitmq]
+                   [--store redb|mongodb]
 
   --devices N    how many devices (default 5)
   --seconds N    end after so many seconds (default: at Ctrl-C)

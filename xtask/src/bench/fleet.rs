@@ -66,6 +66,7 @@ pub(super) fn connections(fresh: &Fresh) -> Result<()> {
     let rate = acknowledged as f64 / MANY_FOR.as_secs_f64();
     table::print("acknowledged messages a second", rate, "", Target::None);
     let memory = usage::memory(pid)?;
+    table::print("memory, publishing, at the end", memory.now as f64 / MIB, "MiB", Target::None);
     table::print("memory, publishing, at most", memory.most as f64 / MIB, "MiB", Target::AtMost(200.0));
     let cores = cpu.as_secs_f64() / MANY_FOR.as_secs_f64();
     table::print("cores that the host takes", cores, "", Target::None);
