@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 pub(crate) use self::http::HttpArgs;
-pub(crate) use self::source::{Source, SourceArgs};
+pub(crate) use self::source::{BrokerArgs, Source, SourceArgs};
 pub(crate) use self::store::{Store, StoreArgs};
 
 /// Rollcall's host: every device answers, every answer is counted exactly once.
@@ -35,6 +35,9 @@ pub(crate) enum Command {
     /// Answer over HTTP what others stored.
     #[command(after_help = API_EXAMPLES)]
     Api(Api),
+    /// Look at a live broker and store, one line a check, and say what to mend.
+    #[command(after_help = DOCTOR_EXAMPLE)]
+    Doctor(Doctor),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -66,6 +69,21 @@ const API_EXAMPLES: &str = "\
 Example:
   rollcall api --store mongodb://mongo:27017/rollcall --http-listen 127.0.0.1:5001
       as many as you like; all give the same answer";
+
+const DOCTOR_EXAMPLE: &str = "\
+Example:
+  rollcall doctor --broker mqtt://rollcall:rollcall@127.0.0.1:1883 --store mongodb://127.0.0.1:27017/rollcall
+
+It may run beside an ingest. It publishes under rollcall/doctor/ and leaves nothing behind.";
+
+/// Flags of `rollcall doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
 
 /// Flags of `rollcall serve`.
 #[derive(Debug, Args)]

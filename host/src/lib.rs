@@ -4,6 +4,7 @@
 //! `api` and `ingest` meet in the store only.
 
 pub mod api;
+pub mod checkup;
 pub mod counts;
 pub mod decode;
 pub mod dedupe;

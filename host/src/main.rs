@@ -2,6 +2,7 @@
 
 #[allow(rustdoc::broken_intra_doc_links, reason = "its comments are the text of --help")]
 mod config;
+mod doctor;
 mod serve;
 mod shutdown;
 mod telemetry;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
         tracing::warn!(%error, "cannot raise the limit of open files; it bounds the number of devices");
     }
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -28,11 +29,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
-        Command::Serve(config) => runtime.block_on(serve::serve(config)),
-        Command::Ingest(config) => runtime.block_on(serve::ingest(config)),
-        Command::Api(config) => runtime.block_on(serve::api(config)),
+        Command::Serve(config) => runtime.block_on(serve::serve(config))?,
+        Command::Ingest(config) => runtime.block_on(serve::ingest(config))?,
+        Command::Api(config) => runtime.block_on(serve::api(config))?,
+        Command::Doctor(config) => return runtime.block_on(doctor::doctor(config)),
     }
+    Ok(ExitCode::SUCCESS)
 }

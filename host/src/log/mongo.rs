@@ -3,6 +3,7 @@
 //! An entry is one document, and its `_id` the compare-and-swap. It needs the atomicity of a document only.
 //! What was appended is on the disks of a majority; what is read back is too. People read the view `messages`.
 
+mod checks;
 mod format;
 mod open;
 mod view;
@@ -25,6 +26,7 @@ use super::{Checkpoint, Entry, LogStore, StoreError};
 use crate::counts::{Plan, View};
 use crate::rollup::{Chunk, Resolution};
 
+pub use self::checks::checks;
 pub use self::open::{Address, OpenError};
 
 /// How long a majority may take to confirm a write.

@@ -1,11 +1,12 @@
 //! Messages from an MQTT 5 broker (RabbitMQ, mosquitto), on rumqttc: a durable session, acknowledged by hand
-//! and only when the message is stored. The only file that names rumqttc.
+//! and only when the message is stored. The only files that name rumqttc are here.
 //!
 //! An acknowledgement carries a packet id and nothing else, and a new connection uses the same ids for other
 //! messages. So every message is tagged with the epoch of its connection, and an acknowledgement of an older
 //! epoch is dropped: the broker delivers that message again, and it is found to be a duplicate.
 
 mod address;
+mod checks;
 mod filter;
 
 use std::fs;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use self::address::{Address, AddressError, Transport};
+pub use self::checks::checks;
 pub use self::filter::{PlainTopic, Slots};
 use super::{Ack, INBOX_MESSAGES, Inbox, Message, Verdict};
 use crate::decode::Retain;

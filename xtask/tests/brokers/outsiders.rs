@@ -1,6 +1,7 @@
 //! Other people's programs read what is stored and publish what is counted; and nobody reads a password.
 
 use std::fs;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use serde_json::Value;
 use xtask::counts::Counts;
 use xtask::host::{END_OF_TIME, Host, Role};
 use xtask::process::Process;
-use xtask::{tools, wait};
+use xtask::services::{Node, Rabbitmq};
+use xtask::{ports, tools, wait};
 
 use crate::setup::{Bench, settle, wait_for_flow};
 
@@ -95,6 +97,42 @@ fn a_publisher_that_is_not_replaced_yet_is_counted_under_its_own_topic() -> Resu
     })?;
     assert_eq!(host.all_counts()?, expected);
     host.stop()
+}
+
+#[test]
+fn the_doctor_finds_what_is_set_wrong_and_how_to_mend_it() -> Result<()> {
+    let bench = Bench::new()?;
+    let mongod = bench.mongod()?;
+    let settings = bench.host("doctor", Role::Serve, "", "")?;
+    let doctor = |broker: &Rabbitmq, mongodb: &str| -> Result<(bool, String)> {
+        let mut command = Command::new(&settings.binary);
+        let output = command.args(["doctor", "--broker", &broker.url(), "--store", mongodb]).output()?;
+        Ok((output.status.success(), String::from_utf8(output.stdout)?))
+    };
+    let line = |report: &str, name: &str| -> Result<String> {
+        let found = report.lines().find(|line| line.contains(name)).map(str::to_owned);
+        found.with_context(|| format!("{name} is not in {report}"))
+    };
+    let good = bench.rabbitmq()?;
+    let (well, report) = doctor(&good, &mongod.url("rollcall"))?;
+    assert!(well, "{report}");
+    for name in ["broker reachable", "session expiry", "publish to nobody", "waiting time", "prefetch"] {
+        assert!(line(&report, name)?.starts_with("pass"), "{report}");
+    }
+    assert!(line(&report, "anonymous access")?.contains("mqtt.allow_anonymous = false"), "{report}");
+    assert!(line(&report, "replica set")?.starts_with("warn"), "{report}");
+    drop(good);
+    let careless = "mqtt.prefetch = 10\nmqtt.max_session_expiry_interval_seconds = 86400\n\
+                    mqtt.allow_anonymous = false\n";
+    let node = Node::new(&bench.folder("careless")?, ports::free()?)?.with_settings(careless);
+    let careless = Rabbitmq::start_node(node)?;
+    let (well, report) = doctor(&careless, "mongodb://127.0.0.1:1/rollcall")?;
+    assert!(!well, "{report}");
+    assert!(line(&report, "prefetch")?.contains("warn  prefetch                 10:"), "{report}");
+    assert!(line(&report, "session expiry")?.contains("86400 s"), "{report}");
+    assert!(line(&report, "anonymous access")?.starts_with("pass"), "{report}");
+    assert!(line(&report, "MongoDB reachable")?.starts_with("FAIL"), "{report}");
+    Ok(())
 }
 
 #[test]

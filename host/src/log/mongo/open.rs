@@ -96,7 +96,7 @@ impl MongoStore {
 }
 
 /// A client with the guarantees that Rollcall needs, whatever the address says of them.
-async fn connect(address: &Address) -> Result<(Client, Database), OpenError> {
+pub(super) async fn connect(address: &Address) -> Result<(Client, Database), OpenError> {
     // The driver's words may quote the password.
     let bad = |reason: &str| OpenError::BadAddress(address.clone(), reason.to_owned());
     if address.0.starts_with("mongodb+srv:") {

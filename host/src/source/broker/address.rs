@@ -76,6 +76,12 @@ impl Address {
         self
     }
 
+    /// The same broker, as nobody.
+    pub(super) fn without_credentials(mut self) -> Self {
+        self.credentials = None;
+        self
+    }
+
     /// Does it say who we are?
     pub fn has_credentials(&self) -> bool {
         self.credentials.is_some()

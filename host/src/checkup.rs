@@ -1,0 +1,59 @@
+//! What `rollcall doctor` finds: one line a check, and how to mend what is not well.
+
+use std::fmt;
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it stands.
+    pub outcome: Outcome,
+    /// What was found.
+    pub found: String,
+    /// What to do, when something is to be done.
+    pub mend: Option<String>,
+}
+
+/// How a thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should be.
+    Pass,
+    /// It works, but not as well or as safely as it could.
+    Warn,
+    /// Rollcall cannot keep its promises like this.
+    Fail,
+}
+
+impl Check {
+    /// As it should be.
+    pub fn pass(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, outcome: Outcome::Pass, found: found.into(), mend: None }
+    }
+
+    /// Works, but.
+    pub fn warn(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { name, outcome: Outcome::Warn, found: found.into(), mend: Some(mend.into()) }
+    }
+
+    /// Does not do.
+    pub fn fail(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { name, outcome: Outcome::Fail, found: found.into(), mend: Some(mend.into()) }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = match self.outcome {
+            Outcome::Pass => "pass",
+            Outcome::Warn => "warn",
+            Outcome::Fail => "FAIL",
+        };
+        write!(f, "{outcome}  {:<24} {}", self.name, self.found)?;
+        match &self.mend {
+            Some(mend) => write!(f, " → {mend}"),
+            None => Ok(()),
+        }
+    }
+}
