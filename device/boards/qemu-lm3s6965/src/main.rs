@@ -18,8 +18,8 @@ const CORE_HZ: u32 = 12_500_000;
 
 #[rollcall_qemu_support::entry]
 fn main() -> ! {
-    let mut ethernet = ethernet::Ethernet::start();
+    let ethernet = ethernet::Ethernet::start();
     uart::start();
     interrupts::enable();
-    node::run(Machine { name: NAME, core_hz: CORE_HZ, put: uart::put, ethernet: &mut ethernet })
+    node::run(Machine { name: NAME, core_hz: CORE_HZ, put: uart::put, ethernet })
 }

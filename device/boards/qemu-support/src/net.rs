@@ -4,7 +4,12 @@ use core::net::SocketAddr;
 
 use embassy_net::Stack;
 use embassy_net::tcp::client::TcpClient;
+use embassy_time::{Duration, with_timeout};
 use embedded_nal_async::TcpConnect;
+
+/// How long a connection may take before it is tried anew. TCP itself would send the next SYN after 1, 2, 4, …
+/// seconds, and so notice late that the network is back.
+const ATTEMPT: Duration = Duration::from_millis(1500);
 
 /// embassy-net's client refuses at once while there is no address, and the emitter would back off for up to
 /// half a second although DHCP answers in milliseconds. The emitter's own time limit covers the wait.
@@ -21,7 +26,11 @@ impl<'d, const N: usize, const TX: usize, const RX: usize> TcpConnect for Net<'d
         Self: 'a;
 
     async fn connect(&self, remote: SocketAddr) -> Result<Self::Connection<'_>, Self::Error> {
-        self.stack.wait_config_up().await;
-        self.tcp.connect(remote).await
+        loop {
+            self.stack.wait_config_up().await;
+            if let Ok(outcome) = with_timeout(ATTEMPT, self.tcp.connect(remote)).await {
+                return outcome;
+            }
+        }
     }
 }

@@ -18,7 +18,7 @@ use log::{error, info, warn};
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use rollcall_device::{Board, BootId, Clock, Config, Emitter, RandomSensor, Stats};
-use static_cell::ConstStaticCell;
+use static_cell::{ConstStaticCell, StaticCell};
 
 use crate::console::{self, Console, Put};
 use crate::net::Net;
@@ -48,10 +48,17 @@ const COMMAND_LINE_MAX: usize = 320;
 /// DHCP's socket, and TCP's for the emitter's one connection.
 const SOCKETS: usize = 2;
 
+/// From one search for a DHCP server to the next. smoltcp's 10 s would be most of the time from a link's
+/// return to the first sample over it.
+const DISCOVER_PERIOD: core::time::Duration = core::time::Duration::from_secs(2);
+
 /// A socket's buffers, in bytes: a full window of publishes, and its acknowledgements.
 const TX_SIZE: usize = 1536;
 const RX_SIZE: usize = 512;
 
+/// Large values are statics: on the stack they would be there twice, once where they are made.
+static STATS: ConstStaticCell<Stats> = ConstStaticCell::new(Stats::new());
+static EMITTER: StaticCell<Emitter<'static>> = StaticCell::new();
 static RESOURCES: ConstStaticCell<StackResources<SOCKETS>> = ConstStaticCell::new(StackResources::new());
 static TCP: ConstStaticCell<TcpClientState<1, TX_SIZE, RX_SIZE>> =
     ConstStaticCell::new(TcpClientState::new());
@@ -80,7 +87,9 @@ pub fn run<D: Driver>(machine: Machine<D>) -> ! {
     let Some(random) = semihosting::entropy() else { refuse("the emulator's host gave no random bytes") };
     let Some(core) = Peripherals::take() else { refuse("the machine runs already") };
     time::start(core.SYST, core_hz, options.start_ms);
-    let report = live(&options, random, ethernet);
+    let (mut rng, stats) = (SmallRng::seed_from_u64(random), STATS.take());
+    let emitter = make_emitter(&options, BootId(rng.next_u64()), stats);
+    let report = live(&options, rng, ethernet, stats, emitter);
     let _ = writeln!(Console, "{report}");
     semihosting::exit(if report.is_drained() { EXIT_SUCCESS } else { EXIT_UNSENT })
 }
@@ -91,23 +100,23 @@ fn refuse(why: impl fmt::Display) -> ! {
 }
 
 /// Each future is pinned where it is made: handed on by value, the large ones would be on the stack twice.
-fn live(options: &Options, random: u64, ethernet: impl Driver) -> Report {
-    let mut rng = SmallRng::seed_from_u64(random);
-    let mut config = Config::new(options.device, BootId(rng.next_u64()), options.broker);
-    config.period_ms = options.period_ms;
-    info!("{}, boot {}, to {}", config.device.as_str(), config.boot, config.broker);
-
+fn live(
+    options: &Options,
+    mut rng: SmallRng,
+    ethernet: impl Driver,
+    stats: &'static Stats,
+    emitter: &'static mut Emitter<'static>,
+) -> Report {
     let (stack, mut network) =
         embassy_net::new(ethernet, network_config(options), RESOURCES.take(), rng.next_u64());
     let net = Net { stack, tcp: TcpClient::new(stack, TCP.take()) };
     // Statuses of their own seed, so that they are repeatable; the boot id never is, for the host would take
     // a second run for redeliveries of the first.
     let mut sensor = RandomSensor(SmallRng::seed_from_u64(options.seed.unwrap_or_else(|| rng.next_u64())));
-    let (stats, first_acknowledged_ms) = (Stats::new(), Cell::new(None));
-    let mut emitter: Emitter<'_> = Emitter::new(config, &stats);
+    let first_acknowledged_ms = Cell::new(None);
     let board = Board { net: &net, clock: &BoardClock, rng: &mut rng, sensor: &mut sensor };
     let emit = pin!(emitter.run(board, stop(options)));
-    let tell_progress = tell_progress(&stats, &first_acknowledged_ms);
+    let tell_progress = tell_progress(stats, &first_acknowledged_ms);
     // Progress is looked at after the emitter was polled, in the same round.
     let foreground = select(emit, tell_progress);
     let background = pin!(join(network.run(), tell_address(stack)));
@@ -117,12 +126,22 @@ fn live(options: &Options, random: u64, ethernet: impl Driver) -> Report {
     }
 }
 
+/// Not inlined: it is made on the stack first, which is to be free again when the work begins.
+#[inline(never)]
+fn make_emitter(options: &Options, boot: BootId, stats: &'static Stats) -> &'static mut Emitter<'static> {
+    let mut config = Config::new(options.device, boot, options.broker);
+    config.period_ms = options.period_ms;
+    info!("{}, boot {boot}, to {}", config.device.as_str(), config.broker);
+    EMITTER.uninit().write(Emitter::new(config, stats))
+}
+
 fn network_config(options: &Options) -> embassy_net::Config {
     if let Some(address) = options.address {
         let (gateway, dns_servers) = (options.gateway, Default::default());
         return embassy_net::Config::ipv4_static(StaticConfigV4 { address, gateway, dns_servers });
     }
     let mut dhcp = DhcpConfig::default();
+    dhcp.retry_config.discover_timeout = DISCOVER_PERIOD.into();
     dhcp.max_lease_duration = options.lease_s.map(|lease| Duration::from_secs(lease.get().into()));
     embassy_net::Config::dhcpv4(dhcp)
 }

@@ -8,6 +8,7 @@ use core::task::Context;
 
 use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 use embassy_sync::waitqueue::AtomicWaker;
+use static_cell::ConstStaticCell;
 
 use self::regs::Registers;
 
@@ -32,33 +33,33 @@ pub(crate) fn on_interrupt() {
     RECEIVED.wake();
 }
 
-/// The controller and a frame each way.
-pub(crate) struct Ethernet {
-    registers: Registers,
+/// Room for a frame each way.
+struct Frames {
     receive: [u8; LENGTH_SIZE + FRAME_MAX + CRC_SIZE],
     transmit: [u8; LENGTH_SIZE + FRAME_MAX],
+}
+
+static FRAMES: ConstStaticCell<Frames> = ConstStaticCell::new(Frames {
+    receive: [0; LENGTH_SIZE + FRAME_MAX + CRC_SIZE],
+    transmit: [0; LENGTH_SIZE + FRAME_MAX],
+});
+
+/// The controller.
+pub(crate) struct Ethernet {
+    registers: Registers,
+    frames: &'static mut Frames,
 }
 
 impl Ethernet {
     /// Sets the controller up.
     pub(crate) fn start() -> Self {
-        Self {
-            registers: Registers::start(),
-            receive: [0; LENGTH_SIZE + FRAME_MAX + CRC_SIZE],
-            transmit: [0; LENGTH_SIZE + FRAME_MAX],
-        }
+        Self { registers: Registers::start(), frames: FRAMES.take() }
     }
 }
 
-impl Driver for &mut Ethernet {
-    type RxToken<'a>
-        = Received<'a>
-    where
-        Self: 'a;
-    type TxToken<'a>
-        = Transmit<'a>
-    where
-        Self: 'a;
+impl Driver for Ethernet {
+    type RxToken<'a> = Received<'a>;
+    type TxToken<'a> = Transmit<'a>;
 
     fn receive(&mut self, context: &mut Context<'_>) -> Option<(Received<'_>, Transmit<'_>)> {
         // The waker is registered before the look, so no frame falls between the two.
@@ -66,14 +67,13 @@ impl Driver for &mut Ethernet {
         if self.registers.frames() == 0 {
             return None;
         }
-        let Ethernet { registers, receive, transmit } = &mut **self;
-        let frame = read_frame(registers, receive);
-        Some((Received(frame), Transmit { registers, buffer: transmit }))
+        let Frames { receive, transmit } = &mut *self.frames;
+        let frame = read_frame(&mut self.registers, receive);
+        Some((Received(frame), Transmit { registers: &mut self.registers, buffer: transmit }))
     }
 
     fn transmit(&mut self, _: &mut Context<'_>) -> Option<Transmit<'_>> {
-        let Ethernet { registers, transmit, .. } = &mut **self;
-        Some(Transmit { registers, buffer: transmit })
+        Some(Transmit { registers: &mut self.registers, buffer: &mut self.frames.transmit })
     }
 
     fn link_state(&mut self, _: &mut Context<'_>) -> LinkState {

@@ -7,6 +7,7 @@ use core::task::Context;
 
 use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 use embassy_sync::waitqueue::AtomicWaker;
+use static_cell::ConstStaticCell;
 
 use self::regs::Registers;
 
@@ -35,13 +36,21 @@ pub(crate) fn on_interrupt() {
     INTERRUPTED.wake();
 }
 
-/// The controller and a frame each way.
+/// Room for a frame each way.
+struct Frames {
+    receive: [u8; FRAME_MAX],
+    transmit: [u8; FRAME_MAX],
+}
+
+static FRAMES: ConstStaticCell<Frames> =
+    ConstStaticCell::new(Frames { receive: [0; FRAME_MAX], transmit: [0; FRAME_MAX] });
+
+/// The controller.
 pub(crate) struct Ethernet {
     registers: Registers,
     address: [u8; 6],
     link: LinkState,
-    receive: [u8; FRAME_MAX],
-    transmit: [u8; FRAME_MAX],
+    frames: &'static mut Frames,
 }
 
 impl Ethernet {
@@ -49,39 +58,32 @@ impl Ethernet {
     pub(crate) fn start() -> Self {
         let mut registers = Registers::start();
         let address = registers.hardware_address();
-        let (receive, transmit) = ([0; FRAME_MAX], [0; FRAME_MAX]);
-        Self { registers, address, link: LinkState::Down, receive, transmit }
+        Self { registers, address, link: LinkState::Down, frames: FRAMES.take() }
     }
 }
 
-impl Driver for &mut Ethernet {
-    type RxToken<'a>
-        = Received<'a>
-    where
-        Self: 'a;
-    type TxToken<'a>
-        = Transmit<'a>
-    where
-        Self: 'a;
+impl Driver for Ethernet {
+    type RxToken<'a> = Received<'a>;
+    type TxToken<'a> = Transmit<'a>;
 
     fn receive(&mut self, context: &mut Context<'_>) -> Option<(Received<'_>, Transmit<'_>)> {
         // The waker is registered and the interrupt is let through before the last look, so no frame falls
         // between.
         INTERRUPTED.register(context.waker());
-        let Ethernet { registers, receive, transmit, .. } = &mut **self;
+        let Ethernet { registers, frames, .. } = self;
         if registers.frames() == 0 {
             registers.expect_frames();
             if registers.frames() == 0 {
                 return None;
             }
         }
+        let Frames { receive, transmit } = &mut **frames;
         let frame = read_frame(registers, receive);
         Some((Received(frame), Transmit { registers, buffer: transmit }))
     }
 
     fn transmit(&mut self, _: &mut Context<'_>) -> Option<Transmit<'_>> {
-        let Ethernet { registers, transmit, .. } = &mut **self;
-        Some(Transmit { registers, buffer: transmit })
+        Some(Transmit { registers: &mut self.registers, buffer: &mut self.frames.transmit })
     }
 
     fn link_state(&mut self, context: &mut Context<'_>) -> LinkState {
