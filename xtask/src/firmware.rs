@@ -20,7 +20,10 @@ pub enum Board {
 
 impl Board {
     /// Every board.
-    pub const ALL: [Self; 2] = [Self::QemuLm3s6965, Self::QemuMps2];
+    pub const ALL: [Self; 2] = Self::EMULATED;
+
+    /// Those that QEMU runs.
+    pub const EMULATED: [Self; 2] = [Self::QemuLm3s6965, Self::QemuMps2];
 
     /// As the command line and the folder call it.
     pub fn name(self) -> &'static str {

@@ -1,0 +1,112 @@
+//! With faults: nothing that an outbox can hold is lost, nothing is counted twice, and the boards come back soon.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use xtask::host::Host;
+
+use crate::machines::{Site, can_emulate};
+
+/// Five samples a second: the outbox holds a minute of them.
+const WORDS: [&str; 1] = ["period_ms=200"];
+
+const FLOW_LIMIT: Duration = Duration::from_secs(30);
+
+/// Longer than an acknowledgement is waited for.
+const LONG: Duration = Duration::from_secs(14);
+
+const SHORT: Duration = Duration::from_secs(6);
+
+/// After a fault has ended: the link's 2 s, and a backoff, which is at most 8 s after five failures.
+const RECONNECT_LIMIT: Duration = Duration::from_secs(12);
+
+/// Runs `fault` while samples flow; it gives how often each board had connected when the fault ended.
+fn survive(test: &str, words: &[&str], fault: impl FnOnce(&mut Site) -> Result<Vec<usize>>) -> Result<()> {
+    if !can_emulate(test)? {
+        return Ok(());
+    }
+    let mut site = Site::start(words)?;
+    site.wait_for_flow(20, FLOW_LIMIT)?;
+    let connections = fault(&mut site)?;
+    let took = site.wait_for_connections(&connections, RECONNECT_LIMIT)?;
+    for (machine, took) in site.machines.iter().zip(took) {
+        println!("{test}: {} connected again after {} ms", machine.board, took.as_millis());
+    }
+    site.wait_for_flow(20, FLOW_LIMIT)?;
+    for report in site.finish()? {
+        assert!(report.totals.reconnects >= 1);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_broker_that_is_stopped_for_six_seconds_costs_nothing() -> Result<()> {
+    survive("a_broker_that_is_stopped_for_six_seconds_costs_nothing", &WORDS, |site| {
+        let connections = site.connections()?;
+        site.host.take().context("the host runs")?.stop()?;
+        thread::sleep(SHORT);
+        site.host = Some(Host::start(&site.settings)?);
+        Ok(connections)
+    })
+}
+
+#[test]
+fn a_broker_that_is_killed_costs_nothing() -> Result<()> {
+    survive("a_broker_that_is_killed_costs_nothing", &WORDS, |site| {
+        let connections = site.connections()?;
+        site.host.take().context("the host runs")?.kill();
+        site.host = Some(Host::start(&site.settings)?);
+        Ok(connections)
+    })
+}
+
+#[test]
+fn a_broker_that_freezes_for_fourteen_seconds_costs_nothing() -> Result<()> {
+    survive("a_broker_that_freezes_for_fourteen_seconds_costs_nothing", &WORDS, |site| {
+        let connections = site.connections()?;
+        let host = site.host.as_ref().context("the host runs")?.process();
+        host.signal(Signal::STOP)?;
+        thread::sleep(LONG);
+        host.signal(Signal::CONT)?;
+        Ok(connections)
+    })
+}
+
+#[test]
+fn a_link_that_is_down_for_fourteen_seconds_costs_nothing() -> Result<()> {
+    survive("a_link_that_is_down_for_fourteen_seconds_costs_nothing", &WORDS, |site| {
+        let connections = site.connections()?;
+        for machine in &site.machines {
+            machine.emulator.link_down()?;
+        }
+        thread::sleep(LONG);
+        for machine in &site.machines {
+            machine.emulator.link_up()?;
+        }
+        Ok(connections)
+    })
+}
+
+#[test]
+fn an_address_that_expires_is_asked_for_again() -> Result<()> {
+    let words = [&WORDS[..], &["lease_s=8"]].concat();
+    survive("an_address_that_expires_is_asked_for_again", &words, |site| {
+        let connections = site.connections()?;
+        for machine in &site.machines {
+            machine.emulator.link_down()?;
+        }
+        for machine in &mut site.machines {
+            machine.emulator.wait_for_log("the address is gone", 2 * LONG)?;
+        }
+        // Until each connection has failed too.
+        for machine in &mut site.machines {
+            machine.emulator.wait_for_log("next attempt in", 2 * LONG)?;
+        }
+        for machine in &site.machines {
+            machine.emulator.link_up()?;
+        }
+        Ok(connections)
+    })
+}
