@@ -22,3 +22,27 @@ impl<C: Clock> Clock for &C {
         C::sleep_until(self, at_ms)
     }
 }
+
+/// A clock that goes on from where an earlier boot's was last seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Continued<C> {
+    clock: C,
+    from_ms: u64,
+}
+
+impl<C: Clock> Continued<C> {
+    /// It is `from_ms` where `clock` says zero.
+    pub const fn new(clock: C, from_ms: u64) -> Self {
+        Self { clock, from_ms }
+    }
+}
+
+impl<C: Clock> Clock for Continued<C> {
+    fn now_ms(&self) -> u64 {
+        self.clock.now_ms().saturating_add(self.from_ms)
+    }
+
+    fn sleep_until(&self, at_ms: u64) -> impl Future<Output = ()> {
+        self.clock.sleep_until(at_ms.saturating_sub(self.from_ms))
+    }
+}

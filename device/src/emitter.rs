@@ -12,9 +12,11 @@ use crate::clock::Clock;
 use crate::config::{CONNECT_TIMEOUT_MS, Config, OUTBOX_CAPACITY};
 use crate::fmt::warning;
 use crate::ledger::Ledger;
+use crate::outbox::Sample;
 use crate::sensor::Sensor;
 use crate::session;
 use crate::stats::{LinkError, Snapshot, State, Stats};
+use crate::store::{NotKept, Store, Volatile};
 use crate::wait::{until, within};
 
 /// What a board brings.
@@ -57,12 +59,41 @@ impl<'a, const N: usize> Emitter<'a, N> {
         R: RngCore,
         S: Sensor,
     {
+        self.run_with(board, &mut Volatile, stop).await
+    }
+
+    /// Puts a sample of an earlier run under the same boot id back into the outbox. Numbers go on after it.
+    pub fn restore(&mut self, sample: Sample) {
+        self.ledger.restore(sample);
+    }
+
+    /// As [`run`](Self::run), with a store that keeps each sample before it is sent. One that it does not
+    /// keep is dropped and counted.
+    pub async fn run_with<T, C, R, S>(
+        &mut self,
+        board: Board<'_, T, C, R, S>,
+        store: &mut impl Store,
+        stop: impl Future<Output = u64>,
+    ) -> Snapshot
+    where
+        T: TcpConnect,
+        C: Clock,
+        R: RngCore,
+        S: Sensor,
+    {
         let Self { config, ledger } = self;
         let Board { net, clock, rng, sensor } = board;
         ledger.open();
         // The sampler is polled first, so the session sees a sample in the poll that took it.
         join(
-            sample_until(stop, &*ledger, clock, sensor, Cadence::new(clock.now_ms(), config.period_ms)),
+            sample_until(
+                stop,
+                &*ledger,
+                clock,
+                sensor,
+                store,
+                Cadence::new(clock.now_ms(), config.period_ms),
+            ),
             transmit(config, &*ledger, clock, net, rng),
         )
         .await;
@@ -76,19 +107,25 @@ async fn sample_until<const N: usize>(
     ledger: &Ledger<'_, N>,
     clock: &impl Clock,
     sensor: &mut impl Sensor,
+    store: &mut impl Store,
     mut cadence: Cadence,
 ) {
     let sampling = async {
         loop {
             clock.sleep_until(cadence.due_ms()).await;
             let taken_at_ms = clock.now_ms();
-            let status = sensor.sample().await;
-            ledger.took(status, taken_at_ms);
+            let sample = ledger.number(sensor.sample().await, taken_at_ms);
+            match store.keep(sample, || ledger.contents()).await {
+                Ok(()) => ledger.kept(sample),
+                Err(NotKept) => ledger.not_kept(),
+            }
             ledger.missed(cadence.advance(clock.now_ms()));
         }
     };
     // `stop` is asked first: a stop that is already due takes no sample.
     let (Either::First(drain_until_ms) | Either::Second(drain_until_ms)) = select(stop, sampling).await;
+    // A stop may come while a sample is being stored.
+    ledger.not_kept();
     ledger.stop(drain_until_ms);
 }
 

@@ -9,7 +9,7 @@ use rollcall_wire::{Sequence, Status};
 
 use crate::clock::Clock;
 use crate::fmt::warning;
-use crate::outbox::{Outbox, Sample};
+use crate::outbox::{Contents, Outbox, Restored, Sample};
 use crate::stats::{LinkError, Snapshot, State, Stats};
 use crate::wait::until;
 
@@ -18,6 +18,8 @@ pub(crate) struct Ledger<'a, const N: usize> {
     outbox: RefCell<Outbox<N>>,
     stats: &'a Stats,
     next_seq: Cell<Sequence>,
+    /// Whether a sample has its number and is not in the outbox yet.
+    is_storing: Cell<bool>,
     /// Set once sampling has stopped: until when to drain, in milliseconds of the clock.
     drain_until_ms: Cell<Option<u64>>,
     connected_at_ms: Cell<Option<u64>>,
@@ -29,16 +31,29 @@ impl<'a, const N: usize> Ledger<'a, N> {
             outbox: RefCell::new(Outbox::new()),
             stats,
             next_seq: Cell::new(Sequence::ZERO),
+            is_storing: Cell::new(false),
             drain_until_ms: Cell::new(None),
             connected_at_ms: Cell::new(None),
         }
     }
 
-    /// Readies it for a run: whatever an earlier one, perhaps cancelled, had in flight is unsent again.
+    /// Readies it for a run: whatever an earlier one, perhaps cancelled, had in flight is unsent again, and
+    /// a sample whose storing was cancelled is lost.
     pub(crate) fn open(&self) {
         self.drain_until_ms.set(None);
         self.connected_at_ms.set(None);
         self.outbox.borrow_mut().release_all();
+        self.not_kept();
+    }
+
+    /// Puts a sample of an earlier run back, before this one.
+    pub(crate) fn restore(&self, sample: Sample) {
+        self.next_seq.set(self.next_seq.get().max(sample.seq.next()));
+        let restored = self.outbox.borrow_mut().restore(sample);
+        self.update(|stats| {
+            stats.restored += u64::from(restored != Restored::AlreadyThere);
+            stats.overflowed += u64::from(restored == Restored::InsteadOfOldest);
+        });
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -47,14 +62,37 @@ impl<'a, const N: usize> Ledger<'a, N> {
 
     // What the sampler does.
 
-    pub(crate) fn took(&self, status: Status, taken_at_ms: u64) {
+    /// Numbers a sample. It is not counted before it is stored: [`kept`](Self::kept) or
+    /// [`not_kept`](Self::not_kept) follows, or [`open`](Self::open) where the run is cancelled meanwhile.
+    pub(crate) fn number(&self, status: Status, taken_at_ms: u64) -> Sample {
         let seq = self.next_seq.get();
         self.next_seq.set(seq.next());
-        let dropped = self.outbox.borrow_mut().push(Sample { seq, status, taken_at_ms });
+        self.is_storing.set(true);
+        Sample { seq, status, taken_at_ms }
+    }
+
+    /// What is in the outbox, for a store.
+    pub(crate) fn contents(&self) -> Contents {
+        self.outbox.borrow().contents()
+    }
+
+    pub(crate) fn kept(&self, sample: Sample) {
+        self.is_storing.set(false);
+        let dropped = self.outbox.borrow_mut().push(sample);
         self.update(|stats| {
             stats.sampled += 1;
             stats.overflowed += u64::from(dropped.is_some());
         });
+    }
+
+    /// The sample that was being stored, if any, is dropped.
+    pub(crate) fn not_kept(&self) {
+        if self.is_storing.take() {
+            self.update(|stats| {
+                stats.sampled += 1;
+                stats.unstored += 1;
+            });
+        }
     }
 
     pub(crate) fn missed(&self, periods: u64) {

@@ -5,7 +5,8 @@
 //!
 //! Guarantees: no `std`, no allocation, no unsafe. Sampling never waits for the network. A sample leaves
 //! the outbox only when its own PUBACK said success, or into a named drop counter:
-//! `sampled = acknowledged + dropped + outbox` holds at every instant.
+//! `sampled = acknowledged + dropped + outbox` holds at every instant. With a [`store`], a sample outlasts a
+//! reset too.
 //!
 //! It must not know a board, a network stack or a source of time: those are its arguments.
 #![no_std]
@@ -17,11 +18,14 @@ mod cadence;
 pub mod clock;
 pub mod config;
 pub mod emitter;
+#[cfg(feature = "flash")]
+pub mod flash;
 mod ledger;
 pub mod outbox;
 pub mod sensor;
 mod session;
 pub mod stats;
+pub mod store;
 mod wait;
 mod watch;
 

@@ -3,7 +3,7 @@
 //! Guarantees: what goes in comes out once, by [`Outbox::acknowledge`], or as a drop that the caller is
 //! handed to count. A sample in flight is never dropped: the broker may already have it.
 
-use heapless::Deque;
+use heapless::{Deque, Vec};
 use rollcall_wire::codec::AGE_MAX_MS;
 use rollcall_wire::{Sequence, Status};
 
@@ -47,8 +47,28 @@ impl Slot {
     }
 }
 
+/// All samples of an outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// As many as can be in flight, oldest first. There may be gaps between them.
+    pub first: Vec<Sample, WINDOW>,
+    /// The number of the next; every later sample that was put in is there too.
+    pub rest_from: Option<Sequence>,
+}
+
+/// What became of a sample that was put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// It is in the outbox.
+    Added,
+    /// It is in the outbox, and another had to give way.
+    InsteadOfOldest,
+    /// It was in the outbox before.
+    AlreadyThere,
+}
+
 /// Up to `N` samples, oldest first; `N` must exceed [`WINDOW`], so that one can always be dropped.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Outbox<const N: usize> {
     slots: Deque<Slot, N>,
 }
@@ -81,6 +101,29 @@ impl<const N: usize> Outbox<N> {
         let added = self.slots.push_back(Slot::unsent(sample));
         debug_assert!(added.is_ok(), "more in flight than WINDOW");
         dropped
+    }
+
+    /// Puts a sample back where its number belongs; when full, the oldest unsent one gives way and is
+    /// returned. One that is there already stays as it is.
+    pub fn restore(&mut self, sample: Sample) -> Restored {
+        if self.slots.iter().any(|slot| slot.seq == sample.seq) {
+            return Restored::AlreadyThere;
+        }
+        let dropped = self.push(sample);
+        let mut at = self.slots.len() - 1;
+        while at > 0 && self.slots.get(at - 1).is_some_and(|before| before.seq > sample.seq) {
+            self.slots.swap(at - 1, at);
+            at -= 1;
+        }
+        if dropped.is_some() { Restored::InsteadOfOldest } else { Restored::Added }
+    }
+
+    /// What is in it, in few words.
+    pub fn contents(&self) -> Contents {
+        // What never was among the first WINDOW was never claimed, so it left by being dropped, oldest
+        // first, if at all. So the rest has no gaps, but for samples that were never put in.
+        let rest_from = self.slots.get(WINDOW).map(|slot| slot.seq);
+        Contents { first: self.slots.iter().take(WINDOW).map(Slot::sample).collect(), rest_from }
     }
 
     /// Marks the oldest unsent sample as in flight and returns it.

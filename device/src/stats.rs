@@ -78,11 +78,13 @@ pub struct Stats {
     now: Cell<Snapshot>,
 }
 
-/// All counters at one instant: `sampled = acknowledged + dropped() + outbox`.
+/// All counters at one instant: `sampled + restored = acknowledged + dropped() + outbox`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Samples taken.
     pub sampled: u64,
+    /// Samples that a store kept over a reset; none without a store.
+    pub restored: u64,
     /// Sampling periods that passed without a sample, because the device was busy.
     pub missed: u64,
     /// PUBLISH packets handed to the transport, repeats included.
@@ -97,6 +99,8 @@ pub struct Snapshot {
     pub overflowed: u64,
     /// Samples that grew older than the host takes.
     pub expired: u64,
+    /// Samples that a store did not keep; none without a store.
+    pub unstored: u64,
     /// Samples in the outbox now.
     pub outbox: u64,
     /// Connections that a broker accepted.
@@ -114,6 +118,7 @@ pub struct Snapshot {
 impl Snapshot {
     const ZERO: Self = Self {
         sampled: 0,
+        restored: 0,
         missed: 0,
         published: 0,
         acknowledged: 0,
@@ -121,6 +126,7 @@ impl Snapshot {
         rejected: 0,
         overflowed: 0,
         expired: 0,
+        unstored: 0,
         outbox: 0,
         connects: 0,
         failures: 0,
@@ -131,7 +137,7 @@ impl Snapshot {
 
     /// Samples that will never be sent.
     pub const fn dropped(&self) -> u64 {
-        self.overflowed + self.expired
+        self.overflowed + self.expired + self.unstored
     }
 
     /// Connections accepted after the first.

@@ -10,4 +10,5 @@ mod connections;
 mod faults;
 mod sampling;
 mod stopping;
+mod storing;
 mod support;

@@ -16,6 +16,8 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Wake, Waker};
 
 use rand_core::RngCore;
+use rollcall_device::outbox::{Contents, Sample};
+use rollcall_device::store::{NotKept, Store};
 use rollcall_device::{Board, BootId, Clock, Config, DeviceId, Emitter, Sensor, Snapshot, Stats, Status};
 
 use self::net::{Dial, Net};
@@ -94,9 +96,33 @@ pub(crate) struct Bench<const N: usize> {
     pub(crate) clock: VirtualClock,
     pub(crate) net: Net,
     pub(crate) stats: &'static Stats,
+    /// `None` is no store at all, as most devices have it.
+    pub(crate) store: Option<TestStore>,
     emitter: Emitter<'static, N>,
     rng: TestRng,
     sensor: CountingSensor,
+}
+
+/// Keeps what it is given in memory, or refuses it.
+#[derive(Default)]
+pub(crate) struct TestStore {
+    pub(crate) kept: Vec<Sample>,
+    /// The numbers that it refuses.
+    pub(crate) refuses: Vec<u64>,
+    /// Storing takes this long, in milliseconds.
+    pub(crate) takes_ms: u64,
+}
+
+impl Store for TestStore {
+    async fn keep(&mut self, sample: Sample, _others: impl FnOnce() -> Contents) -> Result<(), NotKept> {
+        let clock = VirtualClock::running();
+        clock.sleep_until(time::now_ms() + self.takes_ms).await;
+        if self.refuses.contains(&sample.seq.get()) {
+            return Err(NotKept);
+        }
+        self.kept.push(sample);
+        Ok(())
+    }
 }
 
 /// One sample a second, by device `dev-1`, to peers that `dial` makes.
@@ -122,6 +148,7 @@ pub(crate) fn bench_with<const N: usize>(
         clock,
         net: Net::new(clock, dial),
         stats,
+        store: None,
         emitter: Emitter::new(config, stats),
         rng: TestRng(seed()),
         sensor: CountingSensor(0),
@@ -129,6 +156,11 @@ pub(crate) fn bench_with<const N: usize>(
 }
 
 impl<const N: usize> Bench<N> {
+    /// Hands the emitter a sample of an earlier run.
+    pub(crate) fn restore(&mut self, sample: Sample) {
+        self.emitter.restore(sample);
+    }
+
     /// Runs until `until_ms`, then drops the future in the middle of whatever it does.
     pub(crate) fn run_until(&mut self, until_ms: u64) -> Snapshot {
         let done = self.run(None, Limit { until_ms, polls: u32::MAX });
@@ -149,13 +181,19 @@ impl<const N: usize> Bench<N> {
     }
 
     pub(crate) fn run(&mut self, stop: Option<(u64, u64)>, limit: Limit) -> Option<Snapshot> {
-        let Self { clock, net, stats, emitter, rng, sensor } = self;
+        let Self { clock, net, stats, store, emitter, rng, sensor } = self;
         let stop = async {
             let Some((stop_ms, drain_ms)) = stop else { return std::future::pending().await };
             clock.sleep_until(stop_ms).await;
             drain_ms
         };
-        let mut future = pin!(emitter.run(Board { net, clock, rng, sensor }, stop));
+        let board = Board { net, clock, rng, sensor };
+        let mut future = pin!(async {
+            match store {
+                Some(store) => emitter.run_with(board, store, stop).await,
+                None => emitter.run(board, stop).await,
+            }
+        });
         let woken = Arc::new(Woken(AtomicBool::new(false)));
         let waker = Waker::from(Arc::clone(&woken));
         let mut busy_polls = 0;
@@ -193,7 +231,8 @@ impl Wake for Woken {
 
 /// What holds at every instant, whatever happens on the network.
 fn check(stats: &Snapshot, net: &Net) {
-    assert_eq!(stats.sampled, stats.acknowledged + stats.dropped() + stats.outbox, "{stats:?}");
+    let there = stats.acknowledged + stats.dropped() + stats.outbox;
+    assert_eq!(stats.sampled + stats.restored, there, "{stats:?}");
     assert_eq!(stats.acknowledged_by_status.iter().sum::<u64>(), stats.acknowledged, "{stats:?}");
     let granted = net.granted();
     assert!(

@@ -36,6 +36,11 @@ impl VirtualClock {
         Self(())
     }
 
+    /// The clock that was started.
+    pub(crate) fn running() -> Self {
+        Self(())
+    }
+
     pub(crate) fn set_ms(&self, now_ms: u64) {
         assert!(now_ms >= NOW_MS.get(), "time goes back");
         LOOKS.set(0);

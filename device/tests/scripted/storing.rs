@@ -1,0 +1,72 @@
+//! A store beside the outbox: what it keeps comes back, and nothing is sent that it does not keep.
+
+use rollcall_device::Status;
+use rollcall_device::outbox::Sample;
+use rollcall_wire::Sequence;
+
+use crate::support::net::{Dial, accept};
+use crate::support::{Bench, TestStore, bench};
+
+fn sample(seq: u64, taken_at_ms: u64) -> Sample {
+    Sample { seq: Sequence::new(seq).unwrap(), status: Status::new(6).unwrap(), taken_at_ms }
+}
+
+#[test]
+fn a_sample_is_sent_once_it_is_kept_and_not_before() {
+    let mut bench: Bench<300> = bench(|_| accept());
+    bench.store = Some(TestStore { takes_ms: 400, ..Default::default() });
+    bench.run_until(2_399);
+    assert_eq!(bench.net.sequence(), [0, 1]);
+    let sent_at_ms: Vec<_> = bench.net.samples().iter().map(|(at_ms, ..)| *at_ms).collect();
+    assert_eq!(sent_at_ms, [400, 1_400]);
+    assert_eq!(bench.net.samples()[1].2.reading().age_ms, 400);
+}
+
+#[test]
+fn what_the_store_refuses_is_counted_and_never_sent() {
+    let mut bench: Bench<300> = bench(|_| accept());
+    bench.store = Some(TestStore { refuses: vec![0, 2, 3], ..Default::default() });
+    let stats = bench.run_and_stop(5_500, 8_000);
+    assert_eq!(bench.net.sequence(), [1, 4, 5]);
+    assert_eq!((stats.sampled, stats.unstored, stats.acknowledged), (6, 3, 3));
+}
+
+#[test]
+fn restored_samples_go_first_in_order_with_their_own_numbers_and_numbers_go_on() {
+    let mut bench: Bench<300> = bench(|_| accept());
+    // As a ring in flash has them: a renewed one after the newer ones, and one twice.
+    for seq in [41, 42, 40, 42] {
+        bench.restore(sample(seq, 0));
+    }
+    let stats = bench.run_and_stop(2_500, 5_000);
+    assert_eq!(bench.net.sequence(), [40, 41, 42, 43, 44, 45]);
+    assert_eq!((stats.restored, stats.sampled, stats.acknowledged), (3, 3, 6));
+}
+
+#[test]
+fn more_than_an_outbox_holds_is_counted_as_dropped() {
+    let mut bench: Bench<10> = bench(|_| Dial::Refuse);
+    (0..12).for_each(|seq| bench.restore(sample(seq, 0)));
+    let stats = bench.run_until(500);
+    assert_eq!((stats.restored, stats.sampled, stats.overflowed, stats.outbox), (12, 1, 3, 10));
+}
+
+#[test]
+fn a_run_that_is_dropped_while_a_sample_is_stored_counts_it_and_skips_its_number() {
+    let mut bench: Bench<300> = bench(|_| accept());
+    bench.store = Some(TestStore { takes_ms: 400, ..Default::default() });
+    bench.run_until(1_200);
+    bench.store = None;
+    let stats = bench.run_and_stop(3_500, 6_000);
+    assert_eq!(stats.unstored, 1);
+    let sequence = bench.net.sequence();
+    assert!(sequence.starts_with(&[0, 2, 3]), "{sequence:?}");
+}
+
+#[test]
+fn a_stop_while_a_sample_is_stored_counts_it() {
+    let mut bench: Bench<300> = bench(|_| accept());
+    bench.store = Some(TestStore { takes_ms: 400, ..Default::default() });
+    let stats = bench.run_and_stop(1_200, 5_000);
+    assert_eq!((stats.sampled, stats.unstored, stats.acknowledged), (2, 1, 1));
+}
