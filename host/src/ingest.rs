@@ -204,6 +204,7 @@ pub async fn run<S: LogStore>(
         for (ack, verdict) in acks.into_iter().zip(verdicts) {
             ack.settle(verdict);
         }
+        roll_surely(&mut ingest, &health).await;
     }
 }
 
@@ -250,32 +251,49 @@ async fn commit_surely<S: LogStore>(
     records: &[Record],
     health: &Health,
 ) -> Vec<Verdict> {
-    let mut pause = RETRY.0;
+    let mut outage = Outage::new(health);
     loop {
-        match try_commit(ingest, records).await {
+        match ingest.commit(records, UnixMs::now()).await {
             Ok(verdicts) => {
-                health.well(Part::Store);
+                outage.over();
                 return verdicts;
             }
-            Err(error) => {
-                health.ill(Part::Store, &error);
-                tracing::error!(%error, retry_ms = pause.as_millis(), "cannot store; messages wait unacknowledged");
-            }
+            Err(error) => outage.wait("cannot store; messages wait unacknowledged", &error).await,
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY.1);
         while let Err(error) = ingest.catch_up().await {
-            health.ill(Part::Store, &error);
-            tokio::time::sleep(pause).await;
+            outage.wait("cannot read the log", &error).await;
         }
     }
 }
 
-async fn try_commit<S: LogStore>(
-    ingest: &mut Ingest<S>,
-    records: &[Record],
-) -> Result<Vec<Verdict>, StoreError> {
-    let verdicts = ingest.commit(records, UnixMs::now()).await?;
-    ingest.roll().await?;
-    Ok(verdicts)
+/// Rolls up, however long the store is away: chunks that wait in memory must not pile up.
+async fn roll_surely<S: LogStore>(ingest: &mut Ingest<S>, health: &Health) {
+    let mut outage = Outage::new(health);
+    while let Err(error) = ingest.roll().await {
+        outage.wait("cannot roll up", &error).await;
+    }
+    outage.over();
+}
+
+/// A store that is away: readiness says so, and the pauses between attempts grow.
+struct Outage<'a> {
+    health: &'a Health,
+    pause: Duration,
+}
+
+impl<'a> Outage<'a> {
+    fn new(health: &'a Health) -> Self {
+        Self { health, pause: RETRY.0 }
+    }
+
+    async fn wait(&mut self, what: &str, error: &StoreError) {
+        self.health.ill(Part::Store, error);
+        tracing::error!(%error, retry_ms = self.pause.as_millis(), "{what}");
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(RETRY.1);
+    }
+
+    fn over(self) {
+        self.health.well(Part::Store);
+    }
 }

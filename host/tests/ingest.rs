@@ -16,6 +16,7 @@ use rollcall_host::decode::Retain;
 use rollcall_host::health::Health;
 use rollcall_host::ingest::{self, Ingest};
 use rollcall_host::log::{Fault, LogStore, MemoryStore, Record, RedbStore};
+use rollcall_host::rollup::CHUNK_ENTRIES;
 use rollcall_host::source::{self, Ack, Message, Verdict};
 use rollcall_host::time::UnixMs;
 use rollcall_wire::{Kind, Slot, Topic};
@@ -209,16 +210,7 @@ async fn a_message_waits_for_a_store_that_is_away_and_readiness_says_so() {
     for fault in [Fault::Refuse, Fault::LoseReply] {
         store.inject(fault);
     }
-    let topic = Topic { device: device(1), kind: Kind::Status }.name();
-    let (ack, verdict) = Ack::new();
-    let message = Message {
-        topic: topic.as_str().into(),
-        payload: br#"{"status":3,"seq":0,"boot":"9f3c5a0be1d24c77","age_ms":0}"#.as_slice().into(),
-        retain: Retain::No,
-        expiry_left_s: None,
-        received_at: NOW,
-        ack,
-    };
+    let (message, verdict) = message(br#"{"status":3,"seq":0,"boot":"9f3c5a0be1d24c77","age_ms":0}"#);
     inbox.send(message).await.unwrap();
     while health.complaint().is_none() {
         tokio::task::yield_now().await;
@@ -228,4 +220,38 @@ async fn a_message_waits_for_a_store_that_is_away_and_readiness_says_so() {
     assert_eq!(verdict.await, Ok(Verdict::Duplicate));
     assert_eq!(health.complaint(), None);
     assert_eq!(logged(&*store).await.len(), 1);
+}
+
+/// A message of device 1, and where its verdict will be heard.
+fn message(payload: &[u8]) -> (Message, tokio::sync::oneshot::Receiver<Verdict>) {
+    let topic = Topic { device: device(1), kind: Kind::Status }.name();
+    let (ack, verdict) = Ack::new();
+    let message = Message {
+        topic: topic.as_str().into(),
+        payload: payload.into(),
+        retain: Retain::No,
+        expiry_left_s: None,
+        received_at: NOW,
+        ack,
+    };
+    (message, verdict)
+}
+
+#[tokio::test]
+async fn a_rollup_that_fails_is_done_again_without_storing_its_messages_twice() {
+    let store = Arc::new(MemoryStore::default());
+    let (inbox, messages) = source::inbox();
+    let ingest = Ingest::open(store.clone()).await.unwrap();
+    let running = tokio::spawn(ingest::run(ingest, messages, Arc::new(Health::default())));
+    store.inject(Fault::RefuseRollup);
+    // Bare messages, since nothing would tell that one is there already; each is an entry of its own.
+    for _ in 0..CHUNK_ENTRIES {
+        let (message, verdict) = message(br#"{"status":3}"#);
+        inbox.send(message).await.unwrap();
+        assert_eq!(verdict.await, Ok(Verdict::Accepted));
+    }
+    drop(inbox);
+    running.await.unwrap();
+    assert_eq!(logged(&*store).await.len() as u64, CHUNK_ENTRIES);
+    assert_eq!(store.checkpoint(Slot::of(&device(1))).await.unwrap().next, CHUNK_ENTRIES);
 }

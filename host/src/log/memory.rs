@@ -10,7 +10,7 @@ use super::{Checkpoint, Entry, LogStore, StoreError};
 use crate::counts::{Plan, TailEntry, View, Window};
 use crate::rollup::{self, BySecond, Chunk, Resolution};
 
-/// What the next append does instead of its work.
+/// What the next append, or the next rollup, does instead of its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing is written, and an error is returned.
@@ -19,6 +19,8 @@ pub enum Fault {
     LoseReply,
     /// Only the first entry is written, and the answer is lost.
     Tear,
+    /// Nothing is rolled up, and an error is returned. Appends are not concerned.
+    RefuseRollup,
 }
 
 /// See the module.
@@ -35,7 +37,7 @@ struct State {
 }
 
 impl MemoryStore {
-    /// Makes the next append fail; several calls queue up.
+    /// Makes the next call that it concerns fail; several faults queue up.
     pub fn inject(&self, fault: Fault) {
         self.state().faults.push_back(fault);
     }
@@ -48,9 +50,9 @@ impl MemoryStore {
 impl LogStore for MemoryStore {
     async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
         let mut state = self.state();
-        let fault = state.faults.pop_front();
+        let fault = state.faults.pop_front_if(|fault| *fault != Fault::RefuseRollup);
         let written = match fault {
-            Some(Fault::Refuse) => 0,
+            Some(Fault::Refuse | Fault::RefuseRollup) => 0,
             Some(Fault::Tear) => entries.len().min(1),
             Some(Fault::LoseReply) | None => entries.len(),
         };
@@ -81,6 +83,9 @@ impl LogStore for MemoryStore {
 
     async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
         let mut state = self.state();
+        if let Some(fault) = state.faults.pop_front_if(|fault| *fault == Fault::RefuseRollup) {
+            return Err(StoreError::Unavailable(format!("injected: {fault:?}")));
+        }
         for chunk in chunks {
             let checkpoint = state.checkpoints.entry(chunk.slot).or_default();
             if !super::is_next(chunk, checkpoint.next)? {
