@@ -14,9 +14,13 @@ mod broker;
 #[cfg(feature = "firmware")]
 mod clock;
 #[cfg(feature = "firmware")]
+mod memory;
+#[cfg(feature = "firmware")]
 mod node;
 
 #[cfg(feature = "firmware")]
 pub use clock::EmbassyClock;
+#[cfg(feature = "firmware")]
+pub use memory::{Memory, Unreadable};
 #[cfg(feature = "firmware")]
 pub use node::{Hardware, Network, Node, refuse};

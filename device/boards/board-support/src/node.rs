@@ -12,12 +12,14 @@ use embassy_net::{Runner, Stack, StackResources};
 use embassy_time::Timer;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
+use rollcall_device::clock::Continued;
 use rollcall_device::{Board, BootId, Clock, Config, Credentials, DeviceId, Emitter, RandomSensor, Stats};
 use rollcall_provision::{BlockError, Login, PASSWORD_MAX, Settings, USER_MAX};
 
 use crate::broker::{Dialer, RX_SIZE, TX_SIZE};
 use crate::clock::EmbassyClock;
 use crate::lamp::{STEP_MS, Signal};
+use crate::memory::Memory;
 use crate::progress::Progress;
 
 /// Sockets of a stack: the emitter's connection, DHCP and DNS.
@@ -70,20 +72,23 @@ pub struct Node<'a> {
     pub settings: Settings<'a>,
     /// Who it is when it was not told.
     pub identity: DeviceId,
-    /// 64 bits that no other boot has drawn, from hardware.
+    /// 64 bits that no other boot has drawn, from hardware; a memory may know an earlier one to go on under.
     pub boot: BootId,
     /// Seeds ports, sequence numbers, waits and the demonstration's sensor; from hardware.
     pub seed: u64,
 }
 
 impl Node<'_> {
-    /// Runs for ever, over `driver`.
+    /// Runs for ever, over `driver`, with samples that outlast a reset in `memory`.
     pub async fn run<D: Driver>(
-        self,
+        mut self,
         driver: D,
         network: &mut Network,
         hardware: Hardware<impl FnMut(), impl FnMut(bool)>,
+        mut memory: impl Memory,
     ) -> Infallible {
+        self.boot = memory.boot().unwrap_or(self.boot);
+        let clock = Continued::new(EmbassyClock, memory.last_ms());
         let mut rng = SmallRng::seed_from_u64(self.seed);
         let dhcp = embassy_net::Config::dhcpv4(Default::default());
         let (stack, runner) = embassy_net::new(driver, dhcp, &mut network.resources, rng.next_u64());
@@ -94,9 +99,17 @@ impl Node<'_> {
         let config = self.config();
         info!("{} publishes every {} ms", config.device.as_str(), config.period_ms.get());
         let mut emitter: Emitter<'_> = Emitter::new(config, &stats);
-        let board = Board { net: &dialer, clock: &EmbassyClock, rng: &mut rng, sensor: &mut sensor };
+        if memory.restore(&mut emitter).await.is_err() {
+            // The watchdog is not fed from here on, so that the board is reset and tries again.
+            defmt::panic!("the outbox in flash cannot be read");
+        }
+        let restored = stats.snapshot().outbox;
+        if restored > 0 {
+            info!("{} samples of before the reset are still to be sent", restored);
+        }
+        let board = Board { net: &dialer, clock: &clock, rng: &mut rng, sensor: &mut sensor };
         let watch = join(look_after(hardware, &stats, stack, self.settings), report(&stats, stack));
-        join3(emitter.run(board, pending()), drive(runner), watch).await;
+        join3(emitter.run_with(board, &mut memory, pending()), drive(runner), watch).await;
         // None of the three ends.
         pending().await
     }

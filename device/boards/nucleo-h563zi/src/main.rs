@@ -19,6 +19,7 @@ use embassy_stm32::wdg::IndependentWatchdog;
 use panic_probe as _;
 use rollcall_board_support::identity::{device_id, mac_address};
 use rollcall_board_support::{Hardware, Network, Node, refuse};
+use rollcall_device::store::Volatile;
 use rollcall_device::{BootId, DeviceId};
 use static_cell::{ConstStaticCell, StaticCell};
 
@@ -85,5 +86,5 @@ async fn main(_spawner: Spawner) {
         boot: BootId(random.next_u64()),
         seed: random.next_u64(),
     };
-    match node.run(ethernet, NETWORK.take(), hardware).await {}
+    match node.run(ethernet, NETWORK.take(), hardware, Volatile).await {}
 }

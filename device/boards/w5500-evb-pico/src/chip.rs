@@ -17,11 +17,28 @@ mod linker {
     // SAFETY: memory.x defines the symbol. Only its address is taken.
     unsafe extern "C" {
         pub(super) static _configuration: u8;
+        #[cfg(feature = "flash-outbox")]
+        pub(super) static _outbox_start: u8;
+        #[cfg(feature = "flash-outbox")]
+        pub(super) static _outbox_end: u8;
     }
 }
 
+fn offset(symbol: *const u8) -> u32 {
+    (symbol.addr() - FLASH_START) as u32
+}
+
+/// Where the outbox lies in the flash.
+#[cfg(feature = "flash-outbox")]
+pub(crate) fn outbox() -> core::ops::Range<u32> {
+    offset(&raw const linker::_outbox_start)..offset(&raw const linker::_outbox_end)
+}
+
 /// The flash chip.
-pub(crate) struct Memory(Flash<'static, FLASH, Blocking, FLASH_SIZE>);
+pub(crate) struct Memory(FlashChip);
+
+/// Its driver.
+pub(crate) type FlashChip = Flash<'static, FLASH, Blocking, FLASH_SIZE>;
 
 impl Memory {
     pub(crate) fn new(flash: Peri<'static, FLASH>) -> Self {
@@ -37,12 +54,18 @@ impl Memory {
         number
     }
 
+    /// The driver, when all is read.
+    #[cfg(feature = "flash-outbox")]
+    pub(crate) fn into_chip(self) -> FlashChip {
+        self.0
+    }
+
     /// The block in the configuration's sector.
     pub(crate) fn configuration(&mut self) -> Block {
-        let offset = (&raw const linker::_configuration).addr() - FLASH_START;
+        let offset = offset(&raw const linker::_configuration);
         let mut bytes = [0; BLOCK_SIZE];
         // It fails outside of the flash only; the zeroes are no configuration then.
-        let _ = self.0.blocking_read(offset as u32, &mut bytes);
+        let _ = self.0.blocking_read(offset, &mut bytes);
         Block::from_bytes(bytes)
     }
 }

@@ -7,6 +7,8 @@
 #![no_main]
 
 mod chip;
+#[cfg(feature = "flash-outbox")]
+mod outbox;
 
 use defmt_rtt as _;
 use embassy_executor::Spawner;
@@ -23,6 +25,7 @@ use embedded_hal_bus::spi::ExclusiveDevice;
 use panic_probe as _;
 use rollcall_board_support::identity::{device_id, mac_address};
 use rollcall_board_support::{Hardware, Network, Node, refuse};
+use rollcall_device::store::Volatile;
 use rollcall_device::{BootId, DeviceId};
 use static_cell::ConstStaticCell;
 
@@ -104,11 +107,13 @@ async fn main(_spawner: Spawner) {
         }
         Err(InitError::SpiError(_)) => defmt::panic!("the SPI bus of the W5500 fails"),
     };
-    let node = Node {
-        settings,
-        identity: device_id(ID_PREFIX, &unique).unwrap_or(ID_FALLBACK),
-        boot: BootId(chip::random()),
-        seed: chip::random(),
-    };
-    join(node.run(ethernet, NETWORK.take(), hardware), driver.run()).await;
+    let boot = BootId(chip::random());
+    let identity = device_id(ID_PREFIX, &unique).unwrap_or(ID_FALLBACK);
+    let node = Node { settings, identity, boot, seed: chip::random() };
+    #[cfg(feature = "flash-outbox")]
+    if let Some(outbox) = outbox::open(memory, boot).await {
+        join(node.run(ethernet, NETWORK.take(), hardware, outbox), driver.run()).await;
+        return;
+    }
+    join(node.run(ethernet, NETWORK.take(), hardware, Volatile), driver.run()).await;
 }
