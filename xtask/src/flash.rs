@@ -12,10 +12,11 @@ use crate::probe::Probe;
 pub(crate) const HELP: &str = "\
 Builds the firmware of a board, writes it through a debug probe and shows the board's log until Ctrl-C.
 
-  cargo xtask flash BOARD [--no-log]
+  cargo xtask flash BOARD [--features F] [--no-log]
 
-  BOARD      nucleo-h563zi or w5500-evb-pico; device/boards/BOARD/README.md says what to connect
-  --no-log   only write and reset
+  BOARD          nucleo-h563zi or w5500-evb-pico; device/boards/BOARD/README.md says what to connect
+  --features F   of the board's firmware: flash-outbox, on w5500-evb-pico
+  --no-log       only write and reset
 
 It needs probe-rs (cargo install probe-rs-tools --locked). The board's configuration stays as it is; write that
 with cargo xtask provision. The firmware of neither board has run on hardware yet.
@@ -27,13 +28,14 @@ Examples:
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let no_log = arguments.contains("--no-log");
+    let features: Option<String> = arguments.opt_value_from_str("--features")?;
     let name: String = arguments.free_from_str().context("which board? cargo xtask flash BOARD")?;
     help::reject_unknown(arguments, HELP)?;
     let board = hardware::find(&name)?;
     // Before the build, which takes minutes.
     let probe = Probe::find(&board)?;
     board.add_target()?;
-    let firmware = board.build()?;
+    let firmware = board.build_with(features.as_deref().unwrap_or_default())?;
     if no_log {
         probe.run("download", &[&firmware])?;
         probe.run::<&str>("reset", &[])?;

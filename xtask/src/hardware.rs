@@ -98,23 +98,32 @@ impl Hardware {
         cargo::add_target(&self.target)
     }
 
-    /// Lints the firmware for its own target; a warning is an error.
+    /// Lints the firmware with all its features for its own target; a warning is an error.
     ///
     /// # Errors
     /// When there is one.
     pub fn clippy(&self) -> Result<()> {
         let mut command = self.cargo("clippy");
-        command.args(["--", "--deny", "warnings"]);
+        command.args(["--all-features", "--", "--deny", "warnings"]);
         cargo::run(command)
     }
 
-    /// Builds and links the firmware, and says where it is.
+    /// Builds and links the firmware as it is by default, and says where it is.
     ///
     /// # Errors
     /// When it does not build.
     pub fn build(&self) -> Result<PathBuf> {
+        self.build_with("")
+    }
+
+    /// Builds and links the firmware with these of its features, and says where it is.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub fn build_with(&self, features: &str) -> Result<PathBuf> {
         let mut command = self.cargo("build");
-        command.args(["--profile", "firmware", "--message-format=json-render-diagnostics"]);
+        command.args(["--profile", "firmware", "--features", features]);
+        command.arg("--message-format=json-render-diagnostics");
         cargo::executable(command, &self.package)
     }
 }
