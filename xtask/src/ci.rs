@@ -9,7 +9,7 @@ use xtask::firmware::Board;
 use xtask::hardware;
 
 use crate::tally::Tally;
-use crate::{help, test};
+use crate::{help, sizes, test};
 
 pub(crate) const HELP: &str = "\
 Checks everything that CI checks: formatting, clippy and documentation of both workspaces, firmware for its own
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             self::check(&mut tally, workspace.name(), check);
         }
     }
-    for board in Board::ALL {
+    for board in Board::EMULATED {
         match (board.cargo("clippy"), board.cargo("doc")) {
             (Ok(mut clippy), Ok(mut doc)) => {
                 clippy.args(CLIPPY);
@@ -54,6 +54,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             Err(error) => tally.skipped.push(format!("{name}: {error:#}")),
         }
     }
+    tally.check("sizes of the firmware (cargo xtask firmware)", sizes::check());
     test::everything(tally)
 }
 

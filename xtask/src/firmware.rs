@@ -1,5 +1,4 @@
-//! The boards that are no Linux machine: what their firmware is called, what it is built for, and how large it
-//! is.
+//! The boards that QEMU runs, and how large a firmware is.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cargo::{self, Workspace};
 
-/// A board with firmware of its own.
+/// An emulated board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Board {
     /// An LM3S6965 in QEMU.
@@ -19,10 +18,7 @@ pub enum Board {
 }
 
 impl Board {
-    /// Every board.
-    pub const ALL: [Self; 2] = Self::EMULATED;
-
-    /// Those that QEMU runs.
+    /// Every one.
     pub const EMULATED: [Self; 2] = [Self::QemuLm3s6965, Self::QemuMps2];
 
     /// As the command line and the folder call it.
@@ -38,10 +34,10 @@ impl Board {
     /// # Errors
     /// When there is none; with those that there are.
     pub fn find(name: &str) -> Result<Self> {
-        let Some(board) = Self::ALL.into_iter().find(|board| board.name() == name) else {
+        let Some(board) = Self::EMULATED.into_iter().find(|board| board.name() == name) else {
             bail!(
                 "there is no firmware for {name:?}; the boards are: {}",
-                Self::ALL.map(Self::name).join(", ")
+                Self::EMULATED.map(Self::name).join(", ")
             )
         };
         Ok(board)

@@ -11,6 +11,7 @@ Builds, runs and tests all of Rollcall.
 
   cargo xtask demo         gateway, store, HTTP and simulated devices, from nothing, with live counts
   cargo xtask run-device   devices on this machine, at a broker of your choice
+  cargo xtask firmware     builds each board's firmware and tells what it takes in flash and RAM
   cargo xtask flash        builds a board's firmware and writes it through a debug probe
   cargo xtask provision    tells a board its broker, id and password, through a debug probe
   cargo xtask services     a real RabbitMQ and a real mongod, to try things out with

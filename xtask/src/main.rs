@@ -15,6 +15,7 @@ mod probe;
 mod provision;
 mod run_device;
 mod services_command;
+mod sizes;
 mod stack;
 mod tally;
 mod test;
@@ -38,6 +39,7 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
     let (run, help): (fn(Arguments) -> Result<ExitCode>, _) = match command.as_str() {
         "demo" => (demo::run, demo::HELP),
         "run-device" => (run_device::run, run_device::HELP),
+        "firmware" => (sizes::run, sizes::HELP),
         "flash" => (flash::run, flash::HELP),
         "provision" => (provision::run, provision::HELP),
         "services" => (services_command::run, services_command::HELP),
