@@ -46,3 +46,35 @@ impl<C: Clock> Clock for Continued<C> {
         self.clock.sleep_until(at_ms.saturating_sub(self.from_ms))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    use embassy_futures::block_on;
+
+    use super::*;
+
+    struct Still(Cell<u64>);
+
+    impl Clock for Still {
+        fn now_ms(&self) -> u64 {
+            self.0.get()
+        }
+
+        async fn sleep_until(&self, at_ms: u64) {
+            self.0.set(self.0.get().max(at_ms));
+        }
+    }
+
+    #[test]
+    fn a_continued_clock_goes_on_from_the_earlier_one_and_waits_as_long_as_it_should() {
+        let still = Still(Cell::new(7));
+        let clock = Continued::new(&still, 1_000_000);
+        assert_eq!(clock.now_ms(), 1_000_007);
+        block_on(clock.sleep_until(1_000_050));
+        assert_eq!((clock.now_ms(), still.now_ms()), (1_000_050, 50));
+        block_on(clock.sleep_until(3));
+        assert_eq!(still.now_ms(), 50, "an instant of an earlier boot has passed");
+    }
+}

@@ -94,6 +94,8 @@ impl Life {
             return;
         }
         let boot = store.boot();
+        let newest = restored.iter().max_by_key(|sample| sample.seq);
+        assert_eq!(store.last_ms(), newest.map_or(0, |newest| newest.taken_at_ms));
         let mut dropped = 0;
         for sample in &restored {
             self.check_restored(boot, sample);
