@@ -38,6 +38,10 @@ pub(crate) enum Command {
     /// Look at a live broker and store, one line a check, and say what to mend.
     #[command(after_help = DOCTOR_EXAMPLE)]
     Doctor(Doctor),
+    /// Take the documents of an older program, one a message, out of a MongoDB collection.
+    #[cfg(feature = "mongodb")]
+    #[command(after_help = IMPORT_EXAMPLE)]
+    Import(Import),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -75,6 +79,43 @@ Example:
   rollcall doctor --broker mqtt://rollcall:rollcall@127.0.0.1:1883 --store mongodb://127.0.0.1:27017/rollcall
 
 It may run beside an ingest. It publishes under rollcall/doctor/ and leaves nothing behind.";
+
+#[cfg(feature = "mongodb")]
+const IMPORT_EXAMPLE: &str = "\
+Example:
+  rollcall import --from mongodb://127.0.0.1:27017/demo.messages --store mongodb://127.0.0.1:27017/rollcall
+
+Documents like {\"_id\": …, \"status\": 3, \"timestamp\": 1721433676} (Unix seconds, or a date). Run it again as
+often as you like: a document is counted once, by its _id. Run one import at a time. With redb, stop `rollcall
+serve` first; with MongoDB it may go on.";
+
+/// Flags of `rollcall import`.
+#[cfg(feature = "mongodb")]
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// What to read: mongodb://[USER:PASSWORD@]HOST[:PORT]/DATABASE.COLLECTION. Nothing there is changed.
+    #[arg(long, env = "ROLLCALL_IMPORT_FROM", value_name = "URL", hide_env_values = true)]
+    from: store::Secret,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// The device that the messages are counted for.
+    #[arg(long, default_value = "imported", value_name = "DEVICE")]
+    pub(crate) device: rollcall_wire::DeviceId,
+    /// The field with the status, 0 to 6.
+    #[arg(long, default_value = "status", value_name = "FIELD")]
+    pub(crate) status_field: String,
+    /// The field with the time.
+    #[arg(long, default_value = "timestamp", value_name = "FIELD")]
+    pub(crate) timestamp_field: String,
+}
+
+#[cfg(feature = "mongodb")]
+impl Import {
+    /// What to read.
+    pub(crate) fn from(&self) -> rollcall_host::log::mongo::Address {
+        rollcall_host::log::mongo::Address::new(self.from.text())
+    }
+}
 
 /// Flags of `rollcall doctor`.
 #[derive(Debug, Args)]

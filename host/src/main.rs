@@ -3,6 +3,8 @@
 #[allow(rustdoc::broken_intra_doc_links, reason = "its comments are the text of --help")]
 mod config;
 mod doctor;
+#[cfg(feature = "mongodb")]
+mod import;
 mod serve;
 mod shutdown;
 mod telemetry;
@@ -35,6 +37,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(config) => runtime.block_on(serve::serve(config))?,
         Command::Ingest(config) => runtime.block_on(serve::ingest(config))?,
         Command::Api(config) => runtime.block_on(serve::api(config))?,
+        #[cfg(feature = "mongodb")]
+        Command::Import(config) => runtime.block_on(import::import(config))?,
         Command::Doctor(config) => return runtime.block_on(doctor::doctor(config)),
     }
     Ok(ExitCode::SUCCESS)

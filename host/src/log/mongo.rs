@@ -5,12 +5,15 @@
 
 mod checks;
 mod format;
+mod import;
 mod open;
+mod tail;
 mod view;
 mod windows;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
@@ -21,12 +24,14 @@ use rollcall_wire::Slot;
 use serde::Deserialize;
 
 use self::format::{StoredEntry, keys};
+use self::tail::Tail;
 use self::windows::{StoredCheckpoint, checkpoint_update, collection, window_updates};
 use super::{Checkpoint, Entry, LogStore, StoreError};
 use crate::counts::{Plan, View};
 use crate::rollup::{Chunk, Resolution};
 
 pub use self::checks::checks;
+pub use self::import::{Documents, Fields, Refusal, Sample};
 pub use self::open::{Address, OpenError};
 
 /// How long a majority may take to confirm a write.
@@ -48,6 +53,8 @@ pub struct MongoStore {
     database: Database,
     /// Only a replica set can have a former primary that does not know yet.
     topology: Topology,
+    /// What earlier questions have read.
+    tail: Arc<Mutex<Tail>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Where the store is, and how it is made ready: collections, view, index and the version of its format.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
@@ -28,6 +29,20 @@ impl Address {
     /// Takes a connection string as it is; [`MongoStore::open`] reads it.
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
+    }
+
+    /// `…/DATABASE.COLLECTION` as the database's address and the collection's name.
+    pub(super) fn split_collection(&self) -> Option<(Self, String)> {
+        let (place, options) = match self.0.split_once('?') {
+            Some((place, options)) => (place, format!("?{options}")),
+            None => (self.0.as_str(), String::new()),
+        };
+        let (place, names) = place.rsplit_once('/')?;
+        let (database, collection) = names.split_once('.')?;
+        if database.is_empty() || collection.is_empty() {
+            return None;
+        }
+        Some((Self(format!("{place}/{database}{options}")), collection.to_owned()))
     }
 
     /// The address without user and password.
@@ -91,7 +106,7 @@ impl MongoStore {
             other => return Err(OpenError::OtherFormat(address.clone(), other, FORMAT_VERSION)),
         }
         prepare(&database).await.map_err(unavailable)?;
-        Ok(Self { client, database, topology })
+        Ok(Self { client, database, topology, tail: Arc::default() })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `status_count` reads: checkpoints, then windows, then the tail, each at least as new as the one before.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use mongodb::ClientSession;
 use mongodb::bson::{Document, doc};
@@ -102,19 +102,24 @@ async fn tail(
     session: &mut ClientSession,
     upto: Upto,
 ) -> Result<Vec<Arc<TailEntry>>, StoreError> {
+    let kept = || store.tail.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut tail, further) = kept().known(&upto);
     let ranges: Vec<_> = Slot::all()
         .map(|slot| {
-            let keys = keys(slot, upto[slot.index()]);
+            let keys = keys(slot, further[slot.index()]);
             doc! { "_id": { "$gte": keys.start, "$lt": keys.end } }
         })
         .collect();
     let stored =
         find::<StoredCounts>(store, session, "entries", doc! { "$or": ranges }, doc! { "counts": 1 });
-    let tail = stored.await?.into_iter().map(|stored| {
+    let mut read = Vec::new();
+    for stored in stored.await? {
         let (slot, number) = place(stored.key)?;
-        Ok(Arc::new(TailEntry::new(slot, number, stored.by_second())))
-    });
-    tail.collect()
+        read.push(Arc::new(TailEntry::new(slot, number, stored.by_second())));
+    }
+    kept().keep(&read);
+    tail.append(&mut read);
+    Ok(tail)
 }
 
 async fn find<T>(
@@ -128,7 +133,7 @@ where
     T: DeserializeOwned + Send + Sync,
 {
     let collection = store.database.collection::<T>(collection);
-    let find = collection.find(filter).projection(fields).batch_size(BATCH_DOCUMENTS);
+    let find = collection.find(filter).projection(fields).sort(doc! { "_id": 1 }).batch_size(BATCH_DOCUMENTS);
     let mut cursor = find.session(&mut *session).await.map_err(unavailable)?;
     let mut found = Vec::new();
     while cursor.advance(session).await.map_err(unavailable)? {

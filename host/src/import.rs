@@ -1,0 +1,153 @@
+//! `rollcall import`: the documents of an older program into the log, each once however often it is run.
+//!
+//! The log itself says what is there already: the identity of a document is a hash of its `_id`, and the
+//! importer reads those of its device before it begins, and again after every error.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rollcall_host::ingest::Ingest;
+use rollcall_host::log::mongo::{Documents, Fields, MongoStore, Refusal};
+use rollcall_host::log::{LogStore, Record, RedbStore, StoreError};
+use rollcall_host::time::UnixMs;
+use rollcall_wire::{DeviceId, SampleId, Slot};
+
+use crate::config::{Import, Store};
+
+/// As many as one flush of the ingest holds.
+const BATCH: usize = 4096;
+
+/// How many entries are read back at a time.
+const READ_ENTRIES: usize = 256;
+
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What an import came to.
+#[derive(Debug, Default)]
+struct Summary {
+    read: u64,
+    imported: u64,
+    known: u64,
+    refused: BTreeMap<Refusal, u64>,
+}
+
+/// Imports, and prints what became of the documents.
+///
+/// # Errors
+/// When the source cannot be read, or the store not be opened.
+pub(crate) async fn import(config: Import) -> anyhow::Result<()> {
+    let fields = Fields { status: config.status_field.clone(), timestamp: config.timestamp_field.clone() };
+    let documents = Documents::open(&config.from(), fields).await?;
+    tracing::info!(documents = documents.total(), "importing");
+    let summary = match config.store.store()? {
+        Store::Redb(directory) => run(RedbStore::open(&directory)?, documents, config.device).await?,
+        Store::Mongo(address) => run(MongoStore::open(&address).await?, documents, config.device).await?,
+    };
+    println!("{} documents read", summary.read);
+    println!("{} imported as device {}", summary.imported, config.device);
+    println!("{} were there already", summary.known);
+    for (refusal, count) in &summary.refused {
+        println!("{count} refused: {refusal}");
+    }
+    Ok(())
+}
+
+async fn run<S: LogStore>(store: S, mut documents: Documents, device: DeviceId) -> anyhow::Result<Summary> {
+    let store = Arc::new(store);
+    let mut importer = Importer::open(store, device).await.context("cannot read the log")?;
+    let mut summary = Summary::default();
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut told = Instant::now();
+    loop {
+        let next = documents.next().await.context("cannot read the documents; run the import again")?;
+        let last = next.is_none();
+        match next {
+            Some(Ok(sample)) if importer.known.contains(&sample.id) => summary.known += 1,
+            Some(Ok(sample)) => batch.push(Record {
+                device,
+                id: Some(sample.id),
+                status: sample.status,
+                sampled_at: sample.sampled_at,
+                time_error: sample.time_error,
+                received_at: UnixMs::now(),
+            }),
+            Some(Err(refusal)) => *summary.refused.entry(refusal).or_default() += 1,
+            None => {}
+        }
+        summary.read += u64::from(!last);
+        if batch.len() == BATCH || last {
+            summary.imported += batch.len() as u64;
+            importer.commit(std::mem::take(&mut batch)).await;
+        }
+        if last {
+            return Ok(summary);
+        }
+        if told.elapsed() >= PROGRESS_EVERY {
+            told = Instant::now();
+            tracing::info!(
+                read = summary.read,
+                of = documents.total(),
+                imported = summary.imported,
+                "importing"
+            );
+        }
+    }
+}
+
+struct Importer<S> {
+    store: Arc<S>,
+    ingest: Ingest<S>,
+    slot: Slot,
+    device: DeviceId,
+    /// The identities of the device's samples in the log.
+    known: HashSet<SampleId>,
+    /// The entries of the log that `known` knows.
+    next: u64,
+}
+
+impl<S: LogStore> Importer<S> {
+    async fn open(store: Arc<S>, device: DeviceId) -> Result<Self, StoreError> {
+        let ingest = Ingest::open(store.clone()).await?;
+        let mut importer =
+            Self { store, ingest, slot: Slot::of(&device), device, known: HashSet::new(), next: 0 };
+        importer.learn().await?;
+        Ok(importer)
+    }
+
+    /// Reads what the log holds beyond what is known.
+    async fn learn(&mut self) -> Result<(), StoreError> {
+        loop {
+            let entries = self.store.read(self.slot, self.next, READ_ENTRIES).await?;
+            for entry in &entries {
+                self.next = entry.number + 1;
+                let ours = entry.records.iter().filter(|record| record.device == self.device);
+                self.known.extend(ours.filter_map(|record| record.id));
+            }
+            if entries.len() < READ_ENTRIES {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes the records durable, however long the store is away.
+    async fn commit(&mut self, mut records: Vec<Record>) {
+        while let Err(error) = self.try_commit(&mut records).await {
+            tracing::error!(%error, "cannot store; trying again");
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn try_commit(&mut self, records: &mut Vec<Record>) -> Result<(), StoreError> {
+        // Which of them an attempt before has written, whose answer was lost.
+        self.ingest.catch_up().await?;
+        self.learn().await?;
+        records.retain(|record| record.id.is_none_or(|id| !self.known.contains(&id)));
+        self.ingest.commit(records, UnixMs::now()).await?;
+        records.clear();
+        self.ingest.roll().await
+    }
+}
