@@ -51,6 +51,16 @@ pub(crate) enum Store {
     Mongodb,
 }
 
+impl Store {
+    /// As it is written after --store.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Redb => "redb",
+            Self::Mongodb => "mongodb",
+        }
+    }
+}
+
 impl FromStr for Store {
     type Err = &'static str;
 

@@ -18,18 +18,21 @@ use std::process::{Command, ExitCode};
 use anyhow::{Result, anyhow, ensure};
 use pico_args::Arguments;
 use xtask::cargo::{self, Profile, Program};
+use xtask::services::Mongod;
 use xtask::{host, workspace};
 
 use crate::help;
+use crate::stack::{self, Store};
 
 pub(crate) const HELP: &str = "\
 Measures the host and prints each figure beside its target: durable messages a second, processor time, disk,
 memory with 10,000 connections, the latency of status_count at 1 and 10 million messages, restart. Release
 builds; a fresh store under target/; about ten minutes, and it ends by itself.
 
-  cargo xtask bench [--messages N]
+  cargo xtask bench [--messages N] [--store redb|mongodb]
 
   --messages N   fill the store up to N messages instead of 10,000,000, for a shorter run
+  --store S      what to store in: redb (default), or a standalone mongod on the same disk
 
 Leave the machine alone meanwhile. A missed target is told and is no error.
 ";
@@ -42,34 +45,50 @@ const MESSAGES_MIN: u64 = 10_000;
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let messages = arguments.opt_value_from_str("--messages")?.unwrap_or(MESSAGES);
+    let (_, store) = stack::flags(&mut arguments)?;
     help::reject_unknown(arguments, HELP)?;
     ensure!(messages >= MESSAGES_MIN, "--messages is at least {MESSAGES_MIN}");
     if cfg!(debug_assertions) {
-        return become_release(messages);
+        return become_release(messages, store);
     }
-    let binary = cargo::build(Program::LeanHost, Profile::Release)?;
+    let program = if store == Store::Mongodb { Program::Host } else { Program::LeanHost };
+    let binary = cargo::build(program, Profile::Release)?;
     println!("\nRollcall bench: {}; host and load on the same machine, release builds", usage::machine()?);
     println!("{:<66} {:>11} {:5} target", "", "measured", "");
-    fleet::throughput(&fresh_host(&binary)?)?;
-    fleet::connections(&fresh_host(&binary)?)?;
-    history::grow(&fresh_host(&binary)?, messages)?;
+    fleet::throughput(&fresh_host(&binary, store)?)?;
+    fleet::connections(&fresh_host(&binary, store)?)?;
+    history::grow(&fresh_host(&binary, store)?, messages)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The load generator too must be quick, and `cargo xtask` builds for development.
-fn become_release(messages: u64) -> Result<ExitCode> {
+fn become_release(messages: u64, store: Store) -> Result<ExitCode> {
     let binary = cargo::build(Program::Xtask, Profile::Release)?;
-    let error = Command::new(binary).args(["bench", "--messages", &messages.to_string()]).exec();
+    let mut command = Command::new(binary);
+    command.args(["bench", "--messages", &messages.to_string(), "--store", store.name()]);
+    let error = command.exec();
     Err(anyhow!(error).context("cannot start the release build of xtask"))
 }
 
-/// A host's settings and the folder that they are about.
+/// A host's settings, and the folder and the database that they are about.
 struct Fresh {
     settings: host::Settings,
+    _mongod: Option<Mongod>,
     _dir: tempfile::TempDir,
 }
 
-fn fresh_host(binary: &Path) -> Result<Fresh> {
+fn fresh_host(binary: &Path, store: Store) -> Result<Fresh> {
     let dir = workspace::temporary_dir()?;
-    Ok(Fresh { settings: host::Settings::new(binary, dir.path())?, _dir: dir })
+    let mut settings = host::Settings::new(binary, dir.path())?;
+    let mongod = match store {
+        Store::Redb => None,
+        Store::Mongodb => {
+            let mongod = Mongod::start(dir.path())?;
+            settings.mongodb = Some(mongod.url("rollcall"));
+            // What the data takes on disk is asked of this folder.
+            settings.data = dir.path().join("db");
+            Some(mongod)
+        }
+    };
+    Ok(Fresh { settings, _mongod: mongod, _dir: dir })
 }
