@@ -4,3 +4,5 @@ mod counting;
 mod crashes;
 mod faults;
 mod machines;
+mod rabbitmq;
+mod tap;

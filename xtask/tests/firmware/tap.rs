@@ -1,0 +1,66 @@
+//! The Linux board over smoltcp on a TAP interface, in a network namespace of the test's own.
+
+use std::env;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use xtask::cargo::{self, Profile, Program};
+use xtask::counts::Counts;
+use xtask::host::{self, Host};
+use xtask::{skip, workspace};
+
+const TEST: &str = "the_tap_path_of_the_linux_board_agrees_with_the_gateway";
+
+/// Set where the test runs within its namespace.
+const INSIDE: &str = "ROLLCALL_TEST_IN_NAMESPACE";
+
+/// A new namespace has a loopback interface that is down.
+const WITH_LOOPBACK: &str = "ip link set lo up && exec \"$0\" \"$@\"";
+
+#[test]
+fn the_tap_path_of_the_linux_board_agrees_with_the_gateway() -> Result<()> {
+    if env::var_os(INSIDE).is_some() {
+        return inside();
+    }
+    // Built outside, where a registry can be reached.
+    for program in [Program::LeanHost, Program::LinuxBoard] {
+        cargo::build(program, Profile::Dev)?;
+    }
+    let namespace = || {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", WITH_LOOPBACK]);
+        command
+    };
+    let tried = namespace().arg("true").output();
+    if !tried.as_ref().is_ok_and(|output| output.status.success()) {
+        let reason = tried.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+        return skip::report(
+            TEST,
+            &format!("no network namespace (it needs root, unshare and ip): {reason:?}"),
+        );
+    }
+    let mut command = namespace();
+    command.arg(env::current_exe()?).args([&format!("tap::{TEST}"), "--exact", "--nocapture"]);
+    let output = command.env(INSIDE, "1").output()?;
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn inside() -> Result<()> {
+    let dir = workspace::temporary_dir()?;
+    let host =
+        Host::start(&host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?)?;
+    let mut board = Command::new(cargo::build(Program::LinuxBoard, Profile::Dev)?);
+    board.args(["--net", "tap", "--devices", "5", "--period-ms", "20", "--seconds", "5"]);
+    let output = board.args(["--broker", &host.broker()]).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).context("the board's report is not JSON")?;
+    println!("over TAP: {report}");
+    let acknowledged = Counts::from_array(&report["acknowledged_by_status"])?;
+    assert_eq!(report["sampled"].as_u64(), Some(acknowledged.total()));
+    assert!(acknowledged.total() >= 1_000, "{acknowledged}");
+    assert_eq!(host.all_counts()?, acknowledged);
+    host.stop()
+}
