@@ -20,7 +20,7 @@ pub use self::mongod::Mongod;
 pub use self::rabbitmq::{Node, PASSWORD, Rabbitmq, USER};
 pub use self::replica_set::ReplicaSet;
 use crate::process::Process;
-use crate::{tools, wait, workspace};
+use crate::{skip, tools, wait, workspace};
 
 /// RabbitMQ takes 3 to 10 s on an idle machine.
 const READY_LIMIT: Duration = Duration::from_secs(90);
@@ -38,6 +38,29 @@ fn prepared(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBu
         eprintln!("fetching {name} into {} …", dir.display());
         fill(dir).with_context(|| format!("cannot fetch {name}"))
     })
+}
+
+/// Whether this machine can run RabbitMQ and mongod, which it fetches if need be. When it cannot, that is
+/// reported as the reason why `test` is skipped.
+///
+/// # Errors
+/// With CI=true, where a test that cannot run is a failure.
+pub fn can_run(test: &str) -> Result<bool> {
+    match rabbitmq::fetch_all().and_then(|()| mongod::fetch()) {
+        Ok(()) => Ok(true),
+        Err(reason) => skip::report(test, &format!("{reason:#}")).map(|()| false),
+    }
+}
+
+/// As [`can_run`], of mongod alone.
+///
+/// # Errors
+/// With CI=true, where a test that cannot run is a failure.
+pub fn can_run_mongod(test: &str) -> Result<bool> {
+    match mongod::fetch() {
+        Ok(()) => Ok(true),
+        Err(reason) => skip::report(test, &format!("{reason:#}")).map(|()| false),
+    }
 }
 
 /// Whether something listens at this port of the loopback interface.

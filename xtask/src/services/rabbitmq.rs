@@ -114,10 +114,7 @@ impl Node {
         let root = root()?;
         self.write_settings()?;
         let mut command = Command::new("unshare");
-        if !rustix::process::geteuid().is_root() {
-            command.args(["--user", "--map-root-user"]);
-        }
-        command.args(["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]);
+        command.args(namespaces());
         command.args(["sh", "-c", ENTER]).arg("enter").arg(root).arg(&self.dir);
         for (name, value) in self.environment() {
             command.arg(format!("{name}={value}"));
@@ -253,6 +250,19 @@ impl Drop for Rabbitmq {
         // Nobody is left to be told.
         let _ = self.kill();
     }
+}
+
+/// Makes sure that RabbitMQ is there and that this machine lets us run it.
+pub(super) fn fetch_all() -> Result<()> {
+    succeed(Command::new("unshare").args(namespaces()).arg("true"))
+        .context("RabbitMQ runs in namespaces of its own, which needs root or user namespaces")?;
+    root().map(drop)
+}
+
+fn namespaces() -> Vec<&'static str> {
+    let user = ["--user", "--map-root-user"];
+    let user = if rustix::process::geteuid().is_root() { &[][..] } else { &user[..] };
+    [user, &["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]].concat()
 }
 
 /// The folder with RabbitMQ and all that it needs.

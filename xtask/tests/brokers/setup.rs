@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use xtask::cargo::{self, Profile, Program};
 use xtask::counts::Counts;
 use xtask::fleet::{self, Fleet, Report};
 use xtask::host::{self, Host, Role};
-use xtask::services::{Mongod, Rabbitmq};
+use xtask::services::{self, Mongod, Rabbitmq};
 use xtask::{wait, workspace};
 
 pub(crate) const DEVICES: u32 = 50;
@@ -37,17 +38,22 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) fn new() -> Result<Self> {
+    /// `None` where the servers cannot run; the test that asks is then reported as skipped.
+    pub(crate) fn new() -> Result<Option<Self>> {
+        // The harness names a test's thread after it.
+        if !services::can_run(thread::current().name().unwrap_or("brokers"))? {
+            return Ok(None);
+        }
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let seed = number("ROLLCALL_SEED")?.unwrap_or_else(|| fastrand::u64(..));
         println!("ROLLCALL_SEED={seed}");
-        Ok(Self {
+        Ok(Some(Self {
             dir: workspace::temporary_dir()?,
             random: fastrand::Rng::with_seed(seed),
             host_binary: cargo::build(Program::Host, Profile::Dev)?,
             device_binary: cargo::build(Program::LinuxBoard, Profile::Dev)?,
             _turn: turn,
-        })
+        }))
     }
 
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
