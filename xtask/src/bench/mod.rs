@@ -3,6 +3,7 @@
 //! One machine does it all, so the load takes processor time that the host could have had; the table says
 //! how much.
 
+mod firmware;
 mod fleet;
 mod history;
 mod latency;
@@ -26,11 +27,13 @@ use crate::stack::{self, Store};
 
 pub(crate) const HELP: &str = "\
 Measures the host and prints each figure beside its target: durable messages a second, processor time, disk,
-memory with 10,000 connections, the latency of status_count at 1 and 10 million messages, restart. Release
-builds; a fresh store under target/; about ten minutes, and it ends by itself.
+memory with 10,000 connections, the latency of status_count at 1 and 10 million messages, restart; then what
+the firmware of an emulated board takes. Release builds; a fresh store under target/; about ten minutes, and it
+ends by itself.
 
-  cargo xtask bench [--messages N] [--store redb|mongodb]
+  cargo xtask bench [--firmware] [--messages N] [--store redb|mongodb]
 
+  --firmware     measure only the firmware of an emulated board: a minute
   --messages N   fill the store up to N messages instead of 10,000,000, for a shorter run
   --store S      what to store in: redb (default), or a standalone mongod on the same disk
 
@@ -44,10 +47,16 @@ const MESSAGES: u64 = 10_000_000;
 const MESSAGES_MIN: u64 = 10_000;
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
+    let only_firmware = arguments.contains("--firmware");
     let messages = arguments.opt_value_from_str("--messages")?.unwrap_or(MESSAGES);
     let (_, store) = stack::flags(&mut arguments)?;
     help::reject_unknown(arguments, HELP)?;
     ensure!(messages >= MESSAGES_MIN, "--messages is at least {MESSAGES_MIN}");
+    if only_firmware {
+        // Its figures do not depend on how quick the host is.
+        let binary = cargo::build(Program::LeanHost, Profile::Dev)?;
+        return firmware::measure(&fresh_host(&binary, Store::default())?).map(|()| ExitCode::SUCCESS);
+    }
     if cfg!(debug_assertions) {
         return become_release(messages, store);
     }
@@ -58,6 +67,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     fleet::throughput(&fresh_host(&binary, store)?)?;
     fleet::connections(&fresh_host(&binary, store)?)?;
     history::grow(&fresh_host(&binary, store)?, messages)?;
+    firmware::measure(&fresh_host(&binary, store)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
