@@ -66,6 +66,16 @@ impl Board {
         Ok(Workspace::Boards.cargo(&arguments))
     }
 
+    /// Builds an example that stands beside the firmware, and says where it is.
+    ///
+    /// # Errors
+    /// As [`Board::build`].
+    pub fn build_example(self, name: &str) -> Result<PathBuf> {
+        let mut command = self.cargo("build")?;
+        command.args(["--example", name, "--message-format=json-render-diagnostics"]);
+        cargo::executable(command, name)
+    }
+
     /// Builds the firmware, with cargo's progress on stderr, and says where it is.
     ///
     /// # Errors

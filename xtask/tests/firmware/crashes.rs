@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use xtask::emulator::{Emulator, Settings};
 use xtask::firmware::Board;
+use xtask::workspace;
 
 use crate::machines::{Machine, can_emulate};
 
@@ -19,6 +21,24 @@ fn a_word_that_makes_no_sense_is_named() -> Result<()> {
         let (status, log) = machine.emulator.failure(LIMIT)?;
         assert_eq!(status.code(), Some(1), "{log}");
         assert!(log.contains("period_ms=soon"), "{log}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_panic_and_a_stack_overflow_are_reported_and_end_the_run() -> Result<()> {
+    if !can_emulate("a_panic_and_a_stack_overflow_are_reported_and_end_the_run")? {
+        return Ok(());
+    }
+    let board = Board::QemuLm3s6965;
+    for (example, code, report) in
+        [("panic", 101, "index out of bounds"), ("overflow", 102, "stack overflow: the stack pointer")]
+    {
+        let dir = workspace::temporary_dir()?;
+        let settings = Settings::new(board, &board.build_example(example)?, dir.path(), "127.0.0.1:1883");
+        let (status, log) = Emulator::start(&settings)?.failure(LIMIT)?;
+        assert_eq!(status.code(), Some(code), "{log}");
+        assert!(log.contains(report), "{log}");
     }
     Ok(())
 }
