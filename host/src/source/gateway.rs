@@ -1,7 +1,7 @@
 //! The built-in MQTT endpoint (5 and 3.1.1), on ntex-mqtt. Its PUBACK means "committed to the store".
 //!
 //! It takes publishes of QoS 0 and 1 to status and presence topics; there is nothing to subscribe to, and it
-//! keeps no sessions: the store is the only memory. [`endpoint`] speaks the protocol; here is what its
+//! keeps no sessions: the store is the only memory. `endpoint` speaks the protocol; here is what its
 //! connections share, and how it ends.
 
 mod endpoint;
