@@ -129,9 +129,9 @@ fn live(
 /// Not inlined: it is made on the stack first, which is to be free again when the work begins.
 #[inline(never)]
 fn make_emitter(options: &Options, boot: BootId, stats: &'static Stats) -> &'static mut Emitter<'static> {
-    let mut config = Config::new(options.device, boot, options.broker);
+    let mut config = Config::new(options.device, boot, options.broker.into());
     config.period_ms = options.period_ms;
-    info!("{}, boot {boot}, to {}", config.device.as_str(), config.broker);
+    info!("{}, boot {boot}, to {}", config.device.as_str(), options.broker);
     EMITTER.uninit().write(Emitter::new(config, stats))
 }
 

@@ -1,7 +1,7 @@
 //! The semihosting command line: `broker=10.0.2.2:1883 device=porch period_ms=500 …`.
 
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::SocketAddrV4;
 use core::num::NonZeroU32;
 
 use embassy_net::{Ipv4Address, Ipv4Cidr};
@@ -12,8 +12,8 @@ const DEFAULT_BROKER: &str = "10.0.2.2:1883";
 
 /// What the machine is told at run time.
 pub(crate) struct Options {
-    /// `broker=ADDRESS:PORT`
-    pub(crate) broker: SocketAddr,
+    /// `broker=ADDRESS:PORT`. The stack has no IPv6, and reading and showing it would take 5 KB of flash.
+    pub(crate) broker: SocketAddrV4,
     /// `device=ID`
     pub(crate) device: DeviceId,
     /// `period_ms=N`: from one sample to the next.
@@ -38,7 +38,7 @@ impl fmt::Display for Unknown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is none of broker=ADDRESS:PORT device=ID period_ms=N address=ADDRESS/LENGTH \
+            "`{}` is none of broker=ADDRESS:PORT device=ID period_ms=N address=ADDRESS/LENGTH \
              gateway=ADDRESS lease_s=N seed=N seconds=N start_ms=N",
             self.0
         )
@@ -59,7 +59,7 @@ impl Options {
             seconds: None,
             start_ms: 0,
         };
-        for word in line.split_whitespace().skip(1) {
+        for word in line.split(' ').skip(1).filter(|word| !word.is_empty()) {
             options.set(word).ok_or(Unknown(word))?;
         }
         Ok(options)

@@ -43,7 +43,12 @@ impl fmt::Display for Report {
             f,
             r#"{{"devices":1,"sampled":{sampled},"missed":{missed},"published":{published},"acknowledged":{acknowledged},"#
         )?;
-        write!(f, r#""acknowledged_by_status":{acknowledged_by_status:?},"rejected":{rejected},"#)?;
+        // Not as `{:?}`, which would bring what it takes to show any array nicely.
+        for (status, count) in acknowledged_by_status.iter().enumerate() {
+            f.write_str(if status == 0 { r#""acknowledged_by_status":["# } else { "," })?;
+            write!(f, "{count}")?;
+        }
+        write!(f, r#"],"rejected":{rejected},"#)?;
         write!(f, r#""dropped":{dropped},"outbox":{outbox},"reconnects":{reconnects},"#)?;
         if let Some(first) = self.first_acknowledged_ms {
             write!(f, r#""first_acknowledged_ms":{first},"#)?;
