@@ -19,8 +19,8 @@ const LONG: Duration = Duration::from_secs(14);
 
 const SHORT: Duration = Duration::from_secs(6);
 
-/// After a fault has ended: the link's 2 s, and a backoff, which is at most 8 s after five failures.
-const RECONNECT_LIMIT: Duration = Duration::from_secs(12);
+/// After a fault has ended: the link's 2 s, and a backoff, which is at most 16 s after six failures.
+const RECONNECT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs `fault` while samples flow; it gives how often each board had connected when the fault ended.
 fn survive(test: &str, words: &[&str], fault: impl FnOnce(&mut Site) -> Result<Vec<usize>>) -> Result<()> {
