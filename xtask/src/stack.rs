@@ -29,6 +29,16 @@ pub(crate) enum Broker {
     Rabbitmq,
 }
 
+impl Broker {
+    /// As it is written after --broker.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Rabbitmq => "rabbitmq",
+        }
+    }
+}
+
 impl FromStr for Broker {
     type Err = &'static str;
 

@@ -23,6 +23,8 @@ const PAHO_PACKAGE: &str = "paho-mqtt==2.1.0";
 
 const PYMONGO_PACKAGE: &str = "pymongo==4.20.0";
 
+const FLASK_PACKAGE: &str = "flask==3.1.3";
+
 /// A program and the environment that it needs.
 #[derive(Clone, Debug)]
 pub struct Tool {
@@ -79,7 +81,7 @@ pub fn qemu_system_arm() -> Result<Tool> {
 /// # Errors
 /// When there is no Python 3 with venv, or no network.
 pub fn python_with_paho() -> Result<Tool> {
-    python_with("paho", PAHO_PACKAGE)
+    python_with("paho", &[PAHO_PACKAGE])
 }
 
 /// A Python with pymongo from PyPI, as [`python_with_paho`].
@@ -87,13 +89,22 @@ pub fn python_with_paho() -> Result<Tool> {
 /// # Errors
 /// When there is no Python 3 with venv, or no network.
 pub fn python_with_pymongo() -> Result<Tool> {
-    python_with("pymongo", PYMONGO_PACKAGE)
+    python_with("pymongo", &[PYMONGO_PACKAGE])
 }
 
-fn python_with(name: &str, package: &str) -> Result<Tool> {
+/// A Python with what the demo that Rollcall replaces is made of, as [`python_with_paho`].
+///
+/// # Errors
+/// When there is no Python 3 with venv, or no network.
+pub fn python_with_demo() -> Result<Tool> {
+    python_with("demo", &[PAHO_PACKAGE, PYMONGO_PACKAGE, FLASK_PACKAGE])
+}
+
+fn python_with(name: &str, packages: &[&str]) -> Result<Tool> {
     let root = prepare(name, |dir| {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
-        succeed(Command::new(dir.join("bin/python")).args(["-m", "pip", "install", "--quiet", package]))
+        let mut pip = Command::new(dir.join("bin/python"));
+        succeed(pip.args(["-m", "pip", "install", "--quiet"]).args(packages))
     })?;
     Ok(Tool { program: root.join("bin/python"), library_path: None })
 }

@@ -3,6 +3,7 @@
 //! One machine does it all, so the load takes processor time that the host could have had; the table says
 //! how much.
 
+mod broker;
 mod firmware;
 mod fleet;
 mod history;
@@ -23,7 +24,7 @@ use xtask::services::Mongod;
 use xtask::{host, workspace};
 
 use crate::help;
-use crate::stack::{self, Store};
+use crate::stack::{self, Broker, Store};
 
 pub(crate) const HELP: &str = "\
 Measures the host and prints each figure beside its target: durable messages a second, processor time, disk,
@@ -32,10 +33,12 @@ the firmware of an emulated board takes. Release builds; a fresh store under tar
 ends by itself.
 
   cargo xtask bench [--firmware] [--messages N] [--store redb|mongodb]
+  cargo xtask bench --broker rabbitmq
 
   --firmware     measure only the firmware of an emulated board: a minute
   --messages N   fill the store up to N messages instead of 10,000,000, for a shorter run
   --store S      what to store in: redb (default), or a standalone mongod on the same disk
+  --broker B     measure only RabbitMQ to MongoDB, beside the Python demo on the same servers: three minutes
 
 Leave the machine alone meanwhile. A missed target is told and is no error.
 ";
@@ -49,7 +52,7 @@ const MESSAGES_MIN: u64 = 10_000;
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let only_firmware = arguments.contains("--firmware");
     let messages = arguments.opt_value_from_str("--messages")?.unwrap_or(MESSAGES);
-    let (_, store) = stack::flags(&mut arguments)?;
+    let (broker, store) = stack::flags(&mut arguments)?;
     help::reject_unknown(arguments, HELP)?;
     ensure!(messages >= MESSAGES_MIN, "--messages is at least {MESSAGES_MIN}");
     if only_firmware {
@@ -58,7 +61,10 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
         return firmware::measure(&fresh_host(&binary, Store::default())?).map(|()| ExitCode::SUCCESS);
     }
     if cfg!(debug_assertions) {
-        return become_release(messages, store);
+        return become_release(messages, broker, store);
+    }
+    if broker == Broker::Rabbitmq {
+        return broker::compare(&cargo::build(Program::Host, Profile::Release)?).map(|()| ExitCode::SUCCESS);
     }
     let program = if store == Store::Mongodb { Program::Host } else { Program::LeanHost };
     let binary = cargo::build(program, Profile::Release)?;
@@ -72,10 +78,11 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
 }
 
 /// The load generator too must be quick, and `cargo xtask` builds for development.
-fn become_release(messages: u64, store: Store) -> Result<ExitCode> {
+fn become_release(messages: u64, broker: Broker, store: Store) -> Result<ExitCode> {
     let binary = cargo::build(Program::Xtask, Profile::Release)?;
     let mut command = Command::new(binary);
     command.args(["bench", "--messages", &messages.to_string(), "--store", store.name()]);
+    command.args(["--broker", broker.name()]);
     let error = command.exec();
     Err(anyhow!(error).context("cannot start the release build of xtask"))
 }
