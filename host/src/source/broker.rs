@@ -8,25 +8,27 @@
 mod address;
 mod checks;
 mod filter;
+mod options;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectReturnCode, Filter, Packet, Publish, RetainForwardRule, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
-use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use self::address::{Address, AddressError, Transport};
 pub use self::checks::checks;
 pub use self::filter::{PlainTopic, Slots};
+pub use self::options::SetupError;
+use self::options::options;
 use super::{Ack, INBOX_MESSAGES, Inbox, Message, Verdict};
 use crate::decode::Retain;
 use crate::health::{Health, Part};
@@ -38,12 +40,6 @@ const SESSION_EXPIRY_S: u32 = rollcall_wire::codec::MESSAGE_EXPIRY_S;
 
 /// A broker that says nothing for 1.5 times this long is gone, and so are we to it.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-
-const CONNECT_TIMEOUT_S: u64 = 10;
-
-/// A broker does not deliver what is longer (MQTT 5, section 3.1.2.11.4). It must not be less than what
-/// others can publish for the session to make sense of it: what is too long is rejected by name.
-const PACKET_MAX: u32 = 256 * 1024;
 
 /// The pause before the next attempt to connect: doubled each time.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -86,19 +82,6 @@ pub enum Expected {
     Old,
     /// Nothing was ever stored.
     New,
-}
-
-/// Why a source cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// The file with certificates.
-    #[error("cannot use the certificates in {0}: {1}")]
-    Certificates(PathBuf, String),
-    /// The system has none.
-    #[error(
-        "this system has no certificates to check the broker's with; name a PEM file with --broker-ca-file"
-    )]
-    NoCertificates,
 }
 
 /// A running source.
@@ -182,42 +165,6 @@ impl Broker {
         }
         let _ = self.acknowledging.await;
     }
-}
-
-fn options(settings: &Settings) -> Result<MqttOptions, SetupError> {
-    let address = &settings.address;
-    let mut options = MqttOptions::new(&settings.client_id, &address.host, address.port);
-    if let Some(credentials) = &address.credentials {
-        options.set_credentials(&credentials.user, &credentials.password);
-    }
-    if address.transport == Transport::Tls {
-        options.set_transport(rumqttc::Transport::tls_with_config(tls(settings.ca_file.as_deref())?));
-    }
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    options.set_network_options(network);
-    options.set_clean_start(false).set_session_expiry_interval(Some(SESSION_EXPIRY_S));
-    options.set_receive_maximum(Some(settings.receive_max)).set_max_packet_size(Some(PACKET_MAX));
-    options.set_manual_acks(true).set_keep_alive(KEEP_ALIVE).set_connection_timeout(CONNECT_TIMEOUT_S);
-    Ok(options)
-}
-
-fn tls(ca_file: Option<&Path>) -> Result<TlsConfiguration, SetupError> {
-    if let Some(file) = ca_file {
-        let unusable = |error: &str| SetupError::Certificates(file.to_owned(), error.to_owned());
-        let ca = fs::read(file).map_err(|error| unusable(&error.to_string()))?;
-        if !ca.windows(11).any(|text| text == b"-----BEGIN ") {
-            return Err(unusable("it holds no PEM"));
-        }
-        return Ok(TlsConfiguration::Simple { ca, alpn: None, client_auth: None });
-    }
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(SetupError::NoCertificates);
-    }
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    Ok(TlsConfiguration::Rustls(Arc::new(config)))
 }
 
 /// Tells the broker what is stored. In a task of its own: the connection's task must never wait for it.

@@ -8,7 +8,8 @@ use rumqttc::v5::mqttbytes::v5::{
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
 
-use super::{RECEIVE_MAX, REQUESTS_BESIDE_ACKS, SESSION_EXPIRY_S, Settings, SetupError, options};
+use super::options::{SetupError, options};
+use super::{RECEIVE_MAX, REQUESTS_BESIDE_ACKS, SESSION_EXPIRY_S, Settings};
 use crate::checkup::Check;
 
 /// A broker that answers later is not of much use.
