@@ -10,8 +10,8 @@ use serde_json::Value;
 use xtask::counts::Counts;
 use xtask::host::{END_OF_TIME, Host, Role};
 use xtask::process::Process;
-use xtask::services::{Node, Rabbitmq};
-use xtask::{ports, tools, wait};
+use xtask::services::{Node, PASSWORD, Rabbitmq, USER};
+use xtask::{ports, skip, tools, wait};
 
 use crate::setup::{Bench, settle, wait_for_flow};
 
@@ -186,6 +186,48 @@ fn the_doctor_finds_what_is_set_wrong_and_how_to_mend_it() -> Result<()> {
     assert!(line(&report, "session expiry")?.contains("86400 s"), "{report}");
     assert!(line(&report, "anonymous access")?.starts_with("pass"), "{report}");
     assert!(line(&report, "MongoDB reachable")?.starts_with("FAIL"), "{report}");
+    Ok(())
+}
+
+/// A certificate authority, and a certificate of localhost that stems from it, in the folder `$1`.
+const CERTIFICATES: &str = "
+set -e; cd \"$1\"
+openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test
+openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost
+echo subjectAltName=DNS:localhost > names
+openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile names
+";
+
+#[test]
+fn a_broker_is_reached_over_tls_only_when_its_certificate_is_trusted() -> Result<()> {
+    let Some(bench) = Bench::new()? else { return Ok(()) };
+    let folder = bench.folder("tls")?;
+    let made = Command::new("sh").args(["-c", CERTIFICATES, "certificates"]).arg(&folder).output()?;
+    if !made.status.success() {
+        return skip::report(
+            "a broker over TLS",
+            "openssl, which makes the certificates, is not on this machine",
+        );
+    }
+    let port = ports::free()?;
+    let settings = format!(
+        "mqtt.listeners.ssl.default = 127.0.0.1:{port}\nssl_options.cacertfile = /data/ca.pem\n\
+         ssl_options.certfile = /data/server.pem\nssl_options.keyfile = /data/server.key\n"
+    );
+    let node = Node::new(&folder, ports::free()?)?.with_settings(&settings);
+    let (_rabbitmq, mongod) = (Rabbitmq::start_node(node)?, bench.mongod()?);
+    let broker = format!("mqtts://{USER}:{PASSWORD}@localhost:{port}");
+    let mut settings = bench.host("ingest", Role::Ingest, &broker, &mongod.url("rollcall"))?;
+    settings.arguments = vec!["--broker-ca-file".to_owned(), folder.join("ca.pem").display().to_string()];
+    Host::start(&settings)?.stop()?;
+    // Nobody else's authority has signed it.
+    let mut settings = bench.host("stranger", Role::Ingest, &broker, &mongod.url("rollcall"))?;
+    settings.arguments = vec!["--broker-ca-file".to_owned(), folder.join("server.pem").display().to_string()];
+    let process = Process::start("stranger", settings.command(), &settings.logs)?;
+    wait::until("the refusal of the certificate", COUNT_LIMIT, || {
+        Ok(process.stderr()?.contains("invalid peer certificate").then_some(()))
+    })?;
+    assert!(!process.stderr()?.contains("connected to the broker"));
     Ok(())
 }
 
