@@ -17,7 +17,7 @@ Builds, runs and tests all of Rollcall.
   cargo xtask services     a real RabbitMQ and a real mongod, to try things out with
   cargo xtask test         every test that this machine can run
   cargo xtask ci           formatting, lints, documentation and tests: what CI runs
-  cargo xtask bench        how quick the host is, beside its targets
+  cargo xtask bench        how quick host and firmware are, beside their targets
 
 cargo xtask COMMAND --help says more, with examples.
 ";

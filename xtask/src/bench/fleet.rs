@@ -22,7 +22,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 /// Durable messages a second, their processor time and their place on disk.
 pub(super) fn throughput(fresh: &Fresh) -> Result<()> {
-    table::heading("live messages, 50 connections with 20 in flight each, redb with fsync");
+    table::heading("live messages, 50 connections with 20 in flight each, every one durable");
     let host = Host::start(&fresh.settings)?;
     let pid = host.process().pid();
     let mut load = Load::connect(&host.broker(), FLEET, 1)?;
