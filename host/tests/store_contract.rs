@@ -6,21 +6,23 @@ mod common;
 
 use std::future::Future;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 #[cfg(feature = "mongodb")]
 use common::mongod::{self, Server};
-use common::{brute_force, entry, range};
-use rollcall_host::counts::{Plan, total};
+use common::{brute_force, device_of, entry, range, record};
+use rollcall_host::counts::{Plan, View, total};
+use rollcall_host::ingest::Ingest;
 #[cfg(feature = "mongodb")]
 use rollcall_host::log::mongo::{Address, MongoStore};
 use rollcall_host::log::{Checkpoint, Entry, LogStore, MemoryStore, RedbStore, StoreError};
 use rollcall_host::partition::Partition;
 use rollcall_host::rollup::{CHUNK_ENTRIES, Chunk};
+use rollcall_host::time::UnixMs;
 use rollcall_wire::Slot;
 
 /// A store of one kind, empty at first.
-trait Fixture: Sized + Send {
+trait Fixture: Sized + Send + Sync + 'static {
     type Store: LogStore;
     /// Can this machine run it? If not, the test is reported as skipped.
     fn available() -> bool {
@@ -99,6 +101,7 @@ macro_rules! contract {
                 a_chunk_beyond_the_checkpoint_is_refused
                 a_checkpoint_brings_the_partition_back
                 counts_agree_with_the_oracle_whatever_is_rolled_up
+                ingest_logs_each_record_once_through_lost_replies_repeats_and_a_jumping_clock
             );
         }
     )*};
@@ -232,6 +235,81 @@ async fn counts_agree_with_the_oracle_whatever_is_rolled_up<F: Fixture>() {
     for _ in 0..300 {
         let range = range(&mut random);
         assert_eq!(count(fixture.store(), range.clone()).await, brute_force(&records, &range), "{range:?}");
+    }
+}
+
+/// A network that plays tricks between the ingest and a store that works.
+struct Faulty<F>(Arc<F>, Mutex<fastrand::Rng>);
+
+impl<F: Fixture> LogStore for Faulty<F> {
+    async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
+        let store = self.0.store();
+        let trick = self.1.lock().unwrap().u8(..4);
+        match trick {
+            0 => Err(StoreError::Unavailable("the request was lost".into())),
+            1 => {
+                store.append(entries).await?;
+                Err(StoreError::Unavailable("the reply was lost".into()))
+            }
+            // As a driver does that repeats a request whose reply it missed: all numbers are taken, by itself.
+            2 => {
+                store.append(entries).await?;
+                store.append(entries).await
+            }
+            _ => store.append(entries).await,
+        }
+    }
+
+    async fn read(&self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.0.store().read(slot, from, limit).await
+    }
+
+    async fn checkpoint(&self, slot: Slot) -> Result<Checkpoint, StoreError> {
+        self.0.store().checkpoint(slot).await
+    }
+
+    async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
+        self.0.store().apply(chunks).await
+    }
+
+    async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
+        self.0.store().view(plan).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.0.store().ping().await
+    }
+}
+
+async fn ingest_logs_each_record_once_through_lost_replies_repeats_and_a_jumping_clock<F: Fixture>() {
+    let mut random = common::random();
+    let fixture = Arc::new(F::fresh().await);
+    let mut sent = Vec::new();
+    // Two lives of the ingest, the second over what the first left.
+    for life in 0..2 {
+        let faulty = Arc::new(Faulty(fixture.clone(), Mutex::new(random.fork())));
+        let mut ingest = Ingest::open(faulty).await.unwrap();
+        for flush in life * 100..(life + 1) * 100 {
+            let records: Vec<_> =
+                (0..3).map(|number| record(&mut random, device_of(number), flush)).collect();
+            sent.extend(records.clone());
+            loop {
+                let now = UnixMs(common::START_S * 1000 + random.u64(..10_000_000));
+                match ingest.commit(&records, now).await {
+                    Ok(_) => break,
+                    Err(_) => ingest.catch_up().await.unwrap(),
+                }
+            }
+            ingest.roll().await.unwrap();
+        }
+    }
+    assert_eq!(count(fixture.store(), 0..4_000_000_000).await, brute_force(&sent, &(0..4_000_000_000)));
+    for number in 0..3 {
+        let device = device_of(number);
+        let entries = fixture.store().read(Slot::of(&device), 0, usize::MAX).await.unwrap();
+        let logged: Vec<_> = entries.into_iter().flat_map(|entry| entry.records).collect();
+        let expected: Vec<_> = sent.iter().filter(|record| record.device == device).copied().collect();
+        assert_eq!(logged, expected, "each once, in order");
     }
 }
 
