@@ -17,7 +17,7 @@ use crate::setup::{Bench, RATE, check_at_rest, number, settle, wait_for_flow};
 const KILL_AFTER_MS: std::ops::Range<u64> = 0..1_500;
 
 const INGEST_AWAY_S: u64 = 30;
-const MONGODB_AWAY_S: u64 = 20;
+const MONGODB_AWAY_S: u64 = 60;
 
 /// How much an ingest may grow while it can store nothing: its queues are bounded.
 const GROWTH_KB_MAX: u64 = 32 * 1024;
