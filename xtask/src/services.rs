@@ -1,10 +1,11 @@
-//! A real RabbitMQ 4 and a real mongod without a container engine: fetched under `target/services/`, run on
-//! free loopback ports with data of their own. For `cargo xtask services` and for the system tests.
+//! A real RabbitMQ 4, mosquitto and mongod without a container engine: fetched under `target/`, run on free
+//! loopback ports with data of their own. For `cargo xtask services`, the benchmark and the system tests.
 //!
 //! Guarantees: nothing is installed on the system; a server that is dropped has ended with all its helpers.
 
 mod daemon;
 mod mongod;
+mod mosquitto;
 mod rabbitmq;
 mod replica_set;
 
@@ -17,6 +18,7 @@ use anyhow::{Context, Result};
 
 pub use self::daemon::{Daemon, Running};
 pub use self::mongod::Mongod;
+pub use self::mosquitto::Mosquitto;
 pub use self::rabbitmq::{Node, PASSWORD, Rabbitmq, USER};
 pub use self::replica_set::ReplicaSet;
 use crate::process::Process;

@@ -1,4 +1,4 @@
-//! Programs by other people, MQTT clients and an emulator, fetched under `target/` without root and without touching the system.
+//! Programs by other people, MQTT clients, a broker and an emulator, fetched under `target/` without root and without touching the system.
 
 use std::env;
 use std::ffi::OsString;
@@ -16,8 +16,11 @@ const MOSQUITTO_PACKAGES: [&str; 3] = ["mosquitto-clients", "libmosquitto1", "li
 /// Debian's package and its program.
 const QEMU: &str = "qemu-system-arm";
 
-/// Downloads the package and whatever it depends on that this system lacks; installs nothing.
-const QEMU_INSTALL: [&str; 5] = ["install", "--yes", "--download-only", "--no-install-recommends", QEMU];
+/// Debian's package of the broker.
+const MOSQUITTO: &str = "mosquitto";
+
+/// Downloads the package that follows and whatever it depends on that this system lacks; installs nothing.
+const INSTALL: [&str; 4] = ["install", "--yes", "--download-only", "--no-install-recommends"];
 
 const PAHO_PACKAGE: &str = "paho-mqtt==2.1.0";
 
@@ -60,6 +63,25 @@ pub fn mosquitto_pub() -> Result<Tool> {
     Ok(tool)
 }
 
+/// `mosquitto`, the broker: the system's, or else Debian's package and what it needs, unpacked under `target/`.
+///
+/// # Errors
+/// When there is none and it cannot be fetched: no Debian, or no network.
+pub fn mosquitto() -> Result<Tool> {
+    // Debian installs it where a user's PATH does not lead.
+    for program in [MOSQUITTO, "/usr/sbin/mosquitto"] {
+        let installed = Tool { program: program.into(), library_path: None };
+        if installed.command().arg("-h").output().is_ok() {
+            return Ok(installed);
+        }
+    }
+    let root = prepare("mosquitto-broker", |dir| unpack(dir, &[&INSTALL[..], &[MOSQUITTO]].concat()))?;
+    let tool = Tool { program: root.join("usr/sbin").join(MOSQUITTO), library_path: Some(libraries(&root)?) };
+    let help = output(tool.command().arg("-h"))?;
+    ensure!(help.contains("MQTT"), "the fetched mosquitto does not run here: {help}");
+    Ok(tool)
+}
+
 /// `qemu-system-arm`: the system's, or else Debian's package and what it needs, unpacked under `target/`.
 ///
 /// # Errors
@@ -69,7 +91,7 @@ pub fn qemu_system_arm() -> Result<Tool> {
     if installed.command().arg("--version").output().is_ok() {
         return Ok(installed);
     }
-    let root = prepare(QEMU, |dir| unpack(dir, &QEMU_INSTALL))?;
+    let root = prepare(QEMU, |dir| unpack(dir, &[&INSTALL[..], &[QEMU]].concat()))?;
     let tool = Tool { program: root.join("usr/bin").join(QEMU), library_path: Some(libraries(&root)?) };
     let version = output(tool.command().arg("--version"))?;
     ensure!(version.contains("QEMU"), "the fetched {QEMU} does not run here: {version}");

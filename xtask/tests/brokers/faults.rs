@@ -148,7 +148,13 @@ fn samples_that_waited_in_the_broker_are_counted_in_the_second_in_which_they_wer
     let to = now_s()? - 2;
     let ingest = Host::start(&ingest_settings)?;
     let report = settle(fleet, &api)?;
-    // The devices sample at an even pace: until any second, between a second's samples too few and too many.
+    check_every_second(&api, from, to)?;
+    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+}
+
+/// The devices sample at an even pace: between `from` and any second until `to`, a second's samples are too
+/// many or missing at most.
+pub(crate) fn check_every_second(api: &Host, from: u64, to: u64) -> Result<()> {
     for second in from + 1..=to {
         let counted = api.counts(from, second)?.total();
         let taken = (second - from) * RATE;
@@ -159,10 +165,10 @@ fn samples_that_waited_in_the_broker_are_counted_in_the_second_in_which_they_wer
             second - from
         );
     }
-    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+    Ok(())
 }
 
-fn now_s() -> Result<u64> {
+pub(crate) fn now_s() -> Result<u64> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
 }
 

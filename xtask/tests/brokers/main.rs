@@ -1,10 +1,11 @@
-//! RabbitMQ → ingest → MongoDB → API, with real servers that are killed, stopped and taken away under load:
+//! RabbitMQ (and mosquitto) → ingest → MongoDB → API, with real servers that are killed, stopped and taken away under load:
 //! afterwards everything that was acknowledged is counted, and nothing twice.
 //!
 //! `ROLLCALL_SEED` repeats a run. `ROLLCALL_AWAY_S` says for how long ingest and MongoDB are away (CI: 30 and 60
 //! seconds).
 
 mod faults;
+mod mosquitto;
 mod outsiders;
 mod proxy;
 mod setup;

@@ -1,0 +1,84 @@
+//! mosquitto, the small broker, out of Debian's package.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+
+use super::wait_until_it_listens;
+use crate::process::Process;
+use crate::{ports, tools};
+
+/// Writing its sessions to disk takes a moment.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running mosquitto.
+pub struct Mosquitto {
+    process: Process,
+    dir: PathBuf,
+    port: u16,
+}
+
+impl Mosquitto {
+    /// Starts it on a free port, with its data and log in `dir`, with the settings that README names.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or started.
+    pub fn start(dir: &Path) -> Result<Self> {
+        Self::start_at(dir, ports::free()?)
+    }
+
+    fn start_at(dir: &Path, port: u16) -> Result<Self> {
+        let file = dir.join("mosquitto.conf");
+        fs::write(&file, settings(dir, port)).with_context(|| format!("cannot write {}", file.display()))?;
+        let mut command = tools::mosquitto()?.command();
+        command.arg("-c").arg(&file);
+        let mut process = Process::start("mosquitto", command, dir)?;
+        wait_until_it_listens(&mut process, "mosquitto", port)?;
+        Ok(Self { process, dir: dir.to_owned(), port })
+    }
+
+    /// `HOST:PORT` for MQTT.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its address for an ingest.
+    pub fn url(&self) -> String {
+        format!("mqtt://{}", self.address())
+    }
+
+    /// The process, for its id and its log.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// SIGTERM, at which it writes its sessions to disk, and a start on the same data and port.
+    ///
+    /// # Errors
+    /// When it does not end in time, or cannot be started.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.signal(Signal::TERM)?;
+        let status = self.process.wait(STOP_LIMIT)?;
+        ensure!(status.success(), "mosquitto ended with {status}\n{}", self.process.last_words());
+        *self = Self::start_at(&self.dir, self.port)?;
+        Ok(())
+    }
+}
+
+fn settings(dir: &Path, port: u16) -> String {
+    // Started by root, it would change to a user who may not write here.
+    let user = if rustix::process::geteuid().is_root() { "user root\n" } else { "" };
+    format!(
+        "listener {port} 127.0.0.1\n\
+         allow_anonymous true\n\
+         persistence true\n\
+         persistence_location {}/\n\
+         max_inflight_messages 1000\n\
+         max_queued_messages 0\n\
+         {user}",
+        dir.display()
+    )
+}

@@ -1,0 +1,38 @@
+//! The small broker under the same ingest: MQTT 5 is what counts, not who speaks it.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use xtask::host::{Host, Role};
+use xtask::services::Mosquitto;
+
+use crate::faults::{check_every_second, now_s};
+use crate::setup::{Bench, check_at_rest, settle, wait_for_flow};
+
+/// So long is the ingest away.
+const AWAY: Duration = Duration::from_secs(10);
+
+#[test]
+fn mosquitto_restarted_and_an_ingest_killed_and_away_lose_and_double_nothing() -> Result<()> {
+    let Some(mut bench) = Bench::new()? else { return Ok(()) };
+    let (mut mosquitto, mongod) = (Mosquitto::start(&bench.folder("mosquitto")?)?, bench.mongod()?);
+    let ingest_settings = bench.host("ingest", Role::Ingest, &mosquitto.url(), &mongod.url("rollcall"))?;
+    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
+    let mut fleet = bench.fleet(&mosquitto.address())?;
+    wait_for_flow(&api, &mut fleet)?;
+
+    ingest.kill();
+    let from = now_s()? + 2;
+    thread::sleep(AWAY);
+    let to = now_s()? - 2;
+    let ingest = Host::start(&ingest_settings)?;
+    wait_for_flow(&api, &mut fleet)?;
+    mosquitto.restart()?;
+    wait_for_flow(&api, &mut fleet)?;
+    let report = settle(fleet, &api)?;
+    assert!(report.reconnects > 0, "no device noticed the restart");
+    check_every_second(&api, from, to)?;
+    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+}
