@@ -7,6 +7,7 @@ mod checks;
 mod format;
 mod import;
 mod open;
+mod stored_counts;
 mod tail;
 mod view;
 mod windows;

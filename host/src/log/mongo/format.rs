@@ -9,12 +9,13 @@ use mongodb::bson::{DateTime, Document, doc};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 use serde::{Deserialize, Serialize};
 
+use super::stored_counts::{self, StoredSeconds};
+use crate::counts::TailEntry;
 use crate::log::{Entry, Record, StoreError, TimeError};
-use crate::rollup::{BySecond, Counts};
 use crate::time::UnixMs;
 
 /// The version of the documents' form; another one is refused, not converted.
-pub(super) const FORMAT_VERSION: i64 = 1;
+pub(super) const FORMAT_VERSION: i64 = 2;
 
 /// `_id` is slot · 2⁴⁰ + number. Numbers have 40 bits: a thousand flushes a second for 34 years.
 const NUMBER_BITS: u32 = 40;
@@ -29,7 +30,7 @@ pub(super) fn keys(slot: Slot, number: u64) -> Range<i64> {
 }
 
 /// The slot and the number that a key stands for.
-pub(super) fn place(key: i64) -> Result<(Slot, u64), StoreError> {
+fn place(key: i64) -> Result<(Slot, u64), StoreError> {
     let slot = u8::try_from(key >> NUMBER_BITS).ok().and_then(Slot::new);
     let slot = slot.ok_or_else(|| StoreError::Corrupt(format!("there is an entry with the _id {key}")))?;
     Ok((slot, (key & ((1 << NUMBER_BITS) - 1)).cast_unsigned()))
@@ -40,15 +41,8 @@ pub(super) struct StoredEntry<'a> {
     #[serde(rename = "_id")]
     key: i64,
     received_at: DateTime,
-    counts: Vec<StoredSecond>,
+    seconds: StoredSeconds,
     messages: Vec<StoredMessage<'a>>,
-}
-
-/// The samples of one second of an entry, by status.
-#[derive(Debug, Serialize, Deserialize)]
-struct StoredSecond {
-    second: i64,
-    counts: [i64; Status::COUNT],
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,10 +63,10 @@ struct StoredMessage<'a> {
 
 /// What the tail of a log is counted from.
 #[derive(Debug, Deserialize)]
-pub(super) struct StoredCounts {
+pub(super) struct StoredTail {
     #[serde(rename = "_id")]
-    pub(super) key: i64,
-    counts: Vec<StoredSecond>,
+    key: i64,
+    seconds: StoredSeconds,
 }
 
 /// The view `messages`: one document a message.
@@ -95,14 +89,10 @@ fn time(date: DateTime) -> UnixMs {
 
 impl<'a> StoredEntry<'a> {
     pub(super) fn of(entry: &'a Entry) -> Self {
-        let counts = entry.counts().into_iter().map(|(second, counts)| StoredSecond {
-            second: second.cast_signed(),
-            counts: counts.0.map(u64::cast_signed),
-        });
         Self {
             key: key(entry.slot, entry.number),
             received_at: date(entry.received_at),
-            counts: counts.collect(),
+            seconds: stored_counts::seconds(&entry.counts()),
             messages: entry.records.iter().map(StoredMessage::of).collect(),
         }
     }
@@ -147,12 +137,11 @@ impl<'a> StoredMessage<'a> {
     }
 }
 
-impl StoredCounts {
-    pub(super) fn by_second(self) -> BySecond {
-        let counts = self
-            .counts
-            .into_iter()
-            .map(|stored| (stored.second.cast_unsigned(), Counts(stored.counts.map(i64::cast_unsigned))));
-        counts.collect()
+impl StoredTail {
+    pub(super) fn entry(&self) -> Result<TailEntry, StoreError> {
+        let (slot, number) = place(self.key)?;
+        let counts = stored_counts::by_second(&self.seconds)
+            .ok_or_else(|| StoreError::Corrupt(format!("the counts of entry {number} of slot {slot}")))?;
+        Ok(TailEntry::new(slot, number, counts))
     }
 }

@@ -9,7 +9,7 @@ use mongodb::options::ReadConcern;
 use rollcall_wire::Slot;
 use serde::de::DeserializeOwned;
 
-use super::format::{StoredCounts, keys, place};
+use super::format::{StoredTail, keys};
 use super::windows::{StoredCheckpoint, StoredWindow, collection};
 use super::{BATCH_DOCUMENTS, MongoStore, StoreError, Topology, corrupt, unavailable};
 use crate::counts::{Plan, TailEntry, Upto, View, Window};
@@ -110,12 +110,10 @@ async fn tail(
             doc! { "_id": { "$gte": keys.start, "$lt": keys.end } }
         })
         .collect();
-    let stored =
-        find::<StoredCounts>(store, session, "entries", doc! { "$or": ranges }, doc! { "counts": 1 });
+    let stored = find::<StoredTail>(store, session, "entries", doc! { "$or": ranges }, doc! { "seconds": 1 });
     let mut read = Vec::new();
     for stored in stored.await? {
-        let (slot, number) = place(stored.key)?;
-        read.push(Arc::new(TailEntry::new(slot, number, stored.by_second())));
+        read.push(Arc::new(stored.entry()?));
     }
     kept().keep(&read);
     tail.append(&mut read);

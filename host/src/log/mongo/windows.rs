@@ -6,15 +6,13 @@
 use std::collections::BTreeMap;
 
 use mongodb::bson::{Binary, Document, doc, spec::BinarySubtype};
-use rollcall_wire::{Slot, Status};
+use rollcall_wire::Slot;
 use serde::Deserialize;
 
+use super::stored_counts::{StoredCounts, StoredSeconds, add, by_status};
 use crate::counts::{Upto, Window};
 use crate::log::{Checkpoint, StoreError};
 use crate::rollup::{self, Chunk, Counts, Resolution};
-
-/// Counts by status; a status without a sample is absent.
-type StoredCounts = BTreeMap<String, i64>;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct StoredWindow {
@@ -25,7 +23,7 @@ pub(super) struct StoredWindow {
     #[serde(default)]
     counts: StoredCounts,
     #[serde(default)]
-    seconds: BTreeMap<String, StoredCounts>,
+    seconds: StoredSeconds,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,8 +67,8 @@ pub(super) fn window_updates(chunk: &Chunk, resolution: Resolution) -> Vec<Docum
 }
 
 fn increments(add: &mut Document, path: &str, counts: &Counts) {
-    for (status, count) in counts.0.iter().enumerate().filter(|(_, count)| **count > 0) {
-        add.insert(format!("{path}.{status}"), count.cast_signed());
+    for (status, count) in by_status(counts) {
+        add.insert(format!("{path}.{status}"), count);
     }
 }
 
@@ -110,14 +108,6 @@ impl StoredWindow {
         }
         Ok(Window { range, counts: sum, upto })
     }
-}
-
-fn add(sum: &mut Counts, stored: &StoredCounts) -> Option<()> {
-    for (status, count) in stored {
-        let status = Status::new(status.parse().ok()?)?;
-        sum.0[status.index()] += count.cast_unsigned();
-    }
-    Some(())
 }
 
 impl StoredCheckpoint {
