@@ -21,7 +21,7 @@ use crate::source::{Ack, Message, Verdict};
 use crate::time::UnixMs;
 
 /// The most messages in one flush.
-const FLUSH_MESSAGES: usize = 4096;
+pub const FLUSH_MESSAGES: usize = 4096;
 
 /// Under load the next flush waits so long for more messages, so that an entry is worth its fsync.
 const LINGER: Duration = Duration::from_millis(2);

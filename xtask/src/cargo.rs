@@ -68,28 +68,36 @@ pub enum Program {
     LinuxBoard,
     /// `xtask` itself, for when it has to be quick.
     Xtask,
+    /// The benchmark of MongoDB's part of the host alone.
+    AppendBench,
 }
 
 impl Program {
     fn workspace(self) -> Workspace {
         match self {
-            Self::Host | Self::LeanHost | Self::Xtask => Workspace::Root,
+            Self::Host | Self::LeanHost | Self::Xtask | Self::AppendBench => Workspace::Root,
             Self::LinuxBoard => Workspace::Boards,
         }
     }
 
     fn package(self) -> &'static str {
         match self {
-            Self::Host | Self::LeanHost => "rollcall-host",
+            Self::Host | Self::LeanHost | Self::AppendBench => "rollcall-host",
             Self::Xtask => "xtask",
             Self::LinuxBoard => "rollcall-device-linux",
         }
+    }
+
+    /// Cargo's flag for the kind of target that it is.
+    fn kind(self) -> &'static str {
+        if self == Self::AppendBench { "--bench" } else { "--bin" }
     }
 
     fn binary(self) -> &'static str {
         match self {
             Self::Host | Self::LeanHost => "rollcall",
             Self::Xtask => "xtask",
+            Self::AppendBench => "append",
             Self::LinuxBoard => "rollcall-device-linux",
         }
     }
@@ -110,7 +118,7 @@ pub enum Profile {
 /// When it does not build.
 pub fn build(program: Program, profile: Profile) -> Result<PathBuf> {
     let (package, binary) = (program.package(), program.binary());
-    let mut command = program.workspace().cargo(&["build", "--package", package, "--bin", binary]);
+    let mut command = program.workspace().cargo(&["build", "--package", package, program.kind(), binary]);
     command.arg("--message-format=json-render-diagnostics");
     if program == Program::LeanHost {
         command.arg("--no-default-features");

@@ -3,10 +3,14 @@ document a message into MongoDB; Flask answers with an aggregate over an index o
 
 Usage: demo.py subscribe PORT               makes the consumer's queue
        demo.py consume PORT MONGODB COUNT   consumes COUNT messages; prints the seconds and CPU seconds it took
+       demo.py fill MONGODB START SPAN COUNT
+                                            inserts COUNT documents in bulk, spread evenly over the SPAN seconds
+                                            from START, so that there is something to count
        demo.py ask MONGODB TIMES            asks /status_count for everything; prints each answer's milliseconds
 """
 
 import json
+import random
 import sys
 import time
 
@@ -14,6 +18,7 @@ import paho.mqtt.client as mqtt
 import pymongo
 
 TOPIC = "rollcall/+/+/status"
+BULK = 10_000
 
 
 def connect(port, on_message):
@@ -31,9 +36,14 @@ def subscribe(port):
     client.loop_forever()
 
 
-def consume(port, mongodb, count):
+def collection(mongodb):
     messages = pymongo.MongoClient(mongodb).get_default_database().messages
     messages.create_index("timestamp")
+    return messages
+
+
+def consume(port, mongodb, count):
+    messages = collection(mongodb)
     inserted = 0
 
     def on_message(client, _, message):
@@ -49,11 +59,21 @@ def consume(port, mongodb, count):
     print(json.dumps([time.monotonic() - start, time.process_time()]))
 
 
+def fill(mongodb, start, span, count):
+    messages = collection(mongodb)
+    for first in range(0, count, BULK):
+        numbers = range(first, min(first + BULK, count))
+        messages.insert_many(
+            [{"status": random.randrange(7), "timestamp": start + span * number // count} for number in numbers],
+            ordered=False,
+        )
+
+
 def ask(mongodb, times):
     import flask
 
     app = flask.Flask("demo")
-    messages = pymongo.MongoClient(mongodb).get_default_database().messages
+    messages = collection(mongodb)
 
     @app.get("/status_count")
     def status_count():
@@ -75,9 +95,5 @@ def ask(mongodb, times):
 
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
-    if command == "subscribe":
-        subscribe(int(arguments[0]))
-    elif command == "consume":
-        consume(int(arguments[0]), arguments[1], int(arguments[2]))
-    else:
-        ask(arguments[0], int(arguments[1]))
+    arguments = [int(argument) if argument.isdigit() else argument for argument in arguments]
+    {"subscribe": subscribe, "consume": consume, "fill": fill, "ask": ask}[command](*arguments)

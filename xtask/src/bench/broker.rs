@@ -1,19 +1,19 @@
-//! RabbitMQ → ingest → MongoDB → API, beside the Python demo that it replaces, on the same servers.
+//! A broker → ingest → MongoDB → API, with RabbitMQ and with mosquitto, beside the Python demo on the same RabbitMQ
+//! and mongod.
 //!
 //! Each consumer first makes its queue; then the messages are published, and only then is it started: what is
 //! measured is how quickly a backlog is stored.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use xtask::host::{self, END_OF_TIME, Host, Role};
-use xtask::services::{Mongod, Rabbitmq};
-use xtask::{tools, wait, workspace};
+use xtask::services::{Mongod, Mosquitto, Rabbitmq};
+use xtask::{wait, workspace};
 
+use super::demo::Demo;
 use super::load::{FLEET, Load, Pace};
 use super::table::{self, Target};
 use super::{latency, usage};
@@ -22,31 +22,76 @@ use super::{latency, usage};
 const MESSAGES: u64 = 200_000;
 const DEMO_MESSAGES: u64 = 20_000;
 
-/// How often the demo is asked.
-const DEMO_QUESTIONS: u32 = 20;
-
 const STORE_LIMIT: Duration = Duration::from_secs(300);
 
-/// Measures both, and prints how many times as quick Rollcall is.
+/// What RabbitMQ delivered to one consumer in a trial on two cores, in messages a second.
+const RABBITMQ_RATE: f64 = 17_000.0;
+
+/// Where messages come from.
+struct Broker<'a> {
+    name: &'a str,
+    /// For the load, which gives no password.
+    address: String,
+    /// For the ingest.
+    url: String,
+    pid: u32,
+    target: Target,
+}
+
+/// Measures all three, and prints how many times as quick Rollcall is.
 pub(super) fn compare(binary: &Path) -> Result<()> {
     let dir = workspace::temporary_dir()?;
-    let folder = |name: &str| -> Result<std::path::PathBuf> {
+    let folder = |name: &str| -> Result<PathBuf> {
         let folder = dir.path().join(name);
         fs::create_dir_all(&folder)?;
         Ok(folder)
     };
-    let (rabbitmq, mongod) = (Rabbitmq::start(&folder("rabbitmq")?)?, Mongod::start(&folder("mongod")?)?);
+    let mongod = Mongod::start_with_large_cache(&folder("mongod")?)?;
+    let mosquitto = Mosquitto::start(&folder("mosquitto")?)?;
+    let broker = Broker {
+        name: "mosquitto",
+        address: mosquitto.address(),
+        url: mosquitto.url(),
+        pid: mosquitto.process().pid(),
+        target: Target::None,
+    };
+    backlog(&host::Settings::new(binary, &folder("through-mosquitto")?)?, &broker, &mongod)?;
+    drop(mosquitto);
 
-    table::heading("RabbitMQ → MongoDB, a backlog");
-    let mut settings = host::Settings::new(binary, &folder("rollcall")?)?;
-    settings.broker = Some(rabbitmq.url());
-    settings.mongodb = Some(mongod.url("rollcall"));
+    let rabbitmq = Rabbitmq::start(&folder("rabbitmq")?)?;
+    let broker = Broker {
+        name: "RabbitMQ",
+        address: rabbitmq.address(),
+        url: rabbitmq.url(),
+        pid: rabbitmq.process().pid(),
+        target: Target::AtLeast(RABBITMQ_RATE),
+    };
+    let rate = backlog(&host::Settings::new(binary, &folder("through-rabbitmq")?)?, &broker, &mongod)?;
+    let demo_rate = demo(&broker.address, &mongod)?;
+    table::heading("RabbitMQ → MongoDB, beside the demo");
+    table::print("times as many messages a second", rate / demo_rate, "", Target::AtLeast(6.0));
+    Ok(())
+}
+
+/// Stores a backlog out of `broker`; messages a second.
+fn backlog(settings: &host::Settings, broker: &Broker<'_>, mongod: &Mongod) -> Result<f64> {
+    table::heading(&format!(
+        "{} → MongoDB, a backlog of {} messages",
+        broker.name,
+        table::number(MESSAGES as f64)
+    ));
+    let mut settings = settings.clone();
+    settings.broker = Some(broker.url.clone());
+    settings.mongodb = Some(mongod.url(broker.name));
     settings.role = Role::Ingest;
     // Makes the queue.
     Host::start(&settings)?.stop()?;
-    let published = Load::connect(&rabbitmq.address(), FLEET, 4)?.run(Pace::Count(MESSAGES), |_| 0)?;
+    let published = Load::connect(&broker.address, FLEET, 4)?.run(Pace::Count(MESSAGES), |_| 0)?;
     let api = Host::start(&host::Settings { role: Role::Api, ..settings.clone() })?;
-    let mongod_before = usage::cpu_time(mongod.process().pid())?;
+    let servers = || -> Result<[Duration; 2]> {
+        Ok([usage::cpu_time_of_tree(broker.pid)?, usage::cpu_time(mongod.process().pid())?])
+    };
+    let before = servers()?;
     let start = Instant::now();
     let ingest = Host::start(&settings)?;
     wait::until("the backlog to be stored", STORE_LIMIT, || {
@@ -54,80 +99,33 @@ pub(super) fn compare(binary: &Path) -> Result<()> {
     })?;
     let rate = published as f64 / start.elapsed().as_secs_f64();
     ensure!(api.all_counts()?.total() == published, "counted and published differ");
-    let each = |cpu: Duration, messages: u64| cpu.as_secs_f64() * 100_000.0 / messages as f64;
-    let cpu = usage::cpu_time(ingest.process().pid())?;
-    let mongod_cpu = usage::cpu_time(mongod.process().pid())? - mongod_before;
-    table::print("messages a second", rate, "", Target::AtLeast(17_000.0));
-    table::print(
-        "processor time of the ingest for 100,000 messages",
-        each(cpu, published),
-        "s",
-        Target::None,
-    );
-    table::print(
-        "processor time of mongod for 100,000 messages",
-        each(mongod_cpu, published),
-        "s",
-        Target::None,
-    );
-    let ours = latency::measure(&api, || 0..END_OF_TIME)?;
-    table::print("status_count, full range, p50", ours.p50_ms, "ms", Target::None);
-    table::print("status_count, full range, p99", ours.p99_ms, "ms", Target::AtMost(10.0));
+    let after = servers()?;
+    table::print("messages a second", rate, "", broker.target);
+    print_cpu("the ingest", usage::cpu_time(ingest.process().pid())?, published);
+    print_cpu(broker.name, after[0] - before[0], published);
+    print_cpu("mongod", after[1] - before[1], published);
+    let answers = latency::measure(&api, || 0..END_OF_TIME)?;
+    table::print("status_count, full range, p99", answers.p99_ms, "ms", Target::AtMost(10.0));
     ingest.stop()?;
     api.stop()?;
-
-    table::heading("the Python demo, on the same servers");
-    let demo = Demo::new(&rabbitmq, &mongod)?;
-    demo.run(&["subscribe", &demo.port])?;
-    let published = Load::connect(&rabbitmq.address(), FLEET, 5)?.run(Pace::Count(DEMO_MESSAGES), |_| 0)?;
-    let took = demo.run(&["consume", &demo.port, &demo.mongodb, &published.to_string()])?;
-    let number = |value: &Value, index: usize| value[index].as_f64().context("the demo printed no number");
-    let demo_rate = published as f64 / number(&took, 0)?;
-    let demo_cpu = Duration::from_secs_f64(number(&took, 1)?);
-    table::print("messages a second", demo_rate, "", Target::None);
-    table::print(
-        "processor time of the consumer for 100,000 messages",
-        each(demo_cpu, published),
-        "s",
-        Target::None,
-    );
-    let answers = demo.run(&["ask", &demo.mongodb, &DEMO_QUESTIONS.to_string()])?;
-    let mut answers: Vec<f64> = answers.as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-    answers.sort_by(f64::total_cmp);
-    let demo_p50 = *answers.get(answers.len() / 2).context("the demo gave no answer")?;
-    let what = format!("status_count, full range of {} messages, p50", table::number(published as f64));
-    table::print(&what, demo_p50, "ms", Target::None);
-
-    table::heading("how many times as quick");
-    table::print("RabbitMQ → MongoDB", rate / demo_rate, "", Target::AtLeast(6.0));
-    // The demo's time grows with its messages; ours does not.
-    let at_our_size = demo_p50 * MESSAGES as f64 / published as f64;
-    table::print("status_count, had the demo as many messages", at_our_size / ours.p50_ms, "", Target::None);
-    Ok(())
+    Ok(rate)
 }
 
-/// The demo's programs, in a Python of their own.
-struct Demo {
-    python: tools::Tool,
-    port: String,
-    mongodb: String,
+/// The same by the demo; messages a second.
+fn demo(address: &str, mongod: &Mongod) -> Result<f64> {
+    table::heading("RabbitMQ → MongoDB, the Python demo");
+    let port = address.rsplit(':').next().context("no port")?;
+    let demo = Demo::new(mongod)?;
+    demo.subscribe(port)?;
+    let published = Load::connect(address, FLEET, 5)?.run(Pace::Count(DEMO_MESSAGES), |_| 0)?;
+    let consumed = demo.consume(port, published)?;
+    let rate = published as f64 / consumed.took.as_secs_f64();
+    table::print("messages a second", rate, "", Target::None);
+    print_cpu("the consumer", consumed.cpu, published);
+    Ok(rate)
 }
 
-impl Demo {
-    fn new(rabbitmq: &Rabbitmq, mongod: &Mongod) -> Result<Self> {
-        let port = rabbitmq.address().rsplit(':').next().context("no port")?.to_owned();
-        Ok(Self { python: tools::python_with_demo()?, port, mongodb: mongod.url("demo") })
-    }
-
-    /// What it printed; nothing is null.
-    fn run(&self, arguments: &[&str]) -> Result<Value> {
-        let mut command: Command = self.python.command();
-        let output =
-            command.arg(workspace::root().join("host/benches/peer/demo.py")).args(arguments).output()?;
-        ensure!(output.status.success(), "demo.py: {}", String::from_utf8_lossy(&output.stderr));
-        if output.stdout.is_empty() {
-            return Ok(Value::Null);
-        }
-        Ok(serde_json::from_slice(&output.stdout)?)
-    }
+fn print_cpu(whose: &str, cpu: Duration, messages: u64) {
+    let each = cpu.as_secs_f64() * 100_000.0 / messages as f64;
+    table::print(&format!("processor time of {whose} for 100,000 messages"), each, "s", Target::None);
 }

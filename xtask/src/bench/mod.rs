@@ -3,7 +3,9 @@
 //! One machine does it all, so the load takes processor time that the host could have had; the table says
 //! how much.
 
+mod append;
 mod broker;
+mod demo;
 mod firmware;
 mod fleet;
 mod history;
@@ -37,8 +39,10 @@ ends by itself.
 
   --firmware     measure only the firmware of an emulated board: a minute
   --messages N   fill the store up to N messages instead of 10,000,000, for a shorter run
-  --store S      what to store in: redb (default), or a standalone mongod on the same disk
-  --broker B     measure only RabbitMQ to MongoDB, beside the Python demo on the same servers: three minutes
+  --store S      what to store in: redb (default), or a standalone mongod on the same disk; then also what its
+                 store appends alone, and status_count beside the Python demo's with as many messages
+  --broker B     measure only RabbitMQ to MongoDB and mosquitto to MongoDB, beside the Python demo on the same
+                 servers: three minutes
 
 Leave the machine alone meanwhile. A missed target is told and is no error.
 ";
@@ -63,13 +67,16 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     if cfg!(debug_assertions) {
         return become_release(messages, broker, store);
     }
+    println!("\nRollcall bench: {}; host and load on the same machine, release builds", usage::machine()?);
+    println!("{:<66} {:>11} {:5} target", "", "measured", "");
     if broker == Broker::Rabbitmq {
         return broker::compare(&cargo::build(Program::Host, Profile::Release)?).map(|()| ExitCode::SUCCESS);
     }
     let program = if store == Store::Mongodb { Program::Host } else { Program::LeanHost };
     let binary = cargo::build(program, Profile::Release)?;
-    println!("\nRollcall bench: {}; host and load on the same machine, release builds", usage::machine()?);
-    println!("{:<66} {:>11} {:5} target", "", "measured", "");
+    if store == Store::Mongodb {
+        append::measure()?;
+    }
     fleet::throughput(&fresh_host(&binary, store)?)?;
     fleet::connections(&fresh_host(&binary, store)?)?;
     history::grow(&fresh_host(&binary, store)?, messages)?;
@@ -87,25 +94,32 @@ fn become_release(messages: u64, broker: Broker, store: Store) -> Result<ExitCod
     Err(anyhow!(error).context("cannot start the release build of xtask"))
 }
 
+/// What a store is meant to reach.
+struct Targets {
+    bytes_a_message: f64,
+    status_count_p99_ms: f64,
+}
+
+const REDB: Targets = Targets { bytes_a_message: 20.0, status_count_p99_ms: 2.0 };
+const MONGODB: Targets = Targets { bytes_a_message: 25.0, status_count_p99_ms: 10.0 };
+
 /// A host's settings, and the folder and the database that they are about.
 struct Fresh {
     settings: host::Settings,
-    _mongod: Option<Mongod>,
-    _dir: tempfile::TempDir,
+    targets: Targets,
+    mongod: Option<Mongod>,
+    dir: tempfile::TempDir,
 }
 
 fn fresh_host(binary: &Path, store: Store) -> Result<Fresh> {
     let dir = workspace::temporary_dir()?;
     let mut settings = host::Settings::new(binary, dir.path())?;
-    let mongod = match store {
-        Store::Redb => None,
-        Store::Mongodb => {
-            let mongod = Mongod::start(dir.path())?;
-            settings.mongodb = Some(mongod.url("rollcall"));
-            // What the data takes on disk is asked of this folder.
-            settings.data = dir.path().join("db");
-            Some(mongod)
-        }
-    };
-    Ok(Fresh { settings, _mongod: mongod, _dir: dir })
+    if store == Store::Redb {
+        return Ok(Fresh { settings, targets: REDB, mongod: None, dir });
+    }
+    let mongod = Mongod::start_with_large_cache(dir.path())?;
+    settings.mongodb = Some(mongod.url("rollcall"));
+    // What the data takes on disk is asked of this folder.
+    settings.data = dir.path().join("db");
+    Ok(Fresh { settings, targets: MONGODB, mongod: Some(mongod), dir })
 }

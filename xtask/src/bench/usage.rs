@@ -18,6 +18,18 @@ pub(super) fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs_f64((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
+/// The processor time of a process and of all that it has started and that still runs.
+pub(super) fn cpu_time_of_tree(pid: u32) -> Result<Duration> {
+    let mut sum = cpu_time(pid)?;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let children = fs::read_to_string(task?.path().join("children"))?;
+        for child in children.split_whitespace() {
+            sum += cpu_time_of_tree(child.parse()?)?;
+        }
+    }
+    Ok(sum)
+}
+
 /// Resident memory now and at most, in bytes.
 pub(super) struct Memory {
     pub(super) now: u64,

