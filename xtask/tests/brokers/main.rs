@@ -8,5 +8,6 @@ mod faults;
 mod mosquitto;
 mod outsiders;
 mod proxy;
+mod redelivery;
 mod setup;
 mod sharing;
