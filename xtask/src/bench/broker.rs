@@ -19,7 +19,7 @@ use super::table::{self, Target};
 use super::{latency, usage};
 
 /// The backlog, and what the demo gets of it: it takes a multiple of the time.
-const MESSAGES: u64 = 200_000;
+const MESSAGES: u64 = 500_000;
 const DEMO_MESSAGES: u64 = 20_000;
 
 const STORE_LIMIT: Duration = Duration::from_secs(300);
