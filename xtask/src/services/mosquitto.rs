@@ -14,11 +14,15 @@ use crate::{ports, tools};
 /// Writing its sessions to disk takes a moment.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+/// What README tells mosquitto's users to set: no end to what is kept for an ingest that is away.
+const SETTINGS: &str = "max_queued_messages 0\n";
+
 /// A running mosquitto.
 pub struct Mosquitto {
     process: Process,
     dir: PathBuf,
     port: u16,
+    settings: &'static str,
 }
 
 impl Mosquitto {
@@ -27,17 +31,26 @@ impl Mosquitto {
     /// # Errors
     /// When it cannot be fetched or started.
     pub fn start(dir: &Path) -> Result<Self> {
-        Self::start_at(dir, ports::free()?)
+        Self::start_at(dir, ports::free()?, SETTINGS)
     }
 
-    fn start_at(dir: &Path, port: u16) -> Result<Self> {
+    /// As [`Mosquitto::start`], with mosquitto's own limits, which lose messages.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or started.
+    pub fn start_with_its_own_limits(dir: &Path) -> Result<Self> {
+        Self::start_at(dir, ports::free()?, "")
+    }
+
+    fn start_at(dir: &Path, port: u16, settings: &'static str) -> Result<Self> {
         let file = dir.join("mosquitto.conf");
-        fs::write(&file, settings(dir, port)).with_context(|| format!("cannot write {}", file.display()))?;
+        fs::write(&file, place(dir, port) + settings)
+            .with_context(|| format!("cannot write {}", file.display()))?;
         let mut command = tools::mosquitto()?.command();
         command.arg("-c").arg(&file);
         let mut process = Process::start("mosquitto", command, dir)?;
         wait_until_it_listens(&mut process, "mosquitto", port)?;
-        Ok(Self { process, dir: dir.to_owned(), port })
+        Ok(Self { process, dir: dir.to_owned(), port, settings })
     }
 
     /// `HOST:PORT` for MQTT.
@@ -63,12 +76,12 @@ impl Mosquitto {
         self.process.signal(Signal::TERM)?;
         let status = self.process.wait(STOP_LIMIT)?;
         ensure!(status.success(), "mosquitto ended with {status}\n{}", self.process.last_words());
-        *self = Self::start_at(&self.dir, self.port)?;
+        *self = Self::start_at(&self.dir, self.port, self.settings)?;
         Ok(())
     }
 }
 
-fn settings(dir: &Path, port: u16) -> String {
+fn place(dir: &Path, port: u16) -> String {
     // Started by root, it would change to a user who may not write here.
     let user = if rustix::process::geteuid().is_root() { "user root\n" } else { "" };
     format!(
@@ -76,8 +89,6 @@ fn settings(dir: &Path, port: u16) -> String {
          allow_anonymous true\n\
          persistence true\n\
          persistence_location {}/\n\
-         max_inflight_messages 1000\n\
-         max_queued_messages 0\n\
          {user}",
         dir.display()
     )

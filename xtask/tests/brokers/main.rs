@@ -4,6 +4,7 @@
 //! `ROLLCALL_SEED` repeats a run. `ROLLCALL_AWAY_S` says for how long ingest and MongoDB are away (CI: 30 and 60
 //! seconds).
 
+mod doctor;
 mod faults;
 mod mosquitto;
 mod outsiders;

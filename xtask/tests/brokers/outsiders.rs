@@ -153,42 +153,6 @@ fn the_demos_documents_are_imported_once_however_often_it_is_done() -> Result<()
     api.stop()
 }
 
-#[test]
-fn the_doctor_finds_what_is_set_wrong_and_how_to_mend_it() -> Result<()> {
-    let Some(bench) = Bench::new()? else { return Ok(()) };
-    let mongod = bench.mongod()?;
-    let settings = bench.host("doctor", Role::Serve, "", "")?;
-    let doctor = |broker: &Rabbitmq, mongodb: &str| -> Result<(bool, String)> {
-        let mut command = Command::new(&settings.binary);
-        let output = command.args(["doctor", "--broker", &broker.url(), "--store", mongodb]).output()?;
-        Ok((output.status.success(), String::from_utf8(output.stdout)?))
-    };
-    let line = |report: &str, name: &str| -> Result<String> {
-        let found = report.lines().find(|line| line.contains(name)).map(str::to_owned);
-        found.with_context(|| format!("{name} is not in {report}"))
-    };
-    let good = bench.rabbitmq()?;
-    let (well, report) = doctor(&good, &mongod.url("rollcall"))?;
-    assert!(well, "{report}");
-    for name in ["broker reachable", "session expiry", "publish to nobody", "waiting time", "prefetch"] {
-        assert!(line(&report, name)?.starts_with("pass"), "{report}");
-    }
-    assert!(line(&report, "anonymous access")?.contains("mqtt.allow_anonymous = false"), "{report}");
-    assert!(line(&report, "replica set")?.starts_with("warn"), "{report}");
-    drop(good);
-    let careless = "mqtt.prefetch = 10\nmqtt.max_session_expiry_interval_seconds = 86400\n\
-                    mqtt.allow_anonymous = false\n";
-    let node = Node::new(&bench.folder("careless")?, ports::free()?)?.with_settings(careless);
-    let careless = Rabbitmq::start_node(node)?;
-    let (well, report) = doctor(&careless, "mongodb://127.0.0.1:1/rollcall")?;
-    assert!(!well, "{report}");
-    assert!(line(&report, "prefetch")?.contains("warn  prefetch                 10:"), "{report}");
-    assert!(line(&report, "session expiry")?.contains("86400 s"), "{report}");
-    assert!(line(&report, "anonymous access")?.starts_with("pass"), "{report}");
-    assert!(line(&report, "MongoDB reachable")?.starts_with("FAIL"), "{report}");
-    Ok(())
-}
-
 /// A certificate authority, and a certificate of localhost that stems from it, in the folder `$1`.
 const CERTIFICATES: &str = "
 set -e; cd \"$1\"

@@ -1,0 +1,225 @@
+//! What the broker keeps for a session whose client is away, and hands on when it is back.
+
+use std::time::Duration;
+
+use rumqttc::v5::Event;
+use rumqttc::v5::MqttOptions;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{Packet, Publish, PublishProperties};
+
+use super::TOPIC;
+use super::probe::{ANSWER_TIMEOUT, Probe, QUIET, REQUESTS, acknowledged};
+use crate::checkup::Check;
+use crate::source::broker::SESSION_EXPIRY_S;
+
+/// How long a message waits in the broker to see whether the waiting is told.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// What an ingest of tens of thousands of messages a second needs unacknowledged.
+const PREFETCH_ENOUGH: usize = 1000;
+
+/// More than mosquitto keeps by default for a session that is away (1,000), with what is in flight.
+const OUTAGE: usize = 2500;
+
+/// More than a quorum queue of RabbitMQ 4 allows by default (20).
+const REDELIVERIES: usize = 25;
+
+/// A session with one subscription, whose client is away.
+struct Session {
+    options: MqttOptions,
+    topic: String,
+}
+
+impl Session {
+    /// `None` when it may not be, or may not subscribe.
+    async fn new(ours: &MqttOptions, name: &str) -> Option<Self> {
+        let mut options = ours.clone();
+        options.set_client_id(format!("{}-{name}", ours.client_id()));
+        let topic = format!("{TOPIC}/{name}");
+        let mut probe = Probe::new(options.clone());
+        // The link ends without a farewell: the session stays, and the broker has to keep what comes.
+        (probe.connect().await.is_ok() && probe.subscribe(&topic).await).then_some(Self { options, topic })
+    }
+
+    /// Publishes so many messages to the session; whether each was acknowledged.
+    async fn publish(&self, publisher: &mut Probe, count: usize) -> bool {
+        let expiry = PublishProperties {
+            message_expiry_interval: Some(SESSION_EXPIRY_S),
+            ..PublishProperties::default()
+        };
+        for first in (0..count).step_by(REQUESTS) {
+            let batch = REQUESTS.min(count - first);
+            for _ in 0..batch {
+                let (qos, expiry) = (QoS::AtLeastOnce, expiry.clone());
+                let sent = publisher.client.try_publish_with_properties(&self.topic, qos, false, "x", expiry);
+                if sent.is_err() {
+                    return false;
+                }
+            }
+            for _ in 0..batch {
+                if publisher.wait(ANSWER_TIMEOUT, acknowledged).await.is_none() {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Its client comes back.
+    async fn resume(&self) -> Option<Probe> {
+        let mut probe = Probe::new(self.options.clone());
+        probe.connect().await.ok().map(|_| probe)
+    }
+}
+
+/// Ends the session of `options`, and what the broker kept for it.
+pub(super) async fn forget(mut options: MqttOptions) {
+    options.set_clean_start(true).set_session_expiry_interval(None);
+    let mut probe = Probe::new(options);
+    if probe.connect().await.is_ok() && probe.client.try_disconnect().is_ok() {
+        // Until the broker closes.
+        while probe.next(QUIET).await.is_some() {}
+    }
+}
+
+/// Publishes `count` messages to a new session that is away, and looks at what becomes of them.
+async fn with_session<T>(
+    ours: &MqttOptions,
+    publisher: &mut Probe,
+    (name, count): (&'static str, usize),
+    look: impl AsyncFnOnce(&Session) -> T,
+) -> Result<T, Check> {
+    let Some(session) = Session::new(ours, &name.replace(' ', "-")).await else {
+        return Err(Check::fail(name, "may not subscribe", "let our user read rollcall/#"));
+    };
+    let outcome = if session.publish(publisher, count).await {
+        Ok(look(&session).await)
+    } else {
+        let mend = "let our user write to rollcall/#; is a disk or memory alarm on?";
+        Err(Check::fail(name, "the broker takes no messages for a session that is away", mend))
+    };
+    forget(session.options).await;
+    outcome
+}
+
+/// The Message Expiry Interval has to come back less the time that a message waited (MQTT 5, section 3.3.2.3.3).
+pub(super) async fn waiting_time(ours: &MqttOptions, publisher: &mut Probe) -> Check {
+    const NAME: &str = "waiting time";
+    let look = async |session: &Session| {
+        tokio::time::sleep(WAIT).await;
+        let expiry = |packet| match packet {
+            Packet::Publish(publish) => {
+                Some(publish.properties.and_then(|properties| properties.message_expiry_interval))
+            }
+            _ => None,
+        };
+        let left = match session.resume().await {
+            Some(mut probe) => probe.wait(ANSWER_TIMEOUT, expiry).await,
+            None => None,
+        };
+        match left {
+            Some(Some(left)) if left < SESSION_EXPIRY_S => {
+                Check::pass(NAME, "told by the Message Expiry Interval")
+            }
+            Some(_) => Check::fail(
+                NAME,
+                "not told: after an outage of the ingest, samples are counted when they arrive",
+                "use a broker that counts the Message Expiry Interval down",
+            ),
+            None => Check::fail(
+                NAME,
+                "a message for a session that was away did not come",
+                "use a broker with durable sessions; mosquitto: persistence true",
+            ),
+        }
+    };
+    with_session(ours, publisher, (NAME, 1), look).await.unwrap_or_else(|check| check)
+}
+
+/// How many messages are delivered before one is acknowledged, which CONNACK does not tell; and whether all
+/// that were acknowledged to their publisher come in the end.
+pub(super) async fn outage(ours: &MqttOptions, publisher: &mut Probe) -> Vec<Check> {
+    const NAME: &str = "outage of the ingest";
+    let look = async |session: &Session| {
+        let Some(mut probe) = session.resume().await else { return (Vec::new(), 0) };
+        let mut delivered = Vec::new();
+        while let Some(event) = probe.next(QUIET).await {
+            if let Event::Incoming(Packet::Publish(publish)) = event {
+                delivered.push(publish);
+            }
+        }
+        let kept = delivered.len() + acknowledge(&mut probe, delivered.clone()).await;
+        (delivered, kept)
+    };
+    match with_session(ours, publisher, (NAME, OUTAGE), look).await {
+        Ok((delivered, kept)) => vec![prefetch(delivered.len()), queue(NAME, kept)],
+        Err(check) => vec![check],
+    }
+}
+
+/// Acknowledges `delivered` and what comes then; how many came.
+async fn acknowledge(probe: &mut Probe, mut delivered: Vec<Publish>) -> usize {
+    let mut came = 0;
+    loop {
+        // What finds no room among the requests has its turn when some were sent.
+        delivered.retain(|publish| probe.client.try_ack(publish).is_err());
+        match probe.next(QUIET).await {
+            Some(Event::Incoming(Packet::Publish(publish))) => {
+                came += 1;
+                delivered.push(publish);
+            }
+            Some(_) => {}
+            None => return came,
+        }
+    }
+}
+
+fn prefetch(delivered: usize) -> Check {
+    const NAME: &str = "prefetch";
+    match delivered {
+        PREFETCH_ENOUGH.. => Check::pass(NAME, format!("{PREFETCH_ENOUGH} or more")),
+        few => Check::warn(
+            NAME,
+            format!("{few}: with commits of 20 ms, {} messages a second at most", few * 50),
+            format!("RabbitMQ: mqtt.prefetch = {PREFETCH_ENOUGH}"),
+        ),
+    }
+}
+
+fn queue(name: &'static str, kept: usize) -> Check {
+    if kept >= OUTAGE {
+        return Check::pass(name, format!("{OUTAGE} messages were kept for it"));
+    }
+    Check::fail(
+        name,
+        format!("of {OUTAGE} acknowledged messages {} were thrown away", OUTAGE - kept),
+        "mosquitto: max_queued_messages 0; RabbitMQ: no max-length in a policy for its queue",
+    )
+}
+
+/// An ingest that dies before it acknowledges gets the same messages again and again.
+pub(super) async fn redeliveries(ours: &MqttOptions, publisher: &mut Probe) -> Check {
+    const NAME: &str = "redeliveries";
+    let look = async |session: &Session| {
+        for redelivery in 0..=REDELIVERIES {
+            let came = |packet| matches!(packet, Packet::Publish(_)).then_some(());
+            let came = match session.resume().await {
+                Some(mut probe) => probe.wait(ANSWER_TIMEOUT, came).await,
+                None => None,
+            };
+            if came.is_none() {
+                return Some(redelivery);
+            }
+        }
+        None
+    };
+    match with_session(ours, publisher, (NAME, 1), look).await {
+        Ok(None) => Check::pass(NAME, format!("{REDELIVERIES} and more")),
+        Ok(Some(redelivery)) => Check::fail(
+            NAME,
+            format!("a message is thrown away at the {redelivery}th: a quorum queue's delivery limit"),
+            "rabbitmqctl set_operator_policy rollcall '^mqtt-subscription-' '{\"delivery-limit\":2000000000}'",
+        ),
+        Err(check) => check,
+    }
+}

@@ -1,0 +1,96 @@
+//! `rollcall doctor` against brokers that are set up well, and carelessly.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use xtask::host::Role;
+use xtask::ports;
+use xtask::services::{Mosquitto, Node, Rabbitmq};
+
+use crate::setup::Bench;
+
+/// What it printed, and whether nothing failed.
+struct Report {
+    well: bool,
+    text: String,
+}
+
+impl Report {
+    fn of(bench: &Bench, broker: &str, mongodb: &str) -> Result<Self> {
+        let mut command = Command::new(&bench.host("doctor", Role::Serve, "", "")?.binary);
+        let output = command.args(["doctor", "--broker", broker, "--store", mongodb]).output()?;
+        let text = String::from_utf8(output.stdout)?;
+        println!("{text}");
+        Ok(Self { well: output.status.success(), text })
+    }
+
+    fn line(&self, name: &str) -> Result<&str> {
+        let named = |line: &&str| line.get(6..).is_some_and(|line| line.starts_with(name));
+        self.text.lines().find(named).with_context(|| format!("{name} is not in {}", self.text))
+    }
+
+    fn assert(&self, name: &str, outcome: &str, found: &str) -> Result<()> {
+        let line = self.line(name)?;
+        assert!(line.starts_with(outcome) && line.contains(found), "{line}");
+        Ok(())
+    }
+}
+
+/// What RabbitMQ and mosquitto both pass with the settings that Rollcall ships or names.
+const GOOD: [&str; 7] = [
+    "broker reachable",
+    "session expiry",
+    "publish to nobody",
+    "waiting time",
+    "prefetch",
+    "outage of the ingest",
+    "redeliveries",
+];
+
+#[test]
+fn the_doctor_passes_rabbitmq_with_the_shipped_settings() -> Result<()> {
+    let Some(bench) = Bench::new()? else { return Ok(()) };
+    let node = Node::new(&bench.folder("rabbitmq")?, ports::free()?)?;
+    let rabbitmq = Rabbitmq::start_node(node.with_settings("mqtt.durable_queue_type = quorum\n"))?;
+    let report = Report::of(&bench, &rabbitmq.url(), &bench.mongod()?.url("rollcall"))?;
+    assert!(report.well);
+    for name in GOOD {
+        report.assert(name, "pass", "")?;
+    }
+    report.assert("anonymous access", "warn", "mqtt.allow_anonymous = false")?;
+    report.assert("replica set", "warn", "")
+}
+
+#[test]
+fn the_doctor_finds_what_is_set_wrong_in_rabbitmq_and_how_to_mend_it() -> Result<()> {
+    let Some(bench) = Bench::new()? else { return Ok(()) };
+    let careless = "mqtt.prefetch = 10\nmqtt.max_session_expiry_interval_seconds = 86400\n\
+                    mqtt.allow_anonymous = false\nmqtt.durable_queue_type = quorum\n\
+                    default_policies.operator.rollcall.delivery_limit = 20\n";
+    let node = Node::new(&bench.folder("careless")?, ports::free()?)?.with_settings(careless);
+    let rabbitmq = Rabbitmq::start_node(node)?;
+    let report = Report::of(&bench, &rabbitmq.url(), "mongodb://127.0.0.1:1/rollcall")?;
+    assert!(!report.well);
+    report.assert("prefetch", "warn", " 10: ")?;
+    report.assert("session expiry", "warn", "86400 s")?;
+    report.assert("anonymous access", "pass", "")?;
+    report.assert("redeliveries", "FAIL", "set_operator_policy")?;
+    report.assert("MongoDB reachable", "FAIL", "")
+}
+
+#[test]
+fn the_doctor_tells_mosquittos_own_limits_from_those_that_lose_nothing() -> Result<()> {
+    let Some(bench) = Bench::new()? else { return Ok(()) };
+    let mongod = bench.mongod()?;
+    let careless = Mosquitto::start_with_its_own_limits(&bench.folder("careless")?)?;
+    let report = Report::of(&bench, &careless.url(), &mongod.url("rollcall"))?;
+    assert!(!report.well);
+    report.assert("outage of the ingest", "FAIL", "max_queued_messages 0")?;
+    let good = Mosquitto::start(&bench.folder("good")?)?;
+    let report = Report::of(&bench, &good.url(), &mongod.url("rollcall"))?;
+    assert!(report.well);
+    for name in GOOD {
+        report.assert(name, "pass", "")?;
+    }
+    Ok(())
+}
