@@ -48,18 +48,18 @@ impl<'a, const N: usize> Emitter<'a, N> {
     ///
     /// A board that never stops passes [`core::future::pending`]. Dropping the future is safe at any
     /// await: the samples stay in the emitter, and another call goes on with them.
-    pub async fn run<T, C, R, S>(
+    pub fn run<T, C, R, S>(
         &mut self,
         board: Board<'_, T, C, R, S>,
         stop: impl Future<Output = u64>,
-    ) -> Snapshot
+    ) -> impl Future<Output = Snapshot>
     where
         T: TcpConnect,
         C: Clock,
         R: RngCore,
         S: Sensor,
     {
-        self.run_with(board, &mut Volatile, stop).await
+        self.run_with(board, Volatile, stop)
     }
 
     /// Puts a sample of an earlier run under the same boot id back into the outbox. Numbers go on after it.
@@ -72,7 +72,7 @@ impl<'a, const N: usize> Emitter<'a, N> {
     pub async fn run_with<T, C, R, S>(
         &mut self,
         board: Board<'_, T, C, R, S>,
-        store: &mut impl Store,
+        store: impl Store,
         stop: impl Future<Output = u64>,
     ) -> Snapshot
     where
@@ -107,7 +107,7 @@ async fn sample_until<const N: usize>(
     ledger: &Ledger<'_, N>,
     clock: &impl Clock,
     sensor: &mut impl Sensor,
-    store: &mut impl Store,
+    mut store: impl Store,
     mut cadence: Cadence,
 ) {
     let sampling = async {

@@ -17,6 +17,16 @@ pub trait Store {
     ) -> impl Future<Output = Result<(), NotKept>>;
 }
 
+impl<S: Store> Store for &mut S {
+    fn keep(
+        &mut self,
+        sample: Sample,
+        others: impl FnOnce() -> Contents,
+    ) -> impl Future<Output = Result<(), NotKept>> {
+        S::keep(self, sample, others)
+    }
+}
+
 /// The sample is not kept. It is dropped and counted: were it sent, its number could be given to another
 /// sample after a reset, which the host would take for a duplicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
