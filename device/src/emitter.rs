@@ -10,7 +10,7 @@ use crate::backoff::{Backoff, HEALTHY_AFTER_MS};
 use crate::cadence::Cadence;
 use crate::clock::Clock;
 use crate::config::{CONNECT_TIMEOUT_MS, Config, OUTBOX_CAPACITY};
-use crate::fmt::warning;
+use crate::fmt::{Name, warning};
 use crate::ledger::Ledger;
 use crate::outbox::Sample;
 use crate::sensor::Sensor;
@@ -145,7 +145,7 @@ async fn transmit<const N: usize>(
             backoff.reset();
         }
         let wait_ms = backoff.next_ms(rng);
-        warning!("{}: {}; next attempt in {} ms", config.device.as_str(), error, wait_ms);
+        warning!("{}: {}; next attempt in {} ms", Name(&config.device), error, wait_ms);
         ledger.state(State::BackingOff);
         rest(ledger, clock, wait_ms).await;
     }

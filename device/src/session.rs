@@ -24,7 +24,7 @@ use crate::config::{
     ACK_TIMEOUT_MS, Config, FAREWELL_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS, KEEP_ALIVE_S, PASSWORD_MAX, USER_MAX,
     WINDOW, WRITE_TIMEOUT_MS,
 };
-use crate::fmt::{info, warning};
+use crate::fmt::{Name, info, warning};
 use crate::ledger::Ledger;
 use crate::outbox::Sample;
 use crate::stats::LinkError;
@@ -84,7 +84,7 @@ pub(crate) async fn serve<const N: usize>(
         Either::First(Either::Second(())) => return Err(LinkError::HandshakeTimeout),
         Either::Second(()) => return Ok(()),
     };
-    info!("{}: connected", config.device.as_str());
+    info!("{}: connected", Name(&config.device));
     ledger.connected(clock.now_ms());
     let (window, refusals, resume_at_ms) = (Vec::new(), Backoff::new(), None);
     Session { connection, seen: &seen, config, ledger, clock, rng, window, refusals, resume_at_ms }
@@ -270,7 +270,7 @@ where
                 // Nobody need care for presence, and samples can do without it.
                 (Carried::Presence, None | Some(NO_MATCHING_SUBSCRIBERS)) => {}
                 (Carried::Presence, Some(reason)) => {
-                    warning!("{}: presence refused with reason {}", self.config.device.as_str(), reason);
+                    warning!("{}: presence refused with reason {}", Name(&self.config.device), reason);
                 }
             }
         }
@@ -293,7 +293,7 @@ where
         self.ledger.reject(seq, reason);
         if self.resume_at_ms.is_none_or(|at| sent_at_ms >= at) {
             let wait_ms = self.refusals.next_ms(self.rng);
-            let device = self.config.device.as_str();
+            let device = Name(&self.config.device);
             warning!("{}: sample refused with reason {}; again in {} ms", device, reason, wait_ms);
             self.resume_at_ms = Some(self.clock.now_ms() + wait_ms);
         }

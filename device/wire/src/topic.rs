@@ -49,6 +49,11 @@ impl Slot {
         (0..Self::COUNT as u8).map(Self)
     }
 
+    fn digit(self) -> &'static str {
+        let at = self.index();
+        &"0123456789abcdef"[at..=at]
+    }
+
     fn parse(level: &str) -> Option<Self> {
         match level.as_bytes() {
             [digit @ b'0'..=b'9'] => Some(Self(digit - b'0')),
@@ -60,7 +65,7 @@ impl Slot {
 
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}", self.0)
+        f.write_str(self.digit())
     }
 }
 
@@ -118,18 +123,24 @@ impl Topic {
         Ok(Self { device, kind })
     }
 
+    fn parts(&self) -> [&str; 7] {
+        [PREFIX, "/", Slot::of(&self.device).digit(), "/", self.device.as_str(), "/", self.kind.level()]
+    }
+
     /// The topic's name on the wire.
     pub fn name(&self) -> String<TOPIC_MAX> {
         let mut name = String::new();
-        // TOPIC_MAX is the longest name, so the write cannot fail.
-        let _ = fmt::write(&mut name, format_args!("{self}"));
+        for part in self.parts() {
+            // TOPIC_MAX is the longest name, so there is room.
+            let _ = name.push_str(part);
+        }
         name
     }
 }
 
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}/{}/{}/{}", Slot::of(&self.device), self.device, self.kind.level())
+        self.parts().into_iter().try_for_each(|part| f.write_str(part))
     }
 }
 
