@@ -28,7 +28,7 @@ pub(crate) fn put(byte: u8) {
 }
 
 /// What the UART's interrupt does.
-pub(crate) fn on_interrupt() {
+pub(crate) extern "C" fn on_interrupt() {
     while read(FR) & RXFE == 0 {
         let [byte, ..] = read(DR).to_le_bytes();
         rollcall_qemu_support::console::received(byte);

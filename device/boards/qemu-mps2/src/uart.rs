@@ -38,7 +38,7 @@ pub(crate) fn put(byte: u8) {
 
 /// What the UART's interrupt does. It is cleared before the look, so that a byte that comes during the look
 /// interrupts again.
-pub(crate) fn on_interrupt() {
+pub(crate) extern "C" fn on_interrupt() {
     write(INTCLEAR, RX_CLEAR);
     while read(STATE) & RX_FULL != 0 {
         let [byte, ..] = read(DATA).to_le_bytes();

@@ -10,6 +10,7 @@
 pub mod console;
 mod executor;
 mod fault;
+pub mod interrupts;
 mod net;
 pub mod node;
 mod options;

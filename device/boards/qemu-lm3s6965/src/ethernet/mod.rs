@@ -28,7 +28,7 @@ static RECEIVED: AtomicWaker = AtomicWaker::new();
 
 /// What the controller's interrupt does. It is acknowledged before anybody looks, so that a frame that
 /// comes during the look interrupts again.
-pub(crate) fn on_interrupt() {
+pub(crate) extern "C" fn on_interrupt() {
     regs::acknowledge_received();
     RECEIVED.wake();
 }

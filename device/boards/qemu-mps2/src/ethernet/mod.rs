@@ -29,7 +29,7 @@ static INTERRUPTED: AtomicWaker = AtomicWaker::new();
 static LINK_CHANGED: AtomicBool = AtomicBool::new(true);
 
 /// What the controller's interrupt does.
-pub(crate) fn on_interrupt() {
+pub(crate) extern "C" fn on_interrupt() {
     if regs::mask() {
         LINK_CHANGED.store(true, Ordering::Release);
     }
