@@ -72,7 +72,8 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let _ = writeln!(Console, "{}: {}", record.level(), record.args());
+            let _ = Console.write_str(record.level().as_str());
+            let _ = writeln!(Console, ": {}", record.args());
         }
     }
 

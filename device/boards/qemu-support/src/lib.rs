@@ -14,6 +14,7 @@ pub mod interrupts;
 mod net;
 pub mod node;
 mod options;
+mod parse;
 mod report;
 mod semihosting;
 mod stack;

@@ -23,6 +23,7 @@ use static_cell::{ConstStaticCell, StaticCell};
 use crate::console::{self, Console, Put};
 use crate::net::Net;
 use crate::options::Options;
+use crate::parse::Dotted;
 use crate::report::Report;
 use crate::time::BoardClock;
 use crate::{executor, semihosting, time};
@@ -81,11 +82,13 @@ pub fn run<D: Driver>(machine: Machine<D>) -> ! {
     console::init(put);
     let mut line = [0; COMMAND_LINE_MAX];
     let Some(line) = semihosting::command_line(&mut line) else {
-        refuse("no command line, or a too long one")
+        refuse(format_args!("no command line, or a too long one"))
     };
-    let options = Options::parse(line, name).unwrap_or_else(|unknown| refuse(unknown));
-    let Some(random) = semihosting::entropy() else { refuse("the emulator's host gave no random bytes") };
-    let Some(core) = Peripherals::take() else { refuse("the machine runs already") };
+    let options = Options::parse(line, name).unwrap_or_else(|unknown| refuse(format_args!("{unknown}")));
+    let Some(random) = semihosting::entropy() else {
+        refuse(format_args!("the emulator's host gave no random bytes"))
+    };
+    let Some(core) = Peripherals::take() else { refuse(format_args!("the machine runs already")) };
     time::start(core.SYST, core_hz, options.start_ms);
     let (mut rng, stats) = (SmallRng::seed_from_u64(random), STATS.take());
     let emitter = make_emitter(&options, BootId(rng.next_u64()), stats);
@@ -94,7 +97,7 @@ pub fn run<D: Driver>(machine: Machine<D>) -> ! {
     semihosting::exit(if report.is_drained() { EXIT_SUCCESS } else { EXIT_UNSENT })
 }
 
-fn refuse(why: impl fmt::Display) -> ! {
+fn refuse(why: fmt::Arguments<'_>) -> ! {
     error!("{why}");
     semihosting::exit(EXIT_USAGE)
 }
@@ -131,7 +134,8 @@ fn live(
 fn make_emitter(options: &Options, boot: BootId, stats: &'static Stats) -> &'static mut Emitter<'static> {
     let mut config = Config::new(options.device, boot, options.broker.into());
     config.period_ms = options.period_ms;
-    info!("{}, boot {boot}, to {}", config.device.as_str(), options.broker);
+    let (device, broker) = (config.device, Dotted(*options.broker.ip()));
+    info!("{device}, boot {boot}, to {broker}:{}", u64::from(options.broker.port()));
     EMITTER.uninit().write(Emitter::new(config, stats))
 }
 
@@ -164,7 +168,8 @@ async fn tell_address(stack: Stack<'_>) {
     loop {
         stack.wait_config_up().await;
         if let Some(config) = stack.config_v4() {
-            info!("address {} at {} ms", config.address, time::uptime_ms());
+            let (address, length) = (Dotted(config.address.address()), config.address.prefix_len());
+            info!("address {address}/{} at {} ms", u64::from(length), time::uptime_ms());
         }
         stack.wait_config_down().await;
         warn!("the address is gone");

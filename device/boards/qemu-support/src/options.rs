@@ -3,12 +3,15 @@
 use core::fmt;
 use core::net::SocketAddrV4;
 use core::num::NonZeroU32;
+use core::str;
 
 use embassy_net::{Ipv4Address, Ipv4Cidr};
 use rollcall_device::{Config, DeviceId};
 
+use crate::parse;
+
 /// Where the user network of QEMU has the host's loopback.
-const DEFAULT_BROKER: &str = "10.0.2.2:1883";
+const DEFAULT_BROKER: SocketAddrV4 = SocketAddrV4::new(Ipv4Address::new(10, 0, 2, 2), 1883);
 
 /// What the machine is told at run time.
 pub(crate) struct Options {
@@ -36,11 +39,11 @@ pub(crate) struct Unknown<'a>(&'a str);
 
 impl fmt::Display for Unknown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` is none of broker=ADDRESS:PORT device=ID period_ms=N address=ADDRESS/LENGTH \
+        f.write_str("`")?;
+        f.write_str(self.0)?;
+        f.write_str(
+            "` is none of broker=ADDRESS:PORT device=ID period_ms=N address=ADDRESS/LENGTH \
              gateway=ADDRESS lease_s=N seed=N seconds=N start_ms=N",
-            self.0
         )
     }
 }
@@ -49,7 +52,7 @@ impl Options {
     /// Reads what follows the program's name; `device` is who it is when nothing else is said.
     pub(crate) fn parse<'a>(line: &'a str, device: &'a str) -> Result<Self, Unknown<'a>> {
         let mut options = Self {
-            broker: DEFAULT_BROKER.parse().map_err(|_| Unknown(DEFAULT_BROKER))?,
+            broker: DEFAULT_BROKER,
             device: device.parse().map_err(|_| Unknown(device))?,
             period_ms: Config::DEFAULT_PERIOD_MS,
             address: None,
@@ -59,32 +62,26 @@ impl Options {
             seconds: None,
             start_ms: 0,
         };
-        for word in line.split(' ').skip(1).filter(|word| !word.is_empty()) {
-            options.set(word).ok_or(Unknown(word))?;
+        for word in line.as_bytes().split(|byte| *byte == b' ').skip(1).filter(|word| !word.is_empty()) {
+            options.set(word).ok_or(Unknown(str::from_utf8(word).unwrap_or_default()))?;
         }
         Ok(options)
     }
 
-    fn set(&mut self, word: &str) -> Option<()> {
-        let (name, value) = word.split_once('=')?;
+    fn set(&mut self, word: &[u8]) -> Option<()> {
+        let (name, value) = parse::split_once(word, b'=')?;
         match name {
-            "broker" => self.broker = value.parse().ok()?,
-            "device" => self.device = value.parse().ok()?,
-            "period_ms" => self.period_ms = value.parse().ok()?,
-            "address" => self.address = Some(cidr(value)?),
-            "gateway" => self.gateway = Some(value.parse().ok()?),
-            "lease_s" => self.lease_s = Some(value.parse().ok()?),
-            "seed" => self.seed = Some(value.parse().ok()?),
-            "seconds" => self.seconds = Some(value.parse().ok()?),
-            "start_ms" => self.start_ms = value.parse().ok()?,
+            b"broker" => self.broker = parse::broker(value)?,
+            b"device" => self.device = str::from_utf8(value).ok()?.parse().ok()?,
+            b"period_ms" => self.period_ms = parse::positive(value)?,
+            b"address" => self.address = Some(parse::cidr(value)?),
+            b"gateway" => self.gateway = Some(parse::address(value)?),
+            b"lease_s" => self.lease_s = Some(parse::positive(value)?),
+            b"seed" => self.seed = Some(parse::number(value)?),
+            b"seconds" => self.seconds = Some(parse::positive(value)?),
+            b"start_ms" => self.start_ms = parse::number(value)?,
             _ => return None,
         }
         Some(())
     }
-}
-
-fn cidr(text: &str) -> Option<Ipv4Cidr> {
-    let (address, length) = text.split_once('/')?;
-    let length = length.parse().ok().filter(|length| *length <= 32)?;
-    Some(Ipv4Cidr::new(address.parse().ok()?, length))
 }

@@ -1,13 +1,13 @@
 //! Time: SysTick at 1 kHz counts milliseconds in 64 bits, for embassy-time and for the emitter.
 
 use core::cell::{Cell, RefCell};
-use core::task::Waker;
+use core::future::poll_fn;
+use core::task::{Context, Poll, Waker};
 
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::exception;
 use critical_section::Mutex;
-use embassy_time::{Instant, Timer};
 use embassy_time_driver::{Driver, time_driver_impl};
 use embassy_time_queue_utils::queue_generic::ConstGenericQueue;
 use rollcall_device::Clock;
@@ -117,7 +117,17 @@ impl Clock for BoardClock {
         DRIVER.now()
     }
 
-    async fn sleep_until(&self, at_ms: u64) {
-        Timer::at(Instant::from_millis(at_ms)).await;
+    fn sleep_until(&self, at_ms: u64) -> impl Future<Output = ()> {
+        poll_fn(move |context| poll_until(at_ms, context))
     }
+}
+
+/// Not inlined: the emitter waits for time in a dozen places.
+#[inline(never)]
+fn poll_until(at_ms: u64, context: &mut Context<'_>) -> Poll<()> {
+    if DRIVER.now() >= at_ms {
+        return Poll::Ready(());
+    }
+    DRIVER.schedule_wake(at_ms, context.waker());
+    Poll::Pending
 }
