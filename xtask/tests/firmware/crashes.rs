@@ -1,4 +1,5 @@
-//! A board that is told nonsense, and a board whose firmware crashes: each says so and ends with a code of its own.
+//! A board that is told nonsense, one whose firmware crashes, and what would crash it: each run ends with a code that
+//! tells.
 
 use std::time::Duration;
 
@@ -40,5 +41,18 @@ fn a_panic_and_a_stack_overflow_are_reported_and_end_the_run() -> Result<()> {
         assert_eq!(status.code(), Some(code), "{log}");
         assert!(log.contains(report), "{log}");
     }
+    Ok(())
+}
+
+#[test]
+fn memory_is_copied_and_filled_at_every_alignment() -> Result<()> {
+    if !can_emulate("memory_is_copied_and_filled_at_every_alignment")? {
+        return Ok(());
+    }
+    let board = Board::QemuLm3s6965;
+    let dir = workspace::temporary_dir()?;
+    let settings = Settings::new(board, &board.build_example("memory")?, dir.path(), "127.0.0.1:1883");
+    let (status, log) = Emulator::start(&settings)?.failure(LIMIT)?;
+    assert_eq!(status.code(), Some(0), "{log}");
     Ok(())
 }

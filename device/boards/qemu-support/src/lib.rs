@@ -11,6 +11,7 @@ pub mod console;
 mod executor;
 mod fault;
 pub mod interrupts;
+mod memory;
 mod net;
 pub mod node;
 mod options;
@@ -21,3 +22,4 @@ mod stack;
 mod time;
 
 pub use cortex_m_rt::entry;
+pub use semihosting::exit;

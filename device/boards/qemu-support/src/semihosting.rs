@@ -40,7 +40,7 @@ pub(crate) fn entropy() -> Option<u64> {
 }
 
 /// Ends the emulator with this exit code.
-pub(crate) fn exit(code: u8) -> ! {
+pub fn exit(code: u8) -> ! {
     call(SYS_EXIT_EXTENDED, &mut [APPLICATION_EXIT, usize::from(code)]);
     // The emulator ends at its next chance, which need not be the next instruction.
     loop {
