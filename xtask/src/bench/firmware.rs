@@ -7,6 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use xtask::capture;
 use xtask::emulator::{Emulator, Report, Settings};
 use xtask::firmware::{Board, Size};
 use xtask::host::Host;
@@ -37,11 +38,6 @@ const SHORT: u64 = 20;
 const LONG: u64 = 140;
 
 const RUN_LIMIT: Duration = Duration::from_secs(120);
-
-/// pcap: the file's header, a packet's header, and where in that the packet's length is.
-const PCAP_HEADER: usize = 24;
-const PACKET_HEADER: usize = 16;
-const LENGTH_AT: usize = 12;
 
 struct Run {
     report: Report,
@@ -96,18 +92,7 @@ fn run(settings: &mut Settings, icount: &str, period: &str, seconds: u64) -> Res
     let _ = fs::remove_file(settings.dir.join("qemu.out"));
     let report = Emulator::start(settings)?.finish(RUN_LIMIT)?;
     ensure!(report.totals.acknowledged.total() == report.totals.sampled, "samples were lost: {report:?}");
-    let wire_bytes = wire_bytes(&fs::read(&dump)?).context("dump.pcap is cut off")?;
+    let dump = fs::read(&dump)?;
+    let wire_bytes = capture::packets(&dump)?.iter().map(|packet| packet.len() as u64).sum();
     Ok(Run { report, wire_bytes })
-}
-
-/// The lengths of all packets.
-fn wire_bytes(mut pcap: &[u8]) -> Option<u64> {
-    pcap = pcap.get(PCAP_HEADER..)?;
-    let mut sum = 0;
-    while !pcap.is_empty() {
-        let length = u32::from_le_bytes(pcap.get(LENGTH_AT..PACKET_HEADER)?.try_into().ok()?);
-        sum += u64::from(length);
-        pcap = pcap.get(PACKET_HEADER + length as usize..)?;
-    }
-    Some(sum)
 }

@@ -30,6 +30,24 @@ fn each_board_boots_gets_an_address_publishes_and_agrees_with_the_host() -> Resu
     Ok(())
 }
 
+/// The MPS2 with the AN386 image differs from the AN385 in its processor alone.
+#[test]
+fn the_image_for_the_mps2_runs_on_its_cortex_m4_too() -> Result<()> {
+    if !can_emulate("the_image_for_the_mps2_runs_on_its_cortex_m4_too")? {
+        return Ok(());
+    }
+    let dir = workspace::temporary_dir()?;
+    let host = host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
+    let host = Host::start(&host)?;
+    let words = ["period_ms=20", "seconds=2"];
+    let machine = Machine::start(Board::QemuMps2, &host.broker(), &words, &["-M", "mps2-an386"])?;
+    let report = machine.emulator.finish(LIMIT)?;
+    assert!(report.totals.sampled >= 90, "only {} samples", report.totals.sampled);
+    assert_eq!(report.totals.acknowledged.total(), report.totals.sampled);
+    assert_eq!(host.all_counts()?, report.totals.acknowledged);
+    host.stop()
+}
+
 #[test]
 fn an_address_may_be_static() -> Result<()> {
     if !can_emulate("an_address_may_be_static")? {

@@ -27,14 +27,16 @@ fn a_word_that_makes_no_sense_is_named() -> Result<()> {
 }
 
 #[test]
-fn a_panic_and_a_stack_overflow_are_reported_and_end_the_run() -> Result<()> {
-    if !can_emulate("a_panic_and_a_stack_overflow_are_reported_and_end_the_run")? {
+fn a_panic_a_fault_and_a_stack_overflow_are_reported_and_end_the_run() -> Result<()> {
+    if !can_emulate("a_panic_a_fault_and_a_stack_overflow_are_reported_and_end_the_run")? {
         return Ok(());
     }
     let board = Board::QemuLm3s6965;
-    for (example, code, report) in
-        [("panic", 101, "index out of bounds"), ("overflow", 102, "stack overflow: the stack pointer")]
-    {
+    for (example, code, report) in [
+        ("panic", 101, "index out of bounds"),
+        ("fault", 102, "hard fault at 0x0000"),
+        ("overflow", 102, "stack overflow: the stack pointer"),
+    ] {
         let dir = workspace::temporary_dir()?;
         let settings = Settings::new(board, &board.build_example(example)?, dir.path(), "127.0.0.1:1883");
         let (status, log) = Emulator::start(&settings)?.failure(LIMIT)?;

@@ -19,8 +19,14 @@ const LONG: Duration = Duration::from_secs(14);
 
 const SHORT: Duration = Duration::from_secs(6);
 
-/// After a fault has ended: the link's 2 s, and a backoff, which is at most 16 s after six failures.
+/// After a fault has ended, and a pause that the board announced, it is connected within so long.
+const RECONNECT: Duration = Duration::from_secs(2);
+
+/// The pause is at most 16 s after six failures.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(20);
+
+/// What the firmware logs before a pause, in milliseconds, and after it.
+const PAUSE: &str = "next attempt in ";
 
 /// Runs `fault` while samples flow; it gives how often each board had connected when the fault ended.
 fn survive(test: &str, words: &[&str], fault: impl FnOnce(&mut Site) -> Result<Vec<usize>>) -> Result<()> {
@@ -32,13 +38,21 @@ fn survive(test: &str, words: &[&str], fault: impl FnOnce(&mut Site) -> Result<V
     let connections = fault(&mut site)?;
     let took = site.wait_for_connections(&connections, RECONNECT_LIMIT)?;
     for (machine, took) in site.machines.iter().zip(took) {
-        println!("{test}: {} connected again after {} ms", machine.board, took.as_millis());
+        let log = machine.emulator.log()?;
+        let pause = last_pause(&log).with_context(|| format!("no pause in {log}"))?;
+        println!("{test}: {} connected again after {took:?}; its last pause was {pause:?}", machine.board);
+        assert!(took <= pause + RECONNECT, "{}: {took:?} with a pause of {pause:?}\n{log}", machine.board);
     }
     site.wait_for_flow(20, FLOW_LIMIT)?;
     for report in site.finish()? {
         assert!(report.totals.reconnects >= 1);
     }
     Ok(())
+}
+
+fn last_pause(log: &str) -> Option<Duration> {
+    let digits = log.rsplit_once(PAUSE)?.1.split_once(' ')?.0;
+    digits.parse().ok().map(Duration::from_millis)
 }
 
 #[test]

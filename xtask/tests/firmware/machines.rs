@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tempfile::TempDir;
 use xtask::cargo::{self, Profile, Program};
 use xtask::counts::Counts;
@@ -10,6 +10,8 @@ use xtask::emulator::{Emulator, Report, Settings};
 use xtask::firmware::Board;
 use xtask::host::{self, Host};
 use xtask::{skip, tools, wait, workspace};
+
+use crate::order;
 
 /// Boot, address and connection take a tenth of a second; the rest is for a busy machine.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
@@ -21,8 +23,11 @@ const CONNECTED: &str = ": connected\n";
 pub(crate) struct Machine {
     pub(crate) board: Board,
     pub(crate) emulator: Emulator,
-    _dir: TempDir,
+    dir: TempDir,
 }
+
+/// Every packet of the board goes into this file in its folder.
+const CAPTURE: &str = "capture.pcap";
 
 impl Machine {
     /// Switches a board on, without waiting for anything.
@@ -30,8 +35,9 @@ impl Machine {
         let dir = workspace::temporary_dir()?;
         let mut settings = Settings::new(board, &board.build()?, dir.path(), broker);
         settings.words = words.iter().map(ToString::to_string).collect();
-        settings.qemu = qemu.iter().map(ToString::to_string).collect();
-        Ok(Self { board, emulator: Emulator::start(&settings)?, _dir: dir })
+        let capture = format!("filter-dump,id=capture,netdev=network,file={CAPTURE}");
+        settings.qemu = qemu.iter().chain(&["-object", &capture]).map(ToString::to_string).collect();
+        Ok(Self { board, emulator: Emulator::start(&settings)?, dir })
     }
 
     fn connections(&self) -> Result<usize> {
@@ -105,18 +111,20 @@ impl Site {
         self.host.as_ref().map_or(Ok(Counts::default()), Host::all_counts)
     }
 
-    /// Stops the boards and checks that nothing is missing: every sample was acknowledged, and the host counted
-    /// each one once.
+    /// Stops the boards and checks that nothing is missing: every sample was sent in its turn and acknowledged,
+    /// and the host counted each one once.
     pub(crate) fn finish(self) -> Result<Vec<Report>> {
         let mut reports = Vec::new();
         let mut acknowledged = Counts::default();
-        for Machine { board, emulator, .. } in self.machines {
+        for Machine { board, emulator, dir } in self.machines {
             let log = emulator.log()?;
             let report = emulator.stop()?;
             println!("{board}: {report:?}");
             let totals = &report.totals;
             assert_eq!(totals.acknowledged.total(), totals.sampled, "{board} kept or lost samples\n{log}");
             assert_eq!((totals.dropped, totals.outbox), (0, 0), "{board}\n{log}");
+            order::check(&dir.path().join(CAPTURE), self.settings.mqtt_port, totals.sampled)
+                .with_context(|| board.name())?;
             acknowledged += totals.acknowledged;
             reports.push(report);
         }

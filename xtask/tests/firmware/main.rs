@@ -4,5 +4,6 @@ mod counting;
 mod crashes;
 mod faults;
 mod machines;
+mod order;
 mod rabbitmq;
 mod tap;
