@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use serde_json::Value;
 use xtask::counts::Counts;
 use xtask::host::{END_OF_TIME, Host, Role};
@@ -16,6 +16,9 @@ use xtask::{ports, skip, tools, wait};
 use crate::setup::{Bench, settle, wait_for_flow};
 
 const COUNT_LIMIT: Duration = Duration::from_secs(20);
+
+/// An attempt to connect that is under way is waited for.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Counts by status in the view `messages`, from a second to before another, as a person would.
 const AGGREGATE: &str = "
@@ -223,8 +226,10 @@ fn no_password_shows_in_a_log() -> Result<()> {
             let log = process.stderr()?;
             Ok((ended || log.contains("WARN") || log.contains("ERROR")).then_some(()))
         })?;
-        thread::sleep(Duration::from_millis(300));
-        process.kill();
+        if process.ended()?.is_none() {
+            process.signal(Signal::TERM)?;
+            process.wait(STOP_LIMIT)?;
+        }
         for file in fs::read_dir(&settings.logs)? {
             let path = file?.path();
             if path.is_file() {
