@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::firmware::Board;
 use crate::process::Process;
-use crate::{fleet, tools, wait};
+use crate::{callers, fleet, tools, wait};
 
 /// Where a guest of QEMU's user network finds the host's loopback.
 const HOST_LOOPBACK: [u8; 4] = [10, 0, 2, 2];
@@ -126,6 +126,7 @@ impl Report {
 
 /// A running board.
 pub struct Emulator {
+    elf: PathBuf,
     process: Process,
     serial: ChildStdin,
 }
@@ -137,7 +138,7 @@ impl Emulator {
     /// When there is no emulator and none can be fetched, or it cannot be started.
     pub fn start(settings: &Settings) -> Result<Self> {
         let (process, serial) = Process::start_with_input(PROCESS, settings.command()?, &settings.dir)?;
-        Ok(Self { process, serial })
+        Ok(Self { elf: settings.elf.clone(), process, serial })
     }
 
     /// What came over the serial line so far.
@@ -146,6 +147,14 @@ impl Emulator {
     /// When the file cannot be read.
     pub fn log(&self) -> Result<String> {
         self.process.stdout()
+    }
+
+    /// Where in the source the firmware crashed, a line each from the innermost function on; nothing unless it did.
+    ///
+    /// # Errors
+    /// When the log or the firmware's file cannot be read.
+    pub fn callers(&self) -> Result<String> {
+        callers::of(&self.elf, &self.log()?)
     }
 
     /// The exit status, when the board has ended.
@@ -228,7 +237,7 @@ impl Emulator {
     /// As [`Emulator::stop`].
     pub fn finish(mut self, limit: Duration) -> Result<Report> {
         let status = self.process.wait(limit).with_context(|| self.log().unwrap_or_default())?;
-        let log = self.log()?;
+        let log = self.log()? + &self.callers()?;
         let line = log.lines().last().unwrap_or_default();
         let report = Report::parse(line)
             .with_context(|| format!("the board ended with {status} and without a report:\n{log}"))?;
@@ -237,13 +246,13 @@ impl Emulator {
         Ok(report)
     }
 
-    /// Waits for a board that is to end with an error; gives its exit status and its log.
+    /// Waits for a board that is to end with an error; gives its exit status and its log, with the callers.
     ///
     /// # Errors
     /// When it does not end within `limit`.
     pub fn failure(mut self, limit: Duration) -> Result<(ExitStatus, String)> {
         let status = self.process.wait(limit)?;
-        Ok((status, self.log()?))
+        Ok((status, self.log()? + &self.callers()?))
     }
 }
 

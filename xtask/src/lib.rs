@@ -3,6 +3,7 @@
 //! Guarantees: whatever it starts has ended when it ends, and what it makes on disk is under `target/`. It
 //! links neither host nor device: it starts them and speaks MQTT and HTTP to them.
 
+pub mod callers;
 pub mod capture;
 pub mod cargo;
 pub mod counts;

@@ -47,6 +47,7 @@ pub(super) fn run(board: Board, broker: &str, words: Vec<String>) -> Result<Exit
         stdout().flush()?;
         shown = whole;
         if let Some(status) = ended {
+            print!("{}", emulator.callers()?);
             let code = status.code().context("the emulator was killed")?;
             return Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)));
         }

@@ -15,34 +15,53 @@ const EXIT_PANIC: u8 = 101;
 /// The exit code after a hard fault, a stack overflow among them.
 const EXIT_HARD_FAULT: u8 = 102;
 
+/// How many callers are told: a deep recursion tells no more with all of them.
+const CALLERS_MAX: usize = 16;
+
+/// Says where it was called from, not what it was called with: names of files, lines and messages would take 11 KB of
+/// flash. They are in the ELF file, in which `cargo xtask` looks the addresses up.
 #[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
+fn panic(_: &PanicInfo<'_>) -> ! {
     cortex_m::interrupt::disable();
-    let _ = writeln!(Console, "\n{info}");
+    let _ = Console.write_str("\npanic\n");
+    tell_callers(stack::frame_pointer());
     semihosting::exit(EXIT_PANIC)
+}
+
+/// Writes the addresses to which the functions on the stack would return, the innermost first.
+fn tell_callers(frame_pointer: usize) {
+    for address in stack::callers(frame_pointer).take(CALLERS_MAX) {
+        let _ = writeln!(Console, "called from {address:#010x}");
+    }
 }
 
 #[expect(unsafe_code, reason = "the vector table names it, and nothing may be pushed before it runs")]
 mod vector {
     use core::arch::naked_asm;
 
-    /// Starts the stack anew before anything is pushed: after an overflow, the stack pointer is where no
-    /// memory is, and another fault within this handler would lock the processor up.
+    /// Starts the stack anew before anything is pushed, where less than 1 KB of it is left: after an overflow, the
+    /// stack pointer is where no memory is, and another fault within this handler would lock the processor up.
     #[unsafe(naked)]
     #[unsafe(no_mangle)]
     unsafe extern "C" fn HardFault() -> ! {
         naked_asm!(
             "mov r0, sp",
-            "ldr r1, =_stack_start",
-            "mov sp, r1",
-            "b {report}",
+            // The frame pointer, as in `stack::frame_pointer`.
+            "mov r1, r7",
+            "ldr r2, =_stack_end",
+            "add r2, #1024",
+            "cmp sp, r2",
+            "bhs 0f",
+            "ldr r2, =_stack_start",
+            "mov sp, r2",
+            "0: b {report}",
             report = sym super::report,
         )
     }
 }
 
 /// Reports a fault for which the processor pushed a frame at `frame`, if there was room for it.
-extern "C" fn report(frame: usize) -> ! {
+extern "C" fn report(frame: usize, frame_pointer: usize) -> ! {
     let stack = stack::range();
     if stack.contains(&frame) {
         let _ = writeln!(Console, "\nhard fault at {:#010x}", read(frame).pc());
@@ -55,6 +74,7 @@ extern "C" fn report(frame: usize) -> ! {
     }
     let (status, address) = fault_registers();
     let _ = writeln!(Console, "CFSR {status:#010x}, BFAR {address:#010x}");
+    tell_callers(frame_pointer);
     semihosting::exit(EXIT_HARD_FAULT)
 }
 
