@@ -1,7 +1,7 @@
 //! `rollcall import`: the documents of an older program into the log, each once however often it is run.
 //!
 //! The log itself says what is there already: the identity of a document is a hash of its `_id`, and the
-//! importer reads those of its device before it begins, and again after every error.
+//! importer reads those of its device before every entry that it appends.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rollcall_host::ingest::Ingest;
 use rollcall_host::log::mongo::{Documents, Fields, MongoStore, Refusal};
-use rollcall_host::log::{LogStore, Record, RedbStore, StoreError};
+use rollcall_host::log::{Entry, LogStore, Record, RedbStore, StoreError};
 use rollcall_host::time::UnixMs;
 use rollcall_wire::{DeviceId, SampleId, Slot};
 
@@ -80,8 +80,10 @@ async fn run<S: LogStore>(store: S, mut documents: Documents, device: DeviceId) 
         }
         summary.read += u64::from(!last);
         if batch.len() == BATCH || last {
-            summary.imported += batch.len() as u64;
-            importer.commit(std::mem::take(&mut batch)).await;
+            let read = batch.len();
+            let imported = importer.commit(std::mem::take(&mut batch)).await;
+            summary.imported += imported as u64;
+            summary.known += (read - imported) as u64;
         }
         if last {
             return Ok(summary);
@@ -133,21 +135,43 @@ impl<S: LogStore> Importer<S> {
         }
     }
 
-    /// Makes the records durable, however long the store is away.
-    async fn commit(&mut self, mut records: Vec<Record>) {
-        while let Err(error) = self.try_commit(&mut records).await {
-            tracing::error!(%error, "cannot store; trying again");
-            tokio::time::sleep(RETRY).await;
+    /// Makes the records durable, however long the store is away; says how many were not there yet.
+    async fn commit(&mut self, mut records: Vec<Record>) -> usize {
+        loop {
+            match self.try_commit(&mut records).await {
+                Ok(true) => return records.len(),
+                // Another import, or the ingest, was there first; what it wrote is looked at.
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(%error, "cannot store; trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
         }
     }
 
-    async fn try_commit(&mut self, records: &mut Vec<Record>) -> Result<(), StoreError> {
-        // Which of them an attempt before has written, whose answer was lost.
-        self.ingest.catch_up().await?;
+    /// Appends those of the records that the log lacks, unless somebody else appends at the same time. Not by
+    /// [`Ingest::commit`], which looks for a device's last boots only: each document has one of its own.
+    async fn try_commit(&mut self, records: &mut Vec<Record>) -> Result<bool, StoreError> {
         self.learn().await?;
         records.retain(|record| record.id.is_none_or(|id| !self.known.contains(&id)));
-        self.ingest.commit(records, UnixMs::now()).await?;
-        records.clear();
+        if records.is_empty() {
+            return Ok(true);
+        }
+        let received_at = UnixMs::now();
+        let entry = Entry { slot: self.slot, number: self.next, received_at, records: records.clone() };
+        if !self.store.append(&[entry]).await?.is_empty() {
+            return Ok(false);
+        }
+        // What is left over after an error is rolled up by the next call, or at the next start.
+        if let Err(error) = self.roll().await {
+            tracing::warn!(%error, "cannot roll up yet");
+        }
+        Ok(true)
+    }
+
+    async fn roll(&mut self) -> Result<(), StoreError> {
+        self.ingest.catch_up().await?;
         self.ingest.roll().await
     }
 }

@@ -6,6 +6,7 @@
 
 mod doctor;
 mod faults;
+mod importing;
 mod mosquitto;
 mod outsiders;
 mod proxy;
