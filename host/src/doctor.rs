@@ -21,24 +21,21 @@ pub(crate) async fn doctor(config: Doctor) -> anyhow::Result<ExitCode> {
     if broker.is_none() && store.is_none() {
         bail!("name what to look at: --broker mqtt://…, --store mongodb://… or both");
     }
-    let mut checks = Vec::new();
+    let mut outcomes = Vec::new();
+    let mut tell = |check: Check| {
+        println!("{check}");
+        outcomes.push(check.outcome);
+    };
     if let Some(settings) = broker {
-        checks.extend(show(broker::checks(&settings).await?));
+        broker::checks(&settings, &mut tell).await?;
     }
     if let Some(store) = store {
-        checks.extend(show(look_at(&store).await));
+        look_at(&store).await.into_iter().for_each(&mut tell);
     }
-    let count = |outcome| checks.iter().filter(|check| check.outcome == outcome).count();
+    let count = |outcome| outcomes.iter().filter(|of| **of == outcome).count();
     let (warned, failed) = (count(Outcome::Warn), count(Outcome::Fail));
-    println!("{} checks: {warned} to look at, {failed} failed", checks.len());
+    println!("{} checks: {warned} to look at, {failed} failed", outcomes.len());
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn show(checks: Vec<Check>) -> Vec<Check> {
-    for check in &checks {
-        println!("{check}");
-    }
-    checks
 }
 
 async fn look_at(store: &Store) -> Vec<Check> {

@@ -15,41 +15,42 @@ use crate::checkup::Check;
 /// Below it are topics that no ingest subscribes to.
 const TOPIC: &str = "rollcall/doctor";
 
-/// Looks at the broker of `settings`.
+/// Looks at the broker of `settings` and tells each finding at once: all of them take some ten seconds.
 ///
 /// # Errors
-/// [`SetupError`]; what ails the broker is in the checks.
-pub async fn checks(settings: &Settings) -> Result<Vec<Check>, SetupError> {
+/// [`SetupError`]; what ails the broker is told.
+pub async fn checks(settings: &Settings, mut tell: impl FnMut(Check)) -> Result<(), SetupError> {
     let mut ours = options(settings)?;
     ours.set_client_id(format!("rollcall-doctor-{}", std::process::id()));
     ours.set_receive_maximum(Some(RECEIVE_MAX));
     let welcome = match Probe::new(ours.clone()).connect().await {
         Ok(welcome) => welcome,
-        Err(error) => return Ok(vec![unreachable(settings, &error)]),
+        Err(error) => {
+            tell(unreachable(settings, &error));
+            return Ok(());
+        }
     };
+    tell(Check::pass("broker reachable", settings.address.to_string()));
+    tell(Check::pass("MQTT 5", "spoken"));
+    tell(maximum_qos(&welcome));
+    tell(session_expiry(&welcome));
     sessions::forget(ours.clone()).await;
-    let mut checks = vec![
-        Check::pass("broker reachable", settings.address.to_string()),
-        Check::pass("MQTT 5", "spoken"),
-        maximum_qos(&welcome),
-        session_expiry(&welcome),
-    ];
-    checks.push(anonymous(settings, &ours).await);
+    tell(anonymous(settings, &ours).await);
     let mut publisher = Probe::new(without_session(&ours, "publisher"));
     if let Err(error) = publisher.connect().await {
-        checks.push(unreachable(settings, &error));
-        return Ok(checks);
+        tell(unreachable(settings, &error));
+        return Ok(());
     }
-    checks.push(no_subscriber(&mut publisher).await);
-    checks.push(sessions::waiting_time(&ours, &mut publisher).await);
-    checks.extend(sessions::outage(&ours, &mut publisher).await);
-    checks.push(sessions::redeliveries(&ours, &mut publisher).await);
-    checks.push(Check::warn(
+    tell(no_subscriber(&mut publisher).await);
+    tell(sessions::waiting_time(&ours, &mut publisher).await);
+    sessions::outage(&ours, &mut publisher).await.into_iter().for_each(&mut tell);
+    tell(sessions::redeliveries(&ours, &mut publisher).await);
+    tell(Check::warn(
         "durable queue type",
         "RabbitMQ does not tell it over MQTT: rabbitmqctl list_queues name type",
         "one node: classic is well; a cluster: mqtt.durable_queue_type = quorum, before the first ingest connects",
     ));
-    Ok(checks)
+    Ok(())
 }
 
 fn unreachable(settings: &Settings, error: &ConnectionError) -> Check {
