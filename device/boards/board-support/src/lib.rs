@@ -21,6 +21,8 @@ mod node;
 #[cfg(feature = "firmware")]
 pub use clock::EmbassyClock;
 #[cfg(feature = "firmware")]
+pub use embassy_net::Runner;
+#[cfg(feature = "firmware")]
 pub use memory::{Memory, Unreadable};
 #[cfg(feature = "firmware")]
-pub use node::{Hardware, Network, Node, refuse};
+pub use node::{Hardware, Network, Node, Sockets, refuse};

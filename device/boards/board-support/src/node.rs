@@ -1,11 +1,11 @@
-//! The one task of a board: network stack, emitter, watchdog and lamp, joined.
+//! The two tasks of a board: the network stack's, and that of emitter, watchdog and lamp.
 
 use core::convert::Infallible;
 use core::future::pending;
 use core::net::{Ipv4Addr, SocketAddr};
 
 use defmt::{error, info};
-use embassy_futures::join::{join, join3};
+use embassy_futures::join::join3;
 use embassy_net::driver::Driver;
 use embassy_net::tcp::client::{TcpClient, TcpClientState};
 use embassy_net::{Runner, Stack, StackResources};
@@ -53,10 +53,28 @@ pub struct Network {
     connections: TcpClientState<CONNECTIONS, TX_SIZE, RX_SIZE>,
 }
 
+/// A network stack as the emitter uses it.
+pub struct Sockets<'a> {
+    stack: Stack<'a>,
+    connections: &'a TcpClientState<CONNECTIONS, TX_SIZE, RX_SIZE>,
+}
+
 impl Network {
     /// Unused memory.
     pub const fn new() -> Self {
         Self { resources: StackResources::new(), connections: TcpClientState::new() }
+    }
+
+    /// A network stack over `driver` that asks for an address by DHCP. Its ports and sequence numbers come from
+    /// `seed`, which is to be from hardware.
+    ///
+    /// The runner must run in a task of its own: the emitter's sockets wake it whenever they are looked at, so that
+    /// in one task with it the emitter would wake itself for ever.
+    pub fn start<D: Driver>(&mut self, driver: D, seed: u64) -> (Sockets<'_>, Runner<'_, D>) {
+        let Self { resources, connections } = self;
+        let dhcp = embassy_net::Config::dhcpv4(Default::default());
+        let (stack, runner) = embassy_net::new(driver, dhcp, resources, seed);
+        (Sockets { stack, connections }, runner)
     }
 }
 
@@ -74,26 +92,24 @@ pub struct Node<'a> {
     pub identity: DeviceId,
     /// 64 bits that no other boot has drawn, from hardware; a memory may know an earlier one to go on under.
     pub boot: BootId,
-    /// Seeds ports, sequence numbers, waits and the demonstration's sensor; from hardware.
+    /// Seeds waits and the demonstration's sensor; from hardware.
     pub seed: u64,
 }
 
 impl Node<'_> {
-    /// Runs for ever, over `driver`, with samples that outlast a reset in `memory`.
-    pub async fn run<D: Driver>(
+    /// Runs for ever, with samples that outlast a reset in `memory`.
+    pub async fn run(
         mut self,
-        driver: D,
-        network: &mut Network,
+        sockets: Sockets<'_>,
         hardware: Hardware<impl FnMut(), impl FnMut(bool)>,
         mut memory: impl Memory,
     ) -> Infallible {
         self.boot = memory.boot().unwrap_or(self.boot);
         let clock = Continued::new(EmbassyClock, memory.last_ms());
         let mut rng = SmallRng::seed_from_u64(self.seed);
-        let dhcp = embassy_net::Config::dhcpv4(Default::default());
-        let (stack, runner) = embassy_net::new(driver, dhcp, &mut network.resources, rng.next_u64());
+        let Sockets { stack, connections } = sockets;
         let stats = Stats::new();
-        let client = TcpClient::new(stack, &network.connections);
+        let client = TcpClient::new(stack, connections);
         let dialer = Dialer { client, stack, host: self.settings.broker.host };
         let mut sensor = RandomSensor(SmallRng::seed_from_u64(rng.next_u64()));
         let config = self.config();
@@ -108,8 +124,8 @@ impl Node<'_> {
             info!("{} samples of before the reset are still to be sent", restored);
         }
         let board = Board { net: &dialer, clock: &clock, rng: &mut rng, sensor: &mut sensor };
-        let watch = join(look_after(hardware, &stats, stack, self.settings), report(&stats, stack));
-        join3(emitter.run_with(board, &mut memory, pending()), drive(runner), watch).await;
+        let emit = emitter.run_with(board, &mut memory, pending());
+        join3(emit, look_after(hardware, &stats, stack, self.settings), report(&stats, stack)).await;
         // None of the three ends.
         pending().await
     }
@@ -128,10 +144,6 @@ impl Node<'_> {
 /// Never `None`: the lengths are compared above.
 fn credentials<'a>(login: &Login<'a>) -> Option<Credentials<'a>> {
     Credentials::new(login.user(), login.password()).ok()
-}
-
-async fn drive<D: Driver>(mut runner: Runner<'_, D>) {
-    runner.run().await;
 }
 
 /// Feeds the watchdog while the emitter gets on, and shows how it goes.

@@ -11,14 +11,14 @@ mod chip;
 use defmt_rtt as _;
 use embassy_executor::Spawner;
 use embassy_stm32::bind_interrupts;
-use embassy_stm32::eth::{self, Ethernet, PacketQueue};
+use embassy_stm32::eth::{self, Ethernet, GenericPhy, PacketQueue, Sma};
 use embassy_stm32::gpio::{Level, Output, Speed};
-use embassy_stm32::peripherals::RNG;
+use embassy_stm32::peripherals::{ETH, ETH_SMA, RNG};
 use embassy_stm32::rng::{self, Rng};
 use embassy_stm32::wdg::IndependentWatchdog;
 use panic_probe as _;
 use rollcall_board_support::identity::{device_id, mac_address};
-use rollcall_board_support::{Hardware, Network, Node, refuse};
+use rollcall_board_support::{Hardware, Network, Node, Runner, refuse};
 use rollcall_device::store::Volatile;
 use rollcall_device::{BootId, DeviceId};
 use static_cell::{ConstStaticCell, StaticCell};
@@ -46,8 +46,13 @@ bind_interrupts!(struct Interrupts {
 static FRAME_QUEUE: StaticCell<PacketQueue<FRAMES, FRAMES>> = StaticCell::new();
 static NETWORK: ConstStaticCell<Network> = ConstStaticCell::new(Network::new());
 
+#[embassy_executor::task]
+async fn network(mut runner: Runner<'static, Ethernet<'static, ETH, GenericPhy<Sma<'static, ETH_SMA>>>>) {
+    runner.run().await;
+}
+
 #[embassy_executor::main]
-async fn main(_spawner: Spawner) {
+async fn main(spawner: Spawner) {
     let chip = embassy_stm32::init(chip::clocks());
     let mut watchdog = IndependentWatchdog::new(chip.IWDG, WATCHDOG_US);
     watchdog.unleash();
@@ -80,11 +85,13 @@ async fn main(_spawner: Spawner) {
         chip.PA2,
         chip.PC1,
     );
+    let (sockets, runner) = NETWORK.take().start(ethernet, random.next_u64());
+    spawner.spawn(defmt::unwrap!(network(runner)));
     let node = Node {
         settings,
         identity: device_id(ID_PREFIX, &unique).unwrap_or(ID_FALLBACK),
         boot: BootId(random.next_u64()),
         seed: random.next_u64(),
     };
-    match node.run(ethernet, NETWORK.take(), hardware, Volatile).await {}
+    match node.run(sockets, hardware, Volatile).await {}
 }

@@ -14,17 +14,17 @@ use defmt_rtt as _;
 use embassy_executor::Spawner;
 use embassy_futures::join::join;
 use embassy_net_wiznet::chip::W5500;
-use embassy_net_wiznet::{InitError, State};
+use embassy_net_wiznet::{Device, InitError, State};
 use embassy_rp::gpio::{Input, Level, Output, Pull};
-use embassy_rp::peripherals::{DMA_CH0, DMA_CH1};
-use embassy_rp::spi::{self, Spi};
+use embassy_rp::peripherals::{DMA_CH0, DMA_CH1, SPI0};
+use embassy_rp::spi::{self, Async, Spi};
 use embassy_rp::watchdog::Watchdog;
 use embassy_rp::{bind_interrupts, dma};
 use embassy_time::{Delay, Duration};
 use embedded_hal_bus::spi::ExclusiveDevice;
 use panic_probe as _;
 use rollcall_board_support::identity::{device_id, mac_address};
-use rollcall_board_support::{Hardware, Network, Node, refuse};
+use rollcall_board_support::{Hardware, Network, Node, Runner, refuse};
 use rollcall_device::store::Volatile;
 use rollcall_device::{BootId, DeviceId};
 use static_cell::ConstStaticCell;
@@ -57,8 +57,22 @@ bind_interrupts!(struct Interrupts {
 static FRAME_QUEUE: ConstStaticCell<State<FRAMES, FRAMES>> = ConstStaticCell::new(State::new());
 static NETWORK: ConstStaticCell<Network> = ConstStaticCell::new(Network::new());
 
+/// What moves frames between the chip and the network stack.
+type Driver = embassy_net_wiznet::Runner<
+    'static,
+    W5500,
+    ExclusiveDevice<Spi<'static, SPI0, Async>, Output<'static>, Delay>,
+    Input<'static>,
+    Output<'static>,
+>;
+
+#[embassy_executor::task]
+async fn network(mut runner: Runner<'static, Device<'static>>, driver: Driver) {
+    join(runner.run(), driver.run()).await;
+}
+
 #[embassy_executor::main]
-async fn main(_spawner: Spawner) {
+async fn main(spawner: Spawner) {
     let chip = embassy_rp::init(Default::default());
     let mut watchdog = Watchdog::new(chip.WATCHDOG);
     watchdog.pause_on_debug(true);
@@ -109,11 +123,12 @@ async fn main(_spawner: Spawner) {
     };
     let boot = BootId(chip::random());
     let identity = device_id(ID_PREFIX, &unique).unwrap_or(ID_FALLBACK);
+    let (sockets, runner) = NETWORK.take().start(ethernet, chip::random());
+    spawner.spawn(defmt::unwrap!(network(runner, driver)));
     let node = Node { settings, identity, boot, seed: chip::random() };
     #[cfg(feature = "flash-outbox")]
     if let Some(outbox) = outbox::open(memory, boot).await {
-        join(node.run(ethernet, NETWORK.take(), hardware, outbox), driver.run()).await;
-        return;
+        match node.run(sockets, hardware, outbox).await {}
     }
-    join(node.run(ethernet, NETWORK.take(), hardware, Volatile), driver.run()).await;
+    match node.run(sockets, hardware, Volatile).await {}
 }
