@@ -34,7 +34,7 @@ fn a_panic_a_fault_and_a_stack_overflow_are_reported_and_end_the_run() -> Result
     let board = Board::QemuLm3s6965;
     for (example, code, report) in [
         ("panic", 101, "examples/panic.rs:16"),
-        ("fault", 102, "hard fault at 0x0000"),
+        ("fault", 102, "examples/fault.rs:15"),
         ("overflow", 102, "stack overflow: the stack pointer"),
     ] {
         let dir = workspace::temporary_dir()?;
