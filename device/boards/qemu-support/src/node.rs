@@ -51,7 +51,7 @@ const SOCKETS: usize = 2;
 
 /// From one search for a DHCP server to the next. smoltcp's 10 s would be most of the time from a link's
 /// return to the first sample over it.
-const DISCOVER_PERIOD: core::time::Duration = core::time::Duration::from_secs(2);
+const DISCOVER_PERIOD: core::time::Duration = core::time::Duration::from_secs(1);
 
 /// A socket's buffers, in bytes: a full window of publishes, and its acknowledgements.
 const TX_SIZE: usize = 1536;
