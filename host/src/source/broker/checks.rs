@@ -45,11 +45,7 @@ pub async fn checks(settings: &Settings, mut tell: impl FnMut(Check)) -> Result<
     tell(sessions::waiting_time(&ours, &mut publisher).await);
     sessions::outage(&ours, &mut publisher).await.into_iter().for_each(&mut tell);
     tell(sessions::redeliveries(&ours, &mut publisher).await);
-    tell(Check::warn(
-        "durable queue type",
-        "RabbitMQ does not tell it over MQTT: rabbitmqctl list_queues name type",
-        "one node: classic is well; a cluster: mqtt.durable_queue_type = quorum, before the first ingest connects",
-    ));
+    tell(sessions::queue_type(&ours, &mut publisher).await);
     Ok(())
 }
 

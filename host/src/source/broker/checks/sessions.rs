@@ -41,7 +41,7 @@ impl Session {
         (probe.connect().await.is_ok() && probe.subscribe(&topic).await).then_some(Self { options, topic })
     }
 
-    /// Publishes so many messages to the session; whether each was acknowledged.
+    /// Publishes so many messages, their number their payload, to the session; whether each was acknowledged.
     async fn publish(&self, publisher: &mut Probe, count: usize) -> bool {
         let expiry = PublishProperties {
             message_expiry_interval: Some(SESSION_EXPIRY_S),
@@ -49,9 +49,10 @@ impl Session {
         };
         for first in (0..count).step_by(REQUESTS) {
             let batch = REQUESTS.min(count - first);
-            for _ in 0..batch {
-                let (qos, expiry) = (QoS::AtLeastOnce, expiry.clone());
-                let sent = publisher.client.try_publish_with_properties(&self.topic, qos, false, "x", expiry);
+            for number in first..first + batch {
+                let (qos, payload, expiry) = (QoS::AtLeastOnce, number.to_string(), expiry.clone());
+                let sent =
+                    publisher.client.try_publish_with_properties(&self.topic, qos, false, payload, expiry);
                 if sent.is_err() {
                     return false;
                 }
@@ -69,6 +70,19 @@ impl Session {
     async fn resume(&self) -> Option<Probe> {
         let mut probe = Probe::new(self.options.clone());
         probe.connect().await.ok().map(|_| probe)
+    }
+
+    /// Its client comes back, takes so many messages at most, and dies; the first that it was given.
+    async fn take_and_die(&self, most: u16) -> Option<Publish> {
+        let mut options = self.options.clone();
+        options.set_receive_maximum(Some(most));
+        let mut probe = Probe::new(options);
+        probe.connect().await.ok()?;
+        let first = probe.wait(ANSWER_TIMEOUT, publish).await?;
+        for _ in 1..most {
+            probe.wait(ANSWER_TIMEOUT, publish).await?;
+        }
+        Some(first)
     }
 }
 
@@ -107,16 +121,8 @@ pub(super) async fn waiting_time(ours: &MqttOptions, publisher: &mut Probe) -> C
     const NAME: &str = "waiting time";
     let look = async |session: &Session| {
         tokio::time::sleep(WAIT).await;
-        let expiry = |packet| match packet {
-            Packet::Publish(publish) => {
-                Some(publish.properties.and_then(|properties| properties.message_expiry_interval))
-            }
-            _ => None,
-        };
-        let left = match session.resume().await {
-            Some(mut probe) => probe.wait(ANSWER_TIMEOUT, expiry).await,
-            None => None,
-        };
+        let taken = session.take_and_die(1).await;
+        let left = taken.map(|publish| publish.properties.and_then(|of| of.message_expiry_interval));
         match left {
             Some(Some(left)) if left < SESSION_EXPIRY_S => {
                 Check::pass(NAME, "told by the Message Expiry Interval")
@@ -202,12 +208,7 @@ pub(super) async fn redeliveries(ours: &MqttOptions, publisher: &mut Probe) -> C
     const NAME: &str = "redeliveries";
     let look = async |session: &Session| {
         for redelivery in 0..=REDELIVERIES {
-            let came = |packet| matches!(packet, Packet::Publish(_)).then_some(());
-            let came = match session.resume().await {
-                Some(mut probe) => probe.wait(ANSWER_TIMEOUT, came).await,
-                None => None,
-            };
-            if came.is_none() {
+            if session.take_and_die(1).await.is_none() {
                 return Some(redelivery);
             }
         }
@@ -217,9 +218,38 @@ pub(super) async fn redeliveries(ours: &MqttOptions, publisher: &mut Probe) -> C
         Ok(None) => Check::pass(NAME, format!("{REDELIVERIES} and more")),
         Ok(Some(redelivery)) => Check::fail(
             NAME,
-            format!("a message is thrown away at the {redelivery}th: a quorum queue's delivery limit"),
+            format!("a message is thrown away at redelivery {redelivery}: a quorum queue's delivery limit"),
             "rabbitmqctl set_operator_policy rollcall '^mqtt-subscription-' '{\"delivery-limit\":2000000000}'",
         ),
         Err(check) => check,
+    }
+}
+
+/// Where a message is when its taker has died, which tells a quorum queue from the rest: it puts the message
+/// behind the others that were taken and given back, and a classic queue puts it where it was (seen with
+/// RabbitMQ 4.0).
+pub(super) async fn queue_type(ours: &MqttOptions, publisher: &mut Probe) -> Check {
+    const NAME: &str = "durable queue type";
+    let look = async |session: &Session| {
+        session.take_and_die(2).await?;
+        let (first, second) = (session.take_and_die(1).await?, session.take_and_die(1).await?);
+        Some(first.payload != second.payload)
+    };
+    match with_session(ours, publisher, (NAME, 2), look).await {
+        Ok(Some(true)) => Check::pass(NAME, "quorum: what is queued outlives a node of the cluster"),
+        Ok(Some(false)) => Check::warn(
+            NAME,
+            "not quorum: what is queued is as safe as its node",
+            "in a cluster of RabbitMQ: mqtt.durable_queue_type = quorum, before the first ingest connects",
+        ),
+        Ok(None) => Check::fail(NAME, "a message for a session that was away did not come", "try again"),
+        Err(check) => check,
+    }
+}
+
+fn publish(packet: Packet) -> Option<Publish> {
+    match packet {
+        Packet::Publish(publish) => Some(publish),
+        _ => None,
     }
 }
