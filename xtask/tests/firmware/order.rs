@@ -23,17 +23,14 @@ struct Stream {
     bytes: Vec<u8>,
 }
 
-/// Checks that the board sent each of `sampled` samples, and never one before its predecessor. On a new
-/// connection it begins again with the first that was not acknowledged.
+/// Checks that the board sent each of `sampled` samples, and none before all that were taken before it. It may send
+/// one again: what was not acknowledged on a new connection, and what was refused (a host that drains refuses).
 pub(crate) fn check(pcap: &Path, broker_port: u16, sampled: u64) -> Result<()> {
     let pcap = std::fs::read(pcap).with_context(|| format!("cannot read {}", pcap.display()))?;
     let mut next = 0;
     for (number, stream) in streams(&pcap, broker_port)?.iter().enumerate() {
-        let mut previous = None;
         for seq in sequence_numbers(&stream.bytes) {
-            let in_order = previous.map_or(seq <= next, |previous| seq == previous + 1);
-            ensure!(in_order, "{seq} came after {previous:?} on connection {number}, and {next} was next");
-            previous = Some(seq);
+            ensure!(seq <= next, "{seq} was sent on connection {number}, and {next} was next");
             next = next.max(seq + 1);
         }
     }
