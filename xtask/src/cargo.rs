@@ -57,6 +57,25 @@ impl Workspace {
     }
 }
 
+/// A cargo command about firmware, in the boards' workspace. The folders of this machine have no place in an image:
+/// they are nobody's business there, and its size would depend on their names.
+pub fn firmware(arguments: &[&str]) -> Command {
+    let mut command = Workspace::Boards.cargo(arguments);
+    let folders = [Some(workspace::root().to_owned()), registry()];
+    let flags = folders.iter().flatten().map(|folder| format!("--remap-path-prefix={}=", folder.display()));
+    let flags = Value::from_iter(flags);
+    // Beside those in the boards' own .cargo/config.toml. JSON's arrays of strings are TOML's too.
+    command.args(["--config", &format!("target.'cfg(target_os = \"none\")'.rustflags = {flags}")]);
+    command
+}
+
+/// Where cargo unpacks what it fetches.
+fn registry() -> Option<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))?;
+    Some(home.join("registry/src"))
+}
+
 /// What Rollcall is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {

@@ -6,7 +6,7 @@ use std::{fmt, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cargo::{self, Workspace};
+use crate::cargo;
 
 /// An emulated board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Board {
         cargo::add_target(self.target())?;
         let package = self.package();
         let arguments = [command, "--package", &package, "--profile", "firmware", "--target", self.target()];
-        Ok(Workspace::Boards.cargo(&arguments))
+        Ok(cargo::firmware(&arguments))
     }
 
     /// Builds an example that stands beside the firmware, and says where it is.

@@ -87,7 +87,7 @@ impl Hardware {
 
     /// A cargo command for the firmware alone: another board's features must not mix with its own.
     fn cargo(&self, command: &str) -> Command {
-        Workspace::Boards.cargo(&[command, "--package", &self.package, "--target", &self.target])
+        cargo::firmware(&[command, "--package", &self.package, "--target", &self.target])
     }
 
     /// Sees to it that cargo can build for the board.
