@@ -147,18 +147,19 @@ pub(super) async fn waiting_time(ours: &MqttOptions, publisher: &mut Probe) -> C
 pub(super) async fn outage(ours: &MqttOptions, publisher: &mut Probe) -> Vec<Check> {
     const NAME: &str = "outage of the ingest";
     let look = async |session: &Session| {
-        let Some(mut probe) = session.resume().await else { return (Vec::new(), 0) };
+        let mut probe = session.resume().await?;
         let mut delivered = Vec::new();
         while let Some(event) = probe.next(QUIET).await {
             if let Event::Incoming(Packet::Publish(publish)) = event {
                 delivered.push(publish);
             }
         }
-        let kept = delivered.len() + acknowledge(&mut probe, delivered.clone()).await;
-        (delivered, kept)
+        let unacknowledged = delivered.len();
+        Some((unacknowledged, unacknowledged + acknowledge(&mut probe, delivered).await))
     };
     match with_session(ours, publisher, (NAME, OUTAGE), look).await {
-        Ok((delivered, kept)) => vec![prefetch(delivered.len()), queue(NAME, kept)],
+        Ok(Some((unacknowledged, kept))) => vec![prefetch(unacknowledged), queue(NAME, kept)],
+        Ok(None) => vec![Check::fail(NAME, "the session could not be resumed", "try again")],
         Err(check) => vec![check],
     }
 }
