@@ -58,11 +58,12 @@ impl Workspace {
 }
 
 /// A cargo command about firmware, in the boards' workspace. The folders of this machine have no place in an image:
-/// they are nobody's business there, and its size would depend on their names.
+/// they are nobody's business there, and its size would depend on their names. So a file's name begins at the
+/// repository, or at cargo's registry, as if that were the root.
 pub fn firmware(arguments: &[&str]) -> Command {
     let mut command = Workspace::Boards.cargo(arguments);
     let folders = [Some(workspace::root().to_owned()), registry()];
-    let flags = folders.iter().flatten().map(|folder| format!("--remap-path-prefix={}=", folder.display()));
+    let flags = folders.iter().flatten().map(|folder| format!("--remap-path-prefix={}=/", folder.display()));
     let flags = Value::from_iter(flags);
     // Beside those in the boards' own .cargo/config.toml. JSON's arrays of strings are TOML's too.
     command.args(["--config", &format!("target.'cfg(target_os = \"none\")'.rustflags = {flags}")]);

@@ -33,7 +33,7 @@ fn a_panic_a_fault_and_a_stack_overflow_are_reported_and_end_the_run() -> Result
     }
     let board = Board::QemuLm3s6965;
     for (example, code, report) in [
-        ("panic", 101, "examples/panic.rs:16"),
+        ("panic", 101, " at /device/boards/qemu-lm3s6965/examples/panic.rs:16"),
         ("fault", 102, "examples/fault.rs:15"),
         ("overflow", 102, "stack overflow: the stack pointer"),
     ] {
