@@ -44,8 +44,8 @@ pub(super) fn throughput(fresh: &Fresh) -> Result<()> {
     let own = own_cpu.as_secs_f64() / elapsed.as_secs_f64();
     table::print("cores that the load itself took meanwhile", own, "", Target::None);
     let each = |bytes: u64| bytes as f64 / messages;
-    let most = Target::AtMost(fresh.targets.bytes_a_message);
-    table::print("on disk a message, allocated", each(disk.allocated), "bytes", most);
+    let target = fresh.targets.bytes_a_message;
+    table::print("on disk a message, allocated", each(disk.allocated), "bytes", target);
     table::print("on disk a message, length of the files", each(disk.length), "bytes", Target::None);
     table::print("memory of the host at most", memory.most as f64 / MIB, "MiB", Target::None);
     host.stop()

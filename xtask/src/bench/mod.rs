@@ -25,6 +25,7 @@ use xtask::cargo::{self, Profile, Program};
 use xtask::services::Mongod;
 use xtask::{host, workspace};
 
+use self::table::Target;
 use crate::help;
 use crate::stack::{self, Broker, Store};
 
@@ -42,7 +43,7 @@ ends by itself.
   --store S      what to store in: redb (default), or a standalone mongod on the same disk; then also what its
                  store appends alone, and status_count beside the Python demo's with as many messages
   --broker B     measure only RabbitMQ to MongoDB and mosquitto to MongoDB, beside the Python demo on the same
-                 servers: three minutes
+                 servers: a minute
 
 Leave the machine alone meanwhile. A missed target is told and is no error.
 ";
@@ -67,13 +68,14 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     if cfg!(debug_assertions) {
         return become_release(messages, broker, store);
     }
+    let needs_mongodb = broker == Broker::Rabbitmq || store == Store::Mongodb;
+    let program = if needs_mongodb { Program::Host } else { Program::LeanHost };
+    let binary = cargo::build(program, Profile::Release)?;
     println!("\nRollcall bench: {}; host and load on the same machine, release builds", usage::machine()?);
     println!("{:<66} {:>11} {:5} target", "", "measured", "");
     if broker == Broker::Rabbitmq {
-        return broker::compare(&cargo::build(Program::Host, Profile::Release)?).map(|()| ExitCode::SUCCESS);
+        return broker::compare(&binary).map(|()| ExitCode::SUCCESS);
     }
-    let program = if store == Store::Mongodb { Program::Host } else { Program::LeanHost };
-    let binary = cargo::build(program, Profile::Release)?;
     if store == Store::Mongodb {
         append::measure()?;
     }
@@ -96,12 +98,23 @@ fn become_release(messages: u64, broker: Broker, store: Store) -> Result<ExitCod
 
 /// What a store is meant to reach.
 struct Targets {
-    bytes_a_message: f64,
-    status_count_p99_ms: f64,
+    bytes_a_message: Target,
+    /// As the other, where a flush has some 60 messages of as many seconds.
+    backlog_bytes_a_message: Target,
+    status_count_p99_ms: Target,
 }
 
-const REDB: Targets = Targets { bytes_a_message: 20.0, status_count_p99_ms: 2.0 };
-const MONGODB: Targets = Targets { bytes_a_message: 25.0, status_count_p99_ms: 10.0 };
+const REDB: Targets = Targets {
+    bytes_a_message: Target::AtMost(20.0),
+    backlog_bytes_a_message: Target::AtMost(20.0),
+    status_count_p99_ms: Target::AtMost(2.0),
+};
+const MONGODB: Targets = Targets {
+    bytes_a_message: Target::AtMost(25.0),
+    // The target is for full batches.
+    backlog_bytes_a_message: Target::None,
+    status_count_p99_ms: Target::AtMost(10.0),
+};
 
 /// A host's settings, and the folder and the database that they are about.
 struct Fresh {
