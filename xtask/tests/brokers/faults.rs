@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use xtask::fleet::Fleet;
@@ -11,7 +11,7 @@ use xtask::services::{Node, Rabbitmq, ReplicaSet};
 use xtask::{ports, wait};
 
 use crate::proxy::Proxy;
-use crate::setup::{Bench, RATE, check_at_rest, number, settle, wait_for_flow};
+use crate::setup::{Bench, RATE, check_at_rest, number, settle, wait_for_flow, wait_for_rest};
 
 /// A kill comes so many milliseconds after messages flow again.
 const KILL_AFTER_MS: std::ops::Range<u64> = 0..1_500;
@@ -55,14 +55,7 @@ fn what_was_committed_and_not_acknowledged_before_a_kill_is_counted_once() -> Re
     wait_for_flow(&api, &mut fleet)?;
     proxy.hold();
     // Until RabbitMQ delivers no more, because nothing is acknowledged any more.
-    let mut last = (0, Instant::now());
-    wait::until("the flow to stop without acknowledgements", Duration::from_secs(60), || {
-        let total = api.all_counts()?.total();
-        if total != last.0 {
-            last = (total, Instant::now());
-        }
-        Ok((last.1.elapsed() > Duration::from_secs(1)).then_some(()))
-    })?;
+    wait_for_rest(&api)?;
     ingest.kill();
     settings.broker = Some(rabbitmq.url());
     let ingest = Host::start(&settings)?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -24,6 +24,9 @@ pub(crate) const RATE: u64 = DEVICES as u64 * 1000 / PERIOD_MS as u64;
 /// Devices that lost their broker wait for up to 30 s before they try again.
 const FLOW_LIMIT: Duration = Duration::from_secs(60);
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(90);
+
+/// An ingest that has something to store does not pause for so long.
+const REST: Duration = Duration::from_secs(1);
 
 /// One test at a time: each has a broker, a database, a host and 50 devices, and the machine two cores.
 static TURN: Mutex<()> = Mutex::new(());
@@ -105,6 +108,18 @@ pub(crate) fn wait_for_flow(api: &Host, fleet: &mut Fleet) -> Result<()> {
         let now = api.all_counts()?.total();
         assert!(now >= before, "{before} messages were counted, and then {now}");
         Ok((now >= before + RATE / 2).then_some(()))
+    })
+}
+
+/// Waits until nothing more was counted for a while.
+pub(crate) fn wait_for_rest(api: &Host) -> Result<()> {
+    let mut last = (0, Instant::now());
+    wait::until("the counts to come to rest", FLOW_LIMIT, || {
+        let total = api.all_counts()?.total();
+        if total != last.0 {
+            last = (total, Instant::now());
+        }
+        Ok((last.1.elapsed() > REST).then_some(()))
     })
 }
 

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use xtask::host::{Host, Role};
 use xtask::wait;
 
-use crate::setup::{Bench, check_at_rest, settle, wait_for_flow};
+use crate::setup::{Bench, check_at_rest, settle, wait_for_flow, wait_for_rest};
 
 const LOG_LIMIT: Duration = Duration::from_secs(30);
 
@@ -88,13 +88,7 @@ fn a_session_that_the_broker_lost_is_reported_and_nothing_is_counted_twice() -> 
     wait_for_flow(&api, &mut fleet)?;
     let report = fleet.stop()?;
     // What lay in the lost queue is gone; the devices were told that it had arrived there.
-    let total = || -> Result<u64> { Ok(api.all_counts()?.total()) };
-    let mut last = total()?;
-    wait::until("the counts to come to rest", LOG_LIMIT, || {
-        let before = std::mem::replace(&mut last, total()?);
-        std::thread::sleep(Duration::from_millis(500));
-        Ok((total()? == before).then_some(()))
-    })?;
+    wait_for_rest(&api)?;
     let end = api.all_counts()?;
     for ((before, end), acknowledged) in counted.0.iter().zip(end.0).zip(report.acknowledged.0) {
         assert!(*before <= end && end <= acknowledged, "{counted}, then {end} of {acknowledged}");
