@@ -6,8 +6,10 @@ mod common;
 #[path = "common/mqtt.rs"]
 mod mqtt;
 
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mqtt::{CONNACK, Client, DISCONNECT, PUBACK, SUBACK, Version, publish, publish_with};
 use rollcall_host::health::Health;
@@ -259,6 +261,80 @@ fn a_message_of_qos_0_is_counted_even_if_its_sender_leaves_at_once() {
 }
 
 #[test]
+fn every_message_that_is_acknowledged_is_counted_with_many_in_flight_on_many_connections() {
+    const CLIENTS: u64 = 30;
+    const MESSAGES: u64 = 1_000;
+    for version in [Version::V5, Version::V311] {
+        let host = Host::start();
+        let address = host.address();
+        let clients = (0..CLIENTS)
+            .map(|number| std::thread::spawn(move || publish_in_order(address, version, number, MESSAGES)));
+        clients.collect::<Vec<_>>().into_iter().for_each(|client| client.join().unwrap());
+        let counted: BTreeSet<_> =
+            host.finish().iter().map(|record| (record.device, record.id.unwrap().seq)).collect();
+        assert_eq!(counted.len() as u64, CLIENTS * MESSAGES, "{version:?}");
+    }
+}
+
+/// Publishes the samples 0 to `messages` of one boot in their order, as many in flight as the gateway
+/// announces, until all are acknowledged with success.
+fn publish_in_order(address: SocketAddr, version: Version, number: u64, messages: u64) {
+    const IN_FLIGHT: u64 = 256;
+    let topic = Topic { device: common::device(number), kind: Kind::Status }.name();
+    let mut client = Client::connect(address, version);
+    let (mut sent, mut acknowledged) = (0, 0);
+    while acknowledged < messages {
+        while sent < messages && sent < acknowledged + IN_FLIGHT {
+            let payload = format!(r#"{{"status":3,"seq":{sent},"boot":"9f3c5a0be1d24c77"}}"#);
+            client.send(&publish(version, (sent % IN_FLIGHT) as u16 + 1, &topic, payload.as_bytes(), None));
+            sent += 1;
+        }
+        assert_eq!(client.receive().map(|packet| (packet.kind(), packet.reason())), Some((PUBACK, 0)));
+        acknowledged += 1;
+    }
+}
+
+#[test]
+fn a_publish_that_arrives_in_two_pieces_is_counted_even_if_its_sender_leaves_at_once() {
+    const ROUNDS: u64 = 30;
+    for version in [Version::V5, Version::V311] {
+        for (qos, goodbye) in [(0, &[0xe0, 0][..]), (0, &[]), (1, &[0xe0, 0]), (1, &[])] {
+            let host = Host::start();
+            for seq in 0..ROUNDS {
+                let payload = format!(r#"{{"status":3,"seq":{seq},"boot":"9f3c5a0be1d24c77"}}"#);
+                let id = (qos == 1).then_some(7);
+                let packet = publish_with(version, 0x30 | qos << 1, id, &topic(), payload.as_bytes(), None);
+                let (first, rest) = packet.split_at(packet.len() - 4);
+                let mut client = Client::connect(host.address(), version);
+                client.send(first);
+                // The pause is the fault: it makes two segments.
+                std::thread::sleep(Duration::from_millis(2));
+                client.send(&[rest, goodbye].concat());
+                client.leave();
+            }
+            assert_eq!(host.finish().len() as u64, ROUNDS, "{version:?}, QoS {qos}, {goodbye:?}");
+        }
+    }
+}
+
+#[test]
+fn a_client_of_3_1_1_cannot_have_more_in_flight_than_the_bound() {
+    let (gateway, mut messages) = gateway();
+    let mut client = Client::connect(gateway.address(), Version::V311);
+    for id in 1..=300 {
+        client.send(&publish(Version::V311, id, &topic(), GOOD, None));
+    }
+    let mut taken: VecDeque<_> = (0..256).map(|_| messages.blocking_recv().unwrap()).collect();
+    for expected in 1..=300_u16 {
+        taken.extend(std::iter::from_fn(|| messages.try_recv().ok()));
+        assert!(taken.len() <= 256, "{} in flight", taken.len());
+        let message = taken.pop_front().unwrap_or_else(|| messages.blocking_recv().unwrap());
+        message.ack.settle(Verdict::Accepted);
+        assert_eq!(client.receive().unwrap().body, expected.to_be_bytes());
+    }
+}
+
+#[test]
 fn qos_2_is_refused_with_a_reason_code() {
     let host = Host::start();
     let mut client = Client::connect(host.address(), Version::V5);
@@ -317,4 +393,71 @@ fn draining_acknowledges_all_that_was_taken() {
         |reason| pubacks.iter().filter(|packet| packet.kind() == PUBACK && packet.reason() == reason).count();
     assert_eq!(answered(0) + answered(0x83), pubacks.len(), "success or not taken");
     assert_eq!(1 + answered(0), settling.join().unwrap());
+}
+
+#[test]
+fn a_version_that_is_not_spoken_here_is_told_so() {
+    let (gateway, _messages) = gateway();
+    let body = |name: &[u8], level| [&[0, name.len() as u8][..], name, &[level, 2, 0, 60, 0, 0]].concat();
+    for (name, level, answer) in [
+        (&b"MQTT"[..], 0x84, &[0, 1][..]),
+        (b"MQIsdp", 3, &[0, 1]),
+        (b"MQTT", 3, &[0, 1]),
+        (b"MQTT", 6, &[0, 0x84, 0]),
+    ] {
+        let mut client = Client::raw(gateway.address(), Version::V5);
+        let body = body(name, level);
+        client.send(&[&[0x10, body.len() as u8][..], &body].concat());
+        let connack = client.receive().unwrap();
+        assert_eq!((connack.kind(), connack.body.as_slice()), (CONNACK, answer), "MQTT-3.1.2-2, {level}");
+        assert_eq!(client.receive(), None);
+    }
+}
+
+#[test]
+fn an_unsubscribe_is_answered_and_its_connection_goes_on() {
+    let host = Host::start();
+    for (version, unsubscribe, answer) in [
+        (Version::V311, &[0xa2, 5, 0, 9, 0, 1, b'a'][..], &[0, 9][..]),
+        (Version::V5, &[0xa2, 6, 0, 9, 0, 0, 1, b'a'], &[0, 9, 0, 0x11]),
+    ] {
+        let mut client = Client::connect(host.address(), version);
+        client.send(unsubscribe);
+        assert_eq!(client.receive().unwrap().body, answer, "MQTT-3.11.3-2");
+        assert_eq!(client.publish(&topic(), GOOD).unwrap().reason(), 0);
+    }
+}
+
+#[test]
+fn what_breaks_the_rules_of_mqtt_5_ends_the_connection_with_its_reason() {
+    let host = Host::start();
+    let connect = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 0, 0, 0];
+    let nul = publish(Version::V5, 1, "rollcall/1/sim-0/\0", GOOD, None);
+    for (name, packet, reason) in [
+        ("a second CONNECT, MQTT-3.1.0-2", &connect[..], 0x82),
+        ("SUBSCRIBE without a filter, MQTT-3.8.3-2", &[0x82, 3, 0, 9, 0], 0x82),
+        ("UNSUBSCRIBE without a filter, MQTT-3.10.3-2", &[0xa2, 3, 0, 9, 0], 0x82),
+        ("NUL in a topic, MQTT-4.7.3-2", &nul, 0x81),
+        ("an unknown topic alias", &[0x30, 6, 0, 0, 3, 0x23, 0, 1], 0x94),
+        ("a length of five bytes", &[0x30, 0xff, 0xff, 0xff, 0xff, 1], 0x81),
+        ("a topic beyond the packet", &[0x30, 4, 0, 200, 0, 0], 0x81),
+    ] {
+        let mut client = Client::connect(host.address(), Version::V5);
+        client.send(packet);
+        let disconnect = client.receive().unwrap_or_else(|| panic!("{name}: closed without a word"));
+        assert_eq!((disconnect.kind(), disconnect.reason()), (DISCONNECT, reason), "{name}");
+        assert_eq!(client.receive(), None, "{name}");
+    }
+    assert_eq!(host.finish(), []);
+}
+
+#[test]
+fn more_than_the_receive_maximum_in_flight_ends_the_connection_with_a_reason_code() {
+    let (gateway, _messages) = gateway();
+    let mut client = Client::connect(gateway.address(), Version::V5);
+    for id in 1..=257 {
+        client.send(&publish(Version::V5, id, &topic(), GOOD, None));
+    }
+    let disconnect = client.receive().unwrap();
+    assert_eq!((disconnect.kind(), disconnect.reason()), (DISCONNECT, 0x93), "MQTT-3.3.4-7");
 }

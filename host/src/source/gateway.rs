@@ -1,31 +1,37 @@
-//! The built-in MQTT endpoint (5 and 3.1.1), on ntex-mqtt. Its PUBACK means "committed to the store".
+//! The built-in MQTT endpoint (5 and 3.1.1). Its PUBACK means "committed to the store".
 //!
 //! It takes publishes of QoS 0 and 1 to status and presence topics; there is nothing to subscribe to, and it
-//! keeps no sessions: the store is the only memory. `endpoint` speaks the protocol; here is what its
-//! connections share, and how it ends.
+//! keeps no sessions: the store is the only memory. `protocol` turns bytes into requests and back,
+//! `connection` serves one client; here is what connections share, and how the gateway ends.
 
-mod endpoint;
+mod connection;
+mod protocol;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::{Inbox, Message, Verdict};
-
-/// When draining, the time for answers that are decided but not yet written: ntex writes them in the order
-/// of their publishes, so one may wait for another's turn on the same thread.
-const LAST_WORDS: Duration = Duration::from_millis(250);
+use super::Inbox;
 
 /// When draining, how long connections may take to send the last acknowledgements and close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// When draining, how often its conditions are looked at.
 const POLL: Duration = Duration::from_millis(5);
+
+/// Connections at a time; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 100_000;
+
+/// The pause before the next connection is taken when the system has no descriptor left for one.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// How often a failure to take connections is logged at most.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// The name and password that every client must show.
 #[derive(Clone)]
@@ -76,7 +82,7 @@ struct Shared {
 }
 
 impl Gateway {
-    /// Serves MQTT on `listener`, in threads of its own.
+    /// Serves MQTT on `listener`, in a thread of its own.
     ///
     /// # Errors
     /// When the listener or a thread cannot be set up.
@@ -86,6 +92,8 @@ impl Gateway {
         inbox: Inbox,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shared = Arc::new(Shared {
             inbox,
             credentials,
@@ -97,9 +105,14 @@ impl Gateway {
         });
         let (stop, stopped) = oneshot::channel();
         let serving = shared.clone();
-        let thread = thread::Builder::new()
-            .name("mqtt".into())
-            .spawn(move || endpoint::serve(listener, &serving, stopped))?;
+        let thread = thread::Builder::new().name("mqtt".into()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = accept(listener, &serving) => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
         Ok(Self { address, shared, stop, thread })
     }
 
@@ -115,7 +128,6 @@ impl Gateway {
         while shared.unsettled.load(Ordering::SeqCst) > 0 {
             tokio::time::sleep(POLL).await;
         }
-        tokio::time::sleep(LAST_WORDS).await;
         shared.closing.send_replace(true);
         let close = async {
             while shared.connections.load(Ordering::SeqCst) > 0 {
@@ -131,51 +143,59 @@ impl Gateway {
     }
 }
 
-/// The message may not be stored, so it must not be acknowledged, and its connection cannot go on.
-#[derive(Debug)]
-struct Closed;
-
-/// What became of a publish.
-enum Outcome {
-    /// The ingest loop has settled it.
-    Settled(Verdict),
-    /// The gateway is draining. It must be said at once: an answer that is held back would hold back those
-    /// of later publishes on its connection, which may have been taken.
-    NotTaken,
+/// Takes connections, each into a task of its own.
+async fn accept(listener: TcpListener, shared: &Arc<Shared>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "mqtt cannot listen"),
+    };
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut logged: Option<Instant> = None;
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // An acknowledgement is small, and its device waits for it.
+                let _ = stream.set_nodelay(true);
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    connection::serve(stream, shared).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                if logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
+                    tracing::error!(%error, "cannot take an mqtt connection; trying again, and said once a minute");
+                    logged = Some(Instant::now());
+                }
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
 }
 
 impl Shared {
     fn admits(&self, user: Option<&[u8]>, password: Option<&[u8]>) -> bool {
         self.credentials.as_ref().is_none_or(|credentials| credentials.admit(user, password))
     }
+}
 
-    /// Hands a message to the ingest loop and waits for `verdict`, if it is given.
-    async fn take(
-        &self,
-        message: Message,
-        verdict: Option<oneshot::Receiver<Verdict>>,
-    ) -> Result<Outcome, Closed> {
-        let Some(_unsettled) = self.begin() else { return Ok(Outcome::NotTaken) };
-        self.inbox.send(message).await.map_err(|_| Closed)?;
-        match verdict {
-            Some(verdict) => verdict.await.map(Outcome::Settled).map_err(|_| Closed),
-            None => Ok(Outcome::Settled(Verdict::Accepted)),
-        }
-    }
+/// A message that is handed to the ingest loop and not yet answered.
+#[derive(Debug)]
+struct Unsettled(Arc<Shared>);
 
-    /// Counts a message as unsettled until the guard goes; `None` while draining.
-    fn begin(&self) -> Option<Unsettled<'_>> {
-        self.unsettled.fetch_add(1, Ordering::SeqCst);
-        let guard = Unsettled(&self.unsettled);
-        (!self.draining.load(Ordering::SeqCst)).then_some(guard)
+impl Unsettled {
+    /// Counts a message as unsettled until the value goes; `None` while draining. Counted first and looked
+    /// second, so that a drain that sees zero has seen this one or is seen by it.
+    fn begin(shared: &Arc<Shared>) -> Option<Self> {
+        shared.unsettled.fetch_add(1, Ordering::SeqCst);
+        let unsettled = Self(shared.clone());
+        (!shared.draining.load(Ordering::SeqCst)).then_some(unsettled)
     }
 }
 
-/// See [`Shared::begin`].
-struct Unsettled<'a>(&'a AtomicUsize);
-
-impl Drop for Unsettled<'_> {
+impl Drop for Unsettled {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.unsettled.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -158,6 +158,12 @@ impl Client {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// Says that nothing follows, and waits until the peer has closed too.
+    pub(crate) fn leave(mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        while self.receive().is_some() {}
+    }
+
     /// Publishes with QoS 1 and waits for the answer.
     pub(crate) fn publish(&mut self, topic: &str, payload: &[u8]) -> Option<Packet> {
         self.send(&publish(self.version, 7, topic, payload, None));

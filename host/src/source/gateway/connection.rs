@@ -1,0 +1,410 @@
+//! One client's connection: its packets in, its answers out, in one task.
+//!
+//! Guarantees: its messages enter the inbox in the order in which they came; what arrived whole is handed on
+//! even if the client has left meanwhile; answers leave in the order of their publishes (MQTT-4.6.0-2), and
+//! only once the ingest loop has settled them. What a connection holds is bounded: one message that waits for
+//! the inbox, [`RECEIVE_MAX`] that wait for their verdicts, and a packet that is not whole yet.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::num::NonZeroU16;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::{AsyncWrite, Interest};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::protocol::{
+    self, Answer, NotWelcome, Protocol, Publish, RECEIVE_MAX, Reason, Refusal, Request, packet_length,
+};
+use super::{Shared, Unsettled};
+use crate::decode::Retain;
+use crate::source::{Ack, Message, Verdict};
+use crate::time::UnixMs;
+
+/// A client has this long to send its CONNECT.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For clients that ask for no keep-alive: a connection that is silent for longer is dropped.
+const IDLE_MAX: Duration = Duration::from_secs(u16::MAX as u64);
+
+/// How much is read at once, in bytes.
+const READ_BYTES: usize = 4 * 1024;
+
+/// Answers that a client does not read, in bytes; beyond it nothing more is read from the client.
+const OUTPUT_MAX: usize = 8 * 1024;
+
+/// While a message waits for room in the inbox, how often is looked whether its client is still there.
+const PEER_CHECK: Duration = Duration::from_secs(1);
+
+/// What a client that has left had sent may wait so long for room in the inbox: a store that is away must not
+/// make connections pile up that nobody uses.
+const LAST_MESSAGES: Duration = Duration::from_secs(10);
+
+/// How long the last answers may take to be read by a client, and it to close its side.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Serves a client until it leaves, breaks the rules or the gateway closes.
+pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    shared.connections.fetch_add(1, Ordering::SeqCst);
+    let mut connection = Connection {
+        stream,
+        input: Vec::new(),
+        output: Vec::new(),
+        pending: VecDeque::new(),
+        left: false,
+        mute: false,
+        shared,
+    };
+    if let Ok(Some((protocol, silence))) = timeout(CONNECT_TIMEOUT, connection.welcome()).await {
+        let end = connection.run(protocol, silence).await;
+        if let Err(End::Farewell) = end {
+            connection.farewell().await;
+        }
+    }
+    connection.shared.connections.fetch_sub(1, Ordering::SeqCst);
+}
+
+struct Connection {
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    /// Bytes that are not decoded yet.
+    input: Vec<u8>,
+    /// Bytes that are not sent yet.
+    output: Vec<u8>,
+    /// Publishes that are not answered yet, in their order.
+    pending: VecDeque<Pending>,
+    /// The client sends nothing more.
+    left: bool,
+    /// The client reads nothing more.
+    mute: bool,
+}
+
+/// A publish that is to be answered.
+struct Pending {
+    packet_id: NonZeroU16,
+    verdict: Awaited,
+}
+
+enum Awaited {
+    /// By the ingest loop.
+    Verdict {
+        verdict: oneshot::Receiver<Verdict>,
+        _unsettled: Unsettled,
+    },
+    Known(Answer),
+}
+
+/// Why a connection ends.
+enum End {
+    /// The client has left.
+    Left,
+    /// We close; what is in the output is to be read by the client.
+    Farewell,
+}
+
+impl Connection {
+    /// Waits for a CONNECT and answers it. The protocol, and how long the client may be silent, if it is let in.
+    async fn welcome(&mut self) -> Option<(Protocol, Duration)> {
+        let length = loop {
+            match packet_length(&self.input) {
+                Ok(Some(length)) => break length,
+                Ok(None) => {}
+                Err(_) => return None,
+            }
+            self.stream.readable().await.ok()?;
+            self.read();
+            if self.left {
+                return None;
+            }
+        };
+        let (protocol, hello) = match protocol::hello(&self.input[..length]) {
+            Ok(hello) => hello,
+            Err(NotWelcome::OtherVersion(answer)) => {
+                self.output.extend_from_slice(answer);
+                self.farewell().await;
+                return None;
+            }
+            Err(NotWelcome::Malformed) => return None,
+        };
+        self.input.drain(..length);
+        let refusal = if hello.other_authentication {
+            Some(Refusal::BadAuthenticationMethod)
+        } else {
+            let (user, password) = (hello.user.as_ref(), hello.password.as_ref());
+            let admitted =
+                self.shared.admits(user.map(|user| user.as_bytes().as_ref()), password.map(AsRef::as_ref));
+            (!admitted).then_some(Refusal::BadUserNameOrPassword)
+        };
+        if let Some(refusal) = refusal {
+            protocol.refuse(refusal, &mut self.output);
+            self.farewell().await;
+            return None;
+        }
+        // MQTT 5 (section 3.1.3.1): a client without an id is told the one that it got.
+        let given = (!hello.named).then(|| self.shared.unnamed.fetch_add(1, Ordering::Relaxed));
+        protocol.welcome(given.map(|number| format!("unnamed-{number}")), &mut self.output);
+        // MQTT-3.1.2-22: one and a half times the keep-alive.
+        let silence = match hello.keep_alive_s {
+            0 => IDLE_MAX,
+            seconds => Duration::from_secs(seconds.into()) * 3 / 2,
+        };
+        Some((protocol, silence))
+    }
+
+    async fn run(&mut self, mut protocol: Protocol, silence: Duration) -> Result<(), End> {
+        let mut closing = self.shared.closing.subscribe();
+        let mut heard = Instant::now();
+        loop {
+            while self.may_take(&protocol)
+                && let Some(request) = self.next_request(&mut protocol)?
+            {
+                self.handle(&mut protocol, request).await?;
+            }
+            if self.left {
+                return Err(End::Left);
+            }
+            self.write();
+            let may_read = self.may_take(&protocol);
+            let may_write = !self.output.is_empty();
+            tokio::select! {
+                biased;
+                verdict = settled(&mut self.pending) => {
+                    self.answer(&protocol, verdict)?;
+                    self.answer_settled(&protocol)?;
+                }
+                _ = closing.wait_for(|closing| *closing) => {
+                    self.answer_settled(&protocol)?;
+                    return Err(self.end(&protocol, Reason::ServerShuttingDown));
+                }
+                readable = self.stream.readable(), if may_read => {
+                    self.left |= readable.is_err();
+                    self.read();
+                    heard = Instant::now();
+                }
+                _ = self.stream.writable(), if may_write => {}
+                () = sleep_until(heard + silence), if may_read => {
+                    return Err(self.end(&protocol, Reason::KeepAliveTimeout));
+                }
+            }
+        }
+    }
+
+    /// A client that has left waits for no answers, so none holds back what it had sent.
+    fn may_take(&self, protocol: &Protocol) -> bool {
+        // A client of MQTT 5 counts for itself; one that does not is cut off by `publish`.
+        let bounded = !protocol.announces_receive_maximum();
+        let full = bounded && self.pending.len() >= usize::from(RECEIVE_MAX.get());
+        self.left || (!full && self.output.len() < OUTPUT_MAX)
+    }
+
+    /// The next request, if all of it is there.
+    fn next_request(&mut self, protocol: &mut Protocol) -> Result<Option<Request>, End> {
+        let request = packet_length(&self.input).and_then(|length| {
+            let Some(length) = length else { return Ok(None) };
+            let request = protocol.request(&self.input[..length])?;
+            self.input.drain(..length);
+            Ok(Some(request))
+        });
+        if self.input.is_empty() {
+            // An idle connection keeps no buffer.
+            self.input = Vec::new();
+        }
+        request.map_err(|reason| self.end(protocol, reason))
+    }
+
+    async fn handle(&mut self, protocol: &mut Protocol, request: Request) -> Result<(), End> {
+        match request {
+            Request::Publish(publish) => self.publish(protocol, publish).await?,
+            Request::Subscribe { packet_id, filters } => {
+                protocol.refuse_subscription(packet_id, filters, &mut self.output);
+            }
+            Request::Unsubscribe { packet_id, filters } => {
+                protocol.unsubscribe(packet_id, filters, &mut self.output);
+            }
+            Request::Ping => protocol.pong(&mut self.output),
+            Request::Disconnect => return Err(End::Left),
+        }
+        Ok(())
+    }
+
+    /// Hands a message to the ingest loop. One of QoS 0 is not answered: nobody hears what became of it.
+    async fn publish(&mut self, protocol: &mut Protocol, publish: Publish) -> Result<(), End> {
+        let received_at = UnixMs::now();
+        if let Some(packet_id) = publish.packet_id
+            && !self.left
+        {
+            if self.pending.len() >= usize::from(RECEIVE_MAX.get()) {
+                return Err(self.end(protocol, Reason::ReceiveMaximumExceeded));
+            }
+            if self.pending.iter().any(|pending| pending.packet_id == packet_id) {
+                return self.packet_id_in_use(protocol, packet_id);
+            }
+        }
+        let Some(unsettled) = Unsettled::begin(&self.shared) else {
+            // 3.1.1 cannot refuse a message: it stays unanswered until the connection closes.
+            if let Some(packet_id) = publish.packet_id
+                && protocol.can_refuse()
+            {
+                self.pending.push_back(Pending { packet_id, verdict: Awaited::Known(Answer::ShuttingDown) });
+            }
+            return Ok(());
+        };
+        let (ack, verdict) = Ack::new();
+        let message = Message {
+            topic: (&*publish.topic).into(),
+            payload: publish.payload.as_ref().into(),
+            retain: if publish.retain { Retain::Yes } else { Retain::No },
+            expiry_left_s: publish.expiry_left_s,
+            received_at,
+            ack,
+        };
+        self.hand_on(message).await?;
+        if let Some(packet_id) = publish.packet_id {
+            self.pending.push_back(Pending {
+                packet_id,
+                verdict: Awaited::Verdict { verdict, _unsettled: unsettled },
+            });
+        }
+        Ok(())
+    }
+
+    /// MQTT 5 has a word for it (section 3.4.2.1); in 3.1.1 it ends the connection (MQTT-2.3.1-3).
+    fn packet_id_in_use(&mut self, protocol: &Protocol, packet_id: NonZeroU16) -> Result<(), End> {
+        if !protocol.can_refuse() {
+            return Err(End::Farewell);
+        }
+        protocol.acknowledge(packet_id, Answer::PacketIdInUse, &mut self.output);
+        Ok(())
+    }
+
+    /// Waits for room in the inbox, and for a client that has left no longer than [`LAST_MESSAGES`].
+    async fn hand_on(&mut self, message: Message) -> Result<(), End> {
+        let mut gone = self.left;
+        while !gone {
+            match timeout(PEER_CHECK, self.shared.inbox.reserve()).await {
+                Ok(Ok(place)) => {
+                    place.send(message);
+                    return Ok(());
+                }
+                Ok(Err(_)) => return Err(End::Farewell),
+                Err(_) => gone = self.peer_has_closed().await,
+            }
+        }
+        match timeout(LAST_MESSAGES, self.shared.inbox.reserve()).await {
+            Ok(Ok(place)) => place.send(message),
+            _ => {
+                tracing::warn!(
+                    "a client left while the store was away; what it had sent and was not acknowledged is not stored"
+                );
+                return Err(End::Left);
+            }
+        }
+        Ok(())
+    }
+
+    /// Did the client close its side, whatever of it is still to be read?
+    async fn peer_has_closed(&self) -> bool {
+        let ready = timeout(Duration::ZERO, self.stream.ready(Interest::READABLE | Interest::WRITABLE)).await;
+        ready.is_ok_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
+    }
+
+    /// Answers the publishes that are settled already.
+    fn answer_settled(&mut self, protocol: &Protocol) -> Result<(), End> {
+        while let Some(pending) = self.pending.front_mut() {
+            let verdict = match &mut pending.verdict {
+                Awaited::Known(answer) => Ok(*answer),
+                Awaited::Verdict { verdict, .. } => match verdict.try_recv() {
+                    Ok(verdict) => Ok(answer_of(verdict)),
+                    Err(oneshot::error::TryRecvError::Empty) => return Ok(()),
+                    Err(oneshot::error::TryRecvError::Closed) => Err(NotStored),
+                },
+            };
+            self.answer(protocol, verdict)?;
+        }
+        Ok(())
+    }
+
+    /// Answers the first of the publishes that wait. Only then it is no longer unsettled.
+    fn answer(&mut self, protocol: &Protocol, answer: Result<Answer, NotStored>) -> Result<(), End> {
+        let Some(Pending { packet_id, verdict }) = self.pending.pop_front() else { return Ok(()) };
+        let Ok(answer) = answer else { return Err(self.end(protocol, Reason::ImplementationSpecificError)) };
+        if !self.mute {
+            protocol.acknowledge(packet_id, answer, &mut self.output);
+        }
+        drop(verdict);
+        Ok(())
+    }
+
+    fn end(&mut self, protocol: &Protocol, reason: Reason) -> End {
+        protocol.farewell(reason, &mut self.output);
+        End::Farewell
+    }
+
+    /// Reads what is there.
+    fn read(&mut self) {
+        let mut bytes = [0; READ_BYTES];
+        match self.stream.try_read(&mut bytes) {
+            Ok(0) => self.left = true,
+            Ok(count) => self.input.extend_from_slice(&bytes[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.left = true,
+        }
+    }
+
+    /// Writes what can be written. A client that reads nothing more may still have sent something.
+    fn write(&mut self) {
+        while !self.output.is_empty() && !self.mute {
+            match self.stream.try_write(&self.output) {
+                Ok(count) => drop(self.output.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.mute = true,
+            }
+        }
+        self.output = Vec::new();
+    }
+
+    /// Sends what is left to be said, and closes so that it can be read: a socket that is closed with bytes
+    /// unread takes back what it had sent.
+    async fn farewell(&mut self) {
+        let goodbye = async {
+            self.write();
+            while !self.output.is_empty() {
+                self.stream.writable().await?;
+                self.write();
+            }
+            poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await?;
+            while !self.left {
+                self.stream.readable().await?;
+                self.read();
+                self.input.clear();
+            }
+            Ok::<_, io::Error>(())
+        };
+        let _ = timeout(FAREWELL_TIMEOUT, goodbye).await;
+    }
+}
+
+/// The message may not be stored, so it must not be acknowledged, and its connection cannot go on.
+struct NotStored;
+
+/// The answer to the first of the publishes that wait; for ever when none does.
+async fn settled(pending: &mut VecDeque<Pending>) -> Result<Answer, NotStored> {
+    match pending.front_mut().map(|pending| &mut pending.verdict) {
+        Some(Awaited::Verdict { verdict, .. }) => verdict.await.map(answer_of).map_err(|_| NotStored),
+        Some(Awaited::Known(answer)) => Ok(*answer),
+        None => std::future::pending().await,
+    }
+}
+
+fn answer_of(verdict: Verdict) -> Answer {
+    match verdict {
+        Verdict::Accepted | Verdict::Duplicate => Answer::Success,
+        Verdict::Rejected(rejection) => Answer::Rejected(rejection),
+    }
+}
