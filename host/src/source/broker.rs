@@ -286,7 +286,13 @@ impl Connection {
     /// Hands a message to the ingest loop; waits while the loop is busy, and so stops reading.
     async fn take(&self, publish: Publish) -> Result<(), Ended> {
         // After a connection ended, rumqttc still tells what it had read from it.
-        if !matches!(self.session, Session::There { .. }) || self.shared.draining() {
+        if !matches!(self.session, Session::There { .. }) {
+            return Ok(());
+        }
+        // Counted first and looked second: a drain that sees zero has seen this one, or is seen by it.
+        self.shared.unsettled.fetch_add(1, Ordering::SeqCst);
+        if self.shared.draining() {
+            self.shared.unsettled.fetch_sub(1, Ordering::SeqCst);
             return Ok(());
         }
         let received_at = UnixMs::now();
@@ -302,10 +308,11 @@ impl Connection {
             ack,
         };
         if publish.qos == QoS::AtMostOnce {
-            return self.inbox.send(message).await.map_err(|_| Ended);
+            let sent = self.inbox.send(message).await.map_err(|_| Ended);
+            self.shared.unsettled.fetch_sub(1, Ordering::SeqCst);
+            return sent;
         }
         let epoch = *self.shared.epoch();
-        self.shared.unsettled.fetch_add(1, Ordering::SeqCst);
         let pending = Pending { epoch, packet_id: publish.pkid, verdict };
         self.pending.send(pending).await.map_err(|_| Ended)?;
         self.inbox.send(message).await.map_err(|_| Ended)
