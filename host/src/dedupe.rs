@@ -71,13 +71,15 @@ impl Dedupe {
     /// The checkpoint's form.
     pub fn to_bytes(&self) -> Vec<u8> {
         let devices: Vec<_> = self.devices.iter().map(|(id, boots)| (id.as_str(), boots)).collect();
-        // Serialising plain data into memory has no way to fail.
-        postcard::to_allocvec(&devices).unwrap_or_default()
+        postcard::to_allocvec(&devices).expect("plain data always serialises into memory")
     }
 
     /// Reads what [`Dedupe::to_bytes`] wrote; `None` when it is something else.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let devices: Vec<(&str, Vec<Boot>)> = postcard::from_bytes(bytes).ok()?;
+        let (devices, rest): (Vec<(&str, Vec<Boot>)>, _) = postcard::take_from_bytes(bytes).ok()?;
+        if !rest.is_empty() {
+            return None;
+        }
         let devices = devices.into_iter().map(|(id, boots)| Some((DeviceId::new(id).ok()?, boots)));
         Some(Self { devices: devices.collect::<Option<_>>()? })
     }

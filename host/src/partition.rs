@@ -23,9 +23,10 @@ impl Partition {
     /// # Errors
     /// [`StoreError::Corrupt`] when the checkpoint is none of ours.
     pub fn restore(slot: Slot, checkpoint: &Checkpoint) -> Result<Self, StoreError> {
-        let dedupe = match checkpoint.dedupe.as_slice() {
-            [] => Some(Dedupe::default()),
-            bytes => Dedupe::from_bytes(bytes),
+        let dedupe = match (checkpoint.next, checkpoint.dedupe.as_slice()) {
+            (0, []) => Some(Dedupe::default()),
+            // With entries below it, nothing is not a state: every sample there would be counted again.
+            (_, bytes) => Dedupe::from_bytes(bytes),
         };
         let dedupe = dedupe.ok_or_else(|| StoreError::Corrupt(format!("the checkpoint of slot {slot}")))?;
         Ok(Self { slot, next: checkpoint.next, dedupe, counts: BySecond::new() })
@@ -68,5 +69,24 @@ impl Partition {
             counts: std::mem::take(&mut self.counts),
             dedupe: self.dedupe.to_bytes(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_with_entries_below_it_and_no_state_is_damaged() {
+        let slot = Slot::new(3).unwrap();
+        let restore = |next, dedupe: &[u8]| {
+            Partition::restore(slot, &Checkpoint { next, dedupe: dedupe.to_vec() })
+                .map(|partition| partition.next())
+        };
+        assert!(matches!(restore(0, &[]), Ok(0)));
+        assert!(matches!(restore(64, &Dedupe::default().to_bytes()), Ok(64)));
+        for damaged in [&[][..], &[3, 1], &[0, 0]] {
+            assert!(matches!(restore(64, damaged), Err(StoreError::Corrupt(_))), "{damaged:?}");
+        }
     }
 }

@@ -35,7 +35,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         // A struct of strings and a number always serialises.
-        let body = serde_json::to_string(&self).unwrap_or_default();
+        let body = serde_json::to_string(&self).expect("plain data always serialises");
         (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
     }
 }

@@ -47,8 +47,7 @@ pub(super) fn entry_bytes(entry: &Entry, counts: &BySecond) -> Vec<u8> {
         .chunk_by(|a, b| stream_key(a) == stream_key(b))
         .map(|records| stream(records, entry.received_at))
         .collect();
-    // Serialising plain data into memory has no way to fail.
-    postcard::to_allocvec(&(head, streams)).unwrap_or_default()
+    postcard::to_allocvec(&(head, streams)).expect("plain data always serialises into memory")
 }
 
 fn stream_key(record: &Record) -> (&str, Option<BootId>) {
@@ -133,7 +132,7 @@ pub(super) fn entry_counts(slot: Slot, number: u64, bytes: &[u8]) -> Result<BySe
 
 /// A minute's counts by second.
 pub(super) fn minute_bytes(counts: &BySecond) -> Vec<u8> {
-    postcard::to_allocvec(&seconds(counts)).unwrap_or_default()
+    postcard::to_allocvec(&seconds(counts)).expect("plain data always serialises into memory")
 }
 
 /// Reads what [`minute_bytes`] wrote.

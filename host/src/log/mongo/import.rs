@@ -145,8 +145,9 @@ fn identity(id: Option<&Bson>) -> SampleId {
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     let mut hash = OFFSET;
-    // A document of one value always serialises.
-    for byte in mongodb::bson::to_vec(&doc! { "_id": id }).unwrap_or_default() {
+    let bytes =
+        mongodb::bson::to_vec(&doc! { "_id": id }).expect("a document of one value always serialises");
+    for byte in bytes {
         hash = (hash ^ u128::from(byte)).wrapping_mul(PRIME);
     }
     let seq = (hash as u64) & Sequence::MAX.get();

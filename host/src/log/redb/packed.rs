@@ -36,8 +36,7 @@ pub(super) fn pack(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), 
     if entries.len() as u64 != CHUNK_ENTRIES {
         return Err(damaged(chunk.slot, chunk.entries.start));
     }
-    // Serialising plain data into memory has no way to fail.
-    let plain = postcard::to_allocvec(&entries).unwrap_or_default();
+    let plain = postcard::to_allocvec(&entries).expect("plain data always serialises into memory");
     let mut packed = transaction.open_table(PACKED)?;
     for (piece, number) in lz4_flex::compress_prepend_size(&plain).chunks(PIECE_BYTES).zip(0_u16..) {
         packed.insert((range.start, number), piece)?;
