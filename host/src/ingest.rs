@@ -16,7 +16,7 @@ use crate::dedupe::Seen;
 use crate::health::{Health, Part};
 use crate::log::{Entry, LogStore, Record, StoreError};
 use crate::partition::Partition;
-use crate::rollup::Chunk;
+use crate::rollup::{CHUNK_ENTRIES, Chunk};
 use crate::source::{Ack, Message, Verdict};
 use crate::time::UnixMs;
 
@@ -51,6 +51,46 @@ struct Draft {
     places: Vec<usize>,
 }
 
+impl Draft {
+    /// Is this what became of the draft in the log? A store may change the order of streams in an entry.
+    fn is(&self, entry: &Entry) -> bool {
+        let sorted = |entry: &Entry| {
+            let mut records = entry.records.clone();
+            records.sort_by_key(|record| (record.device, record.id.map(|id| id.boot)));
+            records
+        };
+        let of = |entry: &Entry| (entry.slot, entry.number, entry.received_at);
+        of(&self.entry) == of(entry) && sorted(&self.entry) == sorted(entry)
+    }
+}
+
+/// Records on their way into the log, and what became of each so far, over all attempts.
+#[derive(Default)]
+struct Batch<'a> {
+    records: &'a [Record],
+    verdicts: Vec<Option<Verdict>>,
+    /// Appended without an answer: each is in the log or not.
+    in_doubt: Vec<Draft>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(records: &'a [Record]) -> Self {
+        Self { records, verdicts: vec![None; records.len()], in_doubt: Vec::new() }
+    }
+
+    fn accept(&mut self, places: &[usize]) {
+        places.iter().for_each(|place| self.verdicts[*place] = Some(Verdict::Accepted));
+    }
+
+    /// An entry of the log was read; it may be one that we had lost sight of.
+    fn recognise(&mut self, entry: &Entry) {
+        if let Some(at) = self.in_doubt.iter().position(|draft| draft.is(entry)) {
+            let draft = self.in_doubt.swap_remove(at);
+            self.accept(&draft.places);
+        }
+    }
+}
+
 impl<S: LogStore> Ingest<S> {
     /// Brings every partition to the end of its log, and its windows with it.
     ///
@@ -77,31 +117,37 @@ impl<S: LogStore> Ingest<S> {
     /// # Errors
     /// [`StoreError`]: some of them may be in the log. [`Ingest::catch_up`] before calling again.
     pub async fn commit(&mut self, records: &[Record], now: UnixMs) -> Result<Vec<Verdict>, StoreError> {
-        let mut verdicts = vec![None; records.len()];
+        let mut batch = Batch::new(records);
+        self.advance(&mut batch, now).await?;
+        Ok(batch.verdicts.into_iter().flatten().collect())
+    }
+
+    /// Settles what of a batch is not settled yet. After an error, [`Ingest::recover`] before calling again.
+    async fn advance(&mut self, batch: &mut Batch<'_>, now: UnixMs) -> Result<(), StoreError> {
         loop {
-            let drafts = self.draft(records, &mut verdicts, now);
-            if drafts.is_empty() {
-                return Ok(verdicts
-                    .into_iter()
-                    .map(|verdict| verdict.unwrap_or(Verdict::Duplicate))
-                    .collect());
+            batch.in_doubt = self.draft(batch, now);
+            if batch.in_doubt.is_empty() {
+                return Ok(());
             }
-            let (entries, places): (Vec<_>, Vec<_>) =
-                drafts.into_iter().map(|draft| (draft.entry, draft.places)).unzip();
+            let entries: Vec<_> = batch.in_doubt.iter().map(|draft| draft.entry.clone()).collect();
             let taken = self.store.append(&entries).await?;
-            for (entry, places) in entries.iter().zip(places) {
-                if taken.contains(&entry.slot) {
-                    self.yield_to_other(entry).await?;
-                } else {
-                    self.apply(entry)?;
-                    places.iter().for_each(|place| verdicts[*place] = Some(Verdict::Accepted));
-                }
+            let (lost, won) = std::mem::take(&mut batch.in_doubt)
+                .into_iter()
+                .partition(|draft| taken.contains(&draft.entry.slot));
+            batch.in_doubt = lost;
+            for draft in Vec::<Draft>::from(won) {
+                batch.accept(&draft.places);
+                self.apply(&draft.entry)?;
+            }
+            for entry in entries.iter().filter(|entry| taken.contains(&entry.slot)) {
+                self.yield_to_other(entry, batch).await?;
             }
         }
     }
 
     /// One entry a slot with the records that are neither settled nor in the log.
-    fn draft(&mut self, records: &[Record], verdicts: &mut [Option<Verdict>], now: UnixMs) -> Vec<Draft> {
+    fn draft(&mut self, batch: &mut Batch<'_>, now: UnixMs) -> Vec<Draft> {
+        let Batch { records, verdicts, .. } = batch;
         let mut drafts = BTreeMap::<Slot, Draft>::new();
         let mut met = HashSet::<(DeviceId, SampleId)>::with_capacity(records.len());
         for (place, record) in records.iter().enumerate() {
@@ -134,9 +180,9 @@ impl<S: LogStore> Ingest<S> {
     }
 
     /// Another writer had this entry's number: takes over what it wrote.
-    async fn yield_to_other(&mut self, entry: &Entry) -> Result<(), StoreError> {
+    async fn yield_to_other(&mut self, entry: &Entry, batch: &mut Batch<'_>) -> Result<(), StoreError> {
         tracing::warn!(slot = %entry.slot, number = entry.number, "another worker writes this slot too; nothing is lost, but give each slot to one worker");
-        match self.catch_up_slot(entry.slot).await? {
+        match self.catch_up_slot(entry.slot, batch).await? {
             0 => Err(StoreError::Corrupt(format!(
                 "entry {} of slot {} is taken, but not there",
                 entry.number, entry.slot
@@ -145,23 +191,44 @@ impl<S: LogStore> Ingest<S> {
         }
     }
 
-    /// Reads what the log holds beyond what is known here.
+    /// Brings the state to what the store holds, whatever an error has left open: what was written, and what
+    /// the store has forgotten of that which needed no durability of its own.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     pub async fn catch_up(&mut self) -> Result<(), StoreError> {
+        self.recover(&mut Batch::default()).await
+    }
+
+    /// As [`Ingest::catch_up`], and settles the records of `batch` that are found in the log.
+    async fn recover(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
         for slot in Slot::all() {
-            self.catch_up_slot(slot).await?;
+            let checkpoint = self.store.checkpoint(slot).await?;
+            if checkpoint.next < self.rolled(slot) {
+                let (rolled, next) = (self.rolled(slot), checkpoint.next);
+                tracing::warn!(%slot, rolled, next, "the store lost rollups that were not durable yet; they are made again from the log");
+                self.unrolled.retain(|chunk| chunk.slot != slot);
+                self.partitions[slot.index()] = Partition::restore(slot, &checkpoint)?;
+            }
+            self.catch_up_slot(slot, batch).await?;
         }
         Ok(())
     }
 
-    async fn catch_up_slot(&mut self, slot: Slot) -> Result<usize, StoreError> {
+    /// Up to where the store has rolled up a slot, as far as is known here.
+    fn rolled(&self, slot: Slot) -> u64 {
+        let next = self.partitions[slot.index()].next();
+        let waiting = self.unrolled.iter().find(|chunk| chunk.slot == slot);
+        waiting.map_or(next - next % CHUNK_ENTRIES, |chunk| chunk.entries.start)
+    }
+
+    async fn catch_up_slot(&mut self, slot: Slot, batch: &mut Batch<'_>) -> Result<usize, StoreError> {
         let mut read = 0;
         loop {
             let from = self.partitions[slot.index()].next();
             let entries = self.store.read(slot, from, READ_ENTRIES).await?;
             for entry in &entries {
+                batch.recognise(entry);
                 self.apply(entry)?;
             }
             read += entries.len();
@@ -252,18 +319,13 @@ async fn commit_surely<S: LogStore>(
     health: &Health,
 ) -> Vec<Verdict> {
     let mut outage = Outage::new(health);
-    loop {
-        match ingest.commit(records, UnixMs::now()).await {
-            Ok(verdicts) => {
-                outage.over();
-                return verdicts;
-            }
-            Err(error) => outage.wait("cannot store; messages wait unacknowledged", &error).await,
-        }
-        while let Err(error) = ingest.catch_up().await {
-            outage.wait("cannot read the log", &error).await;
-        }
+    let mut batch = Batch::new(records);
+    while let Err(error) = ingest.advance(&mut batch, UnixMs::now()).await {
+        outage.wait("cannot store; messages wait unacknowledged", &error).await;
+        recover_surely(ingest, &mut batch, &mut outage).await;
     }
+    outage.over();
+    batch.verdicts.into_iter().flatten().collect()
 }
 
 /// Rolls up, however long the store is away: chunks that wait in memory must not pile up.
@@ -271,8 +333,15 @@ async fn roll_surely<S: LogStore>(ingest: &mut Ingest<S>, health: &Health) {
     let mut outage = Outage::new(health);
     while let Err(error) = ingest.roll().await {
         outage.wait("cannot roll up", &error).await;
+        recover_surely(ingest, &mut Batch::default(), &mut outage).await;
     }
     outage.over();
+}
+
+async fn recover_surely<S: LogStore>(ingest: &mut Ingest<S>, batch: &mut Batch<'_>, outage: &mut Outage<'_>) {
+    while let Err(error) = ingest.recover(batch).await {
+        outage.wait("cannot read the log", &error).await;
+    }
 }
 
 /// A store that is away: readiness says so, and the pauses between attempts grow.

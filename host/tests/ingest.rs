@@ -216,15 +216,41 @@ async fn a_message_waits_for_a_store_that_is_away_and_readiness_says_so() {
         tokio::task::yield_now().await;
     }
     assert!(health.complaint().unwrap().contains("injected: Refuse"));
-    // The second try was written, but its answer was lost: the third finds the sample in the log.
-    assert_eq!(verdict.await, Ok(Verdict::Duplicate));
+    // The second try was written, but its answer was lost: what is found in the log is recognised.
+    assert_eq!(verdict.await, Ok(Verdict::Accepted));
     assert_eq!(health.complaint(), None);
     assert_eq!(logged(&*store).await.len(), 1);
 }
 
+#[tokio::test]
+async fn a_bare_message_whose_append_had_no_answer_is_logged_once() {
+    for fault in [Fault::Refuse, Fault::LoseReply, Fault::Tear] {
+        let store = Arc::new(MemoryStore::default());
+        let (inbox, messages) = source::inbox();
+        let ingest = Ingest::open(store.clone()).await.unwrap();
+        store.inject(fault);
+        let mut verdicts = Vec::new();
+        for number in 0..20 {
+            let (message, verdict) = message_of(number, br#"{"status":3}"#);
+            inbox.send(message).await.unwrap();
+            verdicts.push(verdict);
+        }
+        drop(inbox);
+        ingest::run(ingest, messages, Arc::new(Health::default())).await;
+        for verdict in verdicts {
+            assert_eq!(verdict.await, Ok(Verdict::Accepted), "{fault:?}");
+        }
+        assert_eq!(logged(&*store).await.len(), 20, "{fault:?}");
+    }
+}
+
 /// A message of device 1, and where its verdict will be heard.
 fn message(payload: &[u8]) -> (Message, tokio::sync::oneshot::Receiver<Verdict>) {
-    let topic = Topic { device: device(1), kind: Kind::Status }.name();
+    message_of(1, payload)
+}
+
+fn message_of(number: u64, payload: &[u8]) -> (Message, tokio::sync::oneshot::Receiver<Verdict>) {
+    let topic = Topic { device: device(number), kind: Kind::Status }.name();
     let (ack, verdict) = Ack::new();
     let message = Message {
         topic: topic.as_str().into(),

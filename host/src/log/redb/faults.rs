@@ -6,8 +6,10 @@ use redb::{Database, StorageBackend};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 use super::RedbStore;
+use crate::counts::{self, Plan};
 use crate::ingest::Ingest;
 use crate::log::{LogStore, Record, TimeError};
+use crate::rollup::CHUNK_ENTRIES;
 use crate::source::Verdict;
 use crate::time::UnixMs;
 
@@ -16,8 +18,22 @@ use crate::time::UnixMs;
 struct Platter {
     bytes: Vec<u8>,
     synced: Vec<u8>,
-    /// Writes and syncs until one fails; from then on all do, until the power is cut.
+    /// Where something was written since the last sync.
+    unsynced: Vec<std::ops::Range<usize>>,
+    /// Writes and syncs until one fails; from then on all do, until the store is opened again.
     left: Option<usize>,
+    /// What the next opening finds.
+    found: Found,
+}
+
+/// What a store finds when it is opened again after a failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Found {
+    /// The power was cut: only what was synced.
+    #[default]
+    Synced,
+    /// The disk was full, or refused for a moment: all that was written until then.
+    Written,
 }
 
 impl Platter {
@@ -42,7 +58,10 @@ impl Disk {
         let disk = self.clone();
         let open = move || {
             let mut platter = disk.0.lock().unwrap();
-            platter.bytes = platter.synced.clone();
+            if platter.found == Found::Synced {
+                platter.bytes = platter.synced.clone();
+                platter.unsynced.clear();
+            }
             platter.left = None;
             drop(platter);
             Database::builder().create_with_backend(disk.clone())
@@ -52,6 +71,10 @@ impl Disk {
 
     fn fail_after(&self, operations: usize) {
         self.0.lock().unwrap().left = Some(operations);
+    }
+
+    fn will_be_found(&self, found: Found) {
+        self.0.lock().unwrap().found = found;
     }
 
     /// Did the injected failure come to pass?
@@ -81,7 +104,13 @@ impl StorageBackend for Disk {
     fn sync_data(&self) -> std::io::Result<()> {
         let mut platter = self.0.lock().unwrap();
         platter.operation()?;
-        platter.synced = platter.bytes.clone();
+        let Platter { bytes, synced, unsynced, .. } = &mut *platter;
+        synced.resize(bytes.len(), 0);
+        for range in unsynced.drain(..) {
+            // What was cut off again meanwhile is gone.
+            let range = range.start.min(bytes.len())..range.end.min(bytes.len());
+            synced[range.clone()].copy_from_slice(&bytes[range]);
+        }
         Ok(())
     }
 
@@ -90,6 +119,7 @@ impl StorageBackend for Disk {
         platter.operation()?;
         let start = offset as usize;
         platter.bytes[start..start + data.len()].copy_from_slice(data);
+        platter.unsynced.push(start..start + data.len());
         Ok(())
     }
 }
@@ -147,5 +177,57 @@ async fn whatever_operation_fails_every_acknowledged_record_is_there_once_after_
             return;
         }
         fails_at += 1;
+    }
+}
+
+/// All records and chunks made durable, however often the store fails; how often it did.
+async fn surely(ingest: &mut Ingest<RedbStore>, records: &[Record]) -> usize {
+    let mut failures = 0;
+    while ingest.commit(records, UnixMs(0)).await.is_err() || ingest.roll().await.is_err() {
+        failures += 1;
+        assert!(failures < 10, "the ingest does not recover");
+        ingest.catch_up().await.unwrap();
+    }
+    failures
+}
+
+/// One entry a record, so that chunks fill.
+async fn one_by_one(ingest: &mut Ingest<RedbStore>, seqs: std::ops::Range<u64>) -> usize {
+    let mut failures = 0;
+    for seq in seqs {
+        failures += surely(ingest, &[record(0, seq)]).await;
+    }
+    failures
+}
+
+#[tokio::test]
+async fn after_a_failure_of_whatever_operation_the_same_process_rolls_up_ten_more_chunks() {
+    const BEFORE: u64 = CHUNK_ENTRIES;
+    const AFTER: u64 = BEFORE + 10 * CHUNK_ENTRIES + 5;
+    for found in [Found::Written, Found::Synced] {
+        let mut fails_at = 0;
+        loop {
+            let disk = Disk::default();
+            let store = Arc::new(disk.open());
+            let mut ingest = Ingest::open(store.clone()).await.unwrap();
+            // The last of these fills a chunk, whose windows are committed without an fsync of their own.
+            one_by_one(&mut ingest, 0..BEFORE).await;
+            disk.will_be_found(found);
+            disk.fail_after(fails_at);
+            let failures = one_by_one(&mut ingest, BEFORE..BEFORE + 1).await;
+            let failed = disk.failed() || failures > 0;
+            one_by_one(&mut ingest, BEFORE + 1..AFTER).await;
+
+            let checkpoint = store.checkpoint(Slot::of(&record(0, 0).device)).await.unwrap().next;
+            assert_eq!(checkpoint, AFTER - AFTER % CHUNK_ENTRIES, "{found:?}, operation {fails_at}");
+            let plan = Plan::new(0..u64::MAX / 2);
+            let counted = counts::total(&plan, &store.view(&plan).await.unwrap()).total();
+            assert_eq!(counted, AFTER, "{found:?}, operation {fails_at}");
+            if !failed {
+                assert!(fails_at > 3, "only {fails_at} operations in a commit");
+                break;
+            }
+            fails_at += 1;
+        }
     }
 }
