@@ -122,11 +122,17 @@ impl<'a, const N: usize> Ledger<'a, N> {
         self.update(|stats| stats.published += 1);
     }
 
-    pub(crate) fn acknowledge(&self, seq: Sequence) {
+    /// A sample in flight leaves the outbox: acknowledged, or refused for good with a reason code.
+    pub(crate) fn settle(&self, seq: Sequence, refusal: Option<u8>) {
         let Some(sample) = self.outbox.borrow_mut().acknowledge(seq) else { return };
         self.update(|stats| {
-            stats.acknowledged += 1;
-            stats.acknowledged_by_status[sample.status.index()] += 1;
+            if refusal.is_some() {
+                stats.refused += 1;
+                stats.last_rejection = refusal;
+            } else {
+                stats.acknowledged += 1;
+                stats.acknowledged_by_status[sample.status.index()] += 1;
+            }
         });
     }
 

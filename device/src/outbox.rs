@@ -85,7 +85,7 @@ impl<const N: usize> Outbox<N> {
         self.slots.len()
     }
 
-    /// Whether everything is acknowledged.
+    /// Whether no sample waits or is in flight.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
@@ -134,7 +134,7 @@ impl<const N: usize> Outbox<N> {
         Some(slot.sample())
     }
 
-    /// Removes a sample in flight whose PUBACK said success.
+    /// Removes a sample in flight whose PUBACK said success, or refused it for good.
     pub fn acknowledge(&mut self, seq: Sequence) -> Option<Sample> {
         let index = self.in_flight(seq)?;
         self.remove(index)

@@ -1,9 +1,10 @@
 //! One MQTT 5 connection: handshake, presence, publishes and what their acknowledgements mean.
 //!
-//! Guarantees: a sample is acknowledged only by a PUBACK that said success. Any timeout or error ends
-//! the connection, so that no future is dropped whose half-done work could matter. This file alone names
-//! the MQTT client, minimq; a session of it lives as long as one connection, because the outbox is the
-//! only store: a packet that minimq would keep and repeat would carry an age that is no longer true.
+//! Guarantees: a sample is acknowledged only by a PUBACK that said success, and given up only where its own
+//! PUBACK said that topic or payload is invalid. Any timeout or error ends the connection, so that no
+//! future is dropped whose half-done work could matter. This file alone names the MQTT client, minimq; a
+//! session of it lives as long as one connection, because the outbox is the only store: a packet that
+//! minimq would keep and repeat would carry an age that is no longer true.
 
 use embassy_futures::select::{Either, Either3, select, select3};
 use embedded_io_async::{Read, Write};
@@ -57,6 +58,10 @@ const TX_SIZE: usize = WINDOW * PUBLISH_MAX + CONNECT_MAX;
 
 /// MQTT 5, section 3.4.2.1: no matching subscribers.
 const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
+
+/// The same section: what the broker will never take. Any other reason may pass.
+const TOPIC_NAME_INVALID: u8 = 0x90;
+const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
 
 /// The session looks after the keep-alive at least this often, in milliseconds, so that it needs no timer
 /// of minimq's: a ping is sent 5 s before the keep-alive ends, and the broker waits for half as long again.
@@ -245,8 +250,8 @@ where
     ///
     /// minimq calls a publish complete whatever its PUBACK said: it tells of a failure (0x80 and above)
     /// without saying whose, and of 0x10, with which a broker stored nothing, not at all. It handles one
-    /// packet a poll, so what completed together with a refusal is what was refused; were it ever more,
-    /// it would be sent again, and the host would know the duplicate.
+    /// packet a poll, so what completed together with a refusal is what was refused. It can be more where
+    /// a poll was cut short; then all of it is sent again, and the host knows the duplicates.
     fn settle<E>(&mut self, progress: Result<(), Error<E>>) -> Result<(), LinkError>
     where
         E: embedded_io_async::Error,
@@ -256,6 +261,8 @@ where
             _ => None,
         };
         let refusal = self.seen.take_refusal().or(refusal);
+        let completed =
+            self.window.iter().filter(|in_flight| self.connection.is_complete(&in_flight.op)).count();
         let mut index = 0;
         while let Some(InFlight { op, carried, sent_at_ms }) = self.window.get(index) {
             if !self.connection.is_complete(op) {
@@ -265,7 +272,12 @@ where
             let (carried, sent_at_ms) = (*carried, *sent_at_ms);
             self.window.remove(index);
             match (carried, refusal) {
-                (Carried::Sample(seq), None) => self.accepted(seq, sent_at_ms),
+                (Carried::Sample(seq), None) => self.settled(seq, sent_at_ms, None),
+                (Carried::Sample(seq), Some(TOPIC_NAME_INVALID | PAYLOAD_FORMAT_INVALID))
+                    if completed == 1 =>
+                {
+                    self.settled(seq, sent_at_ms, refusal);
+                }
                 (Carried::Sample(seq), Some(reason)) => self.refused(seq, sent_at_ms, reason),
                 // Nobody need care for presence, and samples can do without it.
                 (Carried::Presence, None | Some(NO_MATCHING_SUBSCRIBERS)) => {}
@@ -280,8 +292,12 @@ where
         }
     }
 
-    fn accepted(&mut self, seq: Sequence, sent_at_ms: u64) {
-        self.ledger.acknowledge(seq);
+    /// The sample is done with: the broker took it, or refused it for good.
+    fn settled(&mut self, seq: Sequence, sent_at_ms: u64, refusal: Option<u8>) {
+        if let Some(reason) = refusal {
+            warning!("{}: sample refused for good with reason {}", Name(&self.config.device), reason);
+        }
+        self.ledger.settle(seq, refusal);
         if self.resume_at_ms.is_some_and(|at| sent_at_ms >= at) {
             self.resume_at_ms = None;
             self.refusals.reset();

@@ -78,7 +78,7 @@ pub struct Stats {
     now: Cell<Snapshot>,
 }
 
-/// All counters at one instant: `sampled + restored = acknowledged + dropped() + outbox`.
+/// All counters at one instant: `sampled + restored = acknowledged + refused + dropped() + outbox`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Samples taken.
@@ -93,8 +93,11 @@ pub struct Snapshot {
     pub acknowledged: u64,
     /// The same by status.
     pub acknowledged_by_status: [u64; Status::COUNT],
-    /// PUBACKs for samples that said anything but success; the samples stay in the outbox.
+    /// PUBACKs that refused a sample for now; the samples stay in the outbox and are sent again.
     pub rejected: u64,
+    /// Samples whose PUBACK refused them for good, as topic (0x90) or payload (0x99) is invalid; they are
+    /// not sent again.
+    pub refused: u64,
     /// Samples that gave way to newer ones in a full outbox.
     pub overflowed: u64,
     /// Samples that grew older than the host takes.
@@ -124,6 +127,7 @@ impl Snapshot {
         acknowledged: 0,
         acknowledged_by_status: [0; Status::COUNT],
         rejected: 0,
+        refused: 0,
         overflowed: 0,
         expired: 0,
         unstored: 0,

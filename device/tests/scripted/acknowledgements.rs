@@ -7,8 +7,12 @@ use crate::support::net::{Dial, Peer, Reply, accept, answering};
 use crate::support::time::now_ms;
 use crate::support::{Bench, bench};
 
-/// RabbitMQ stored nothing; not authorized; quota exceeded.
-const REFUSALS: [u8; 3] = [0x10, 0x87, 0x97];
+/// What may pass: RabbitMQ stored nothing; unspecified; implementation specific; not authorized; packet
+/// identifier in use; quota exceeded.
+const REFUSALS: [u8; 6] = [0x10, 0x80, 0x83, 0x87, 0x91, 0x97];
+
+/// What will not pass: topic name invalid; payload format invalid.
+const FINAL_REFUSALS: [u8; 2] = [0x90, 0x99];
 
 #[test]
 fn a_sample_that_was_refused_is_sent_again_until_it_is_taken() {
@@ -101,25 +105,112 @@ fn after_refusals_end_the_backlog_flows_at_once() {
 }
 
 #[test]
+fn a_sample_that_is_refused_for_good_is_counted_and_not_sent_again() {
+    for reason in FINAL_REFUSALS {
+        let mut script = Some(answering(move |publish| {
+            Reply::Ack(if publish.is_status() && publish.seq() % 3 == 1 { reason } else { 0 })
+        }));
+        let mut bench: Bench<300> = bench(move |_| Dial::Accept(script.take().expect("one connection")));
+        let stats = bench.run_and_stop(60_500, 90_500);
+        assert_eq!((stats.sampled, stats.acknowledged, stats.refused), (61, 41, 20));
+        assert_eq!((stats.rejected, stats.failures, stats.last_rejection), (0, 0, Some(reason)));
+        assert_eq!(bench.net.sequence(), (0..61).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_refusal_that_will_not_pass_lets_the_next_sample_go_on_at_once() {
+    for reason in FINAL_REFUSALS {
+        let script = move |_| match now_ms() < 20_000 {
+            true => Dial::Refuse,
+            false => Dial::Accept(answering(move |p| Reply::Ack(if p.is_status() { reason } else { 0 }))),
+        };
+        let mut bench: Bench<300> = bench(script);
+        let stats = bench.run_until(60_500);
+        assert_eq!((stats.refused, stats.outbox, stats.connects), (61, 0, 1));
+        for (sent_at_ms, _, publish) in bench.net.samples() {
+            let taken_at_ms = publish.seq() * 1_000;
+            let connected_at_ms = *bench.net.attempts_ms().last().unwrap();
+            assert_eq!(sent_at_ms, taken_at_ms.max(connected_at_ms), "sample {}", publish.seq());
+        }
+    }
+}
+
+#[test]
+fn a_sample_that_is_refused_for_good_in_the_middle_of_a_window_disturbs_no_other() {
+    for reason in FINAL_REFUSALS {
+        for place in 3..11 {
+            // Answers wait, so that the window is full when the refusal comes.
+            let script = answering(move |publish| {
+                Reply::Ack(if publish.is_status() && publish.seq() == place { reason } else { 0 })
+            });
+            let mut script = Some(Peer { delay_ms: 9_000, ..script });
+            let mut bench: Bench<300> = bench(move |_| Dial::Accept(script.take().expect("one connection")));
+            let stats = bench.run_and_stop(30_500, 90_500);
+            assert_eq!((stats.acknowledged, stats.refused, stats.rejected), (30, 1, 0));
+            assert_eq!(bench.net.in_flight_max(), 8);
+            assert_eq!(bench.net.sequence(), (0..31).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn in_one_window_what_may_pass_is_sent_again_and_what_will_not_is_not() {
+    for (may_pass, reason) in REFUSALS.into_iter().zip(FINAL_REFUSALS.into_iter().cycle()) {
+        for (first, second) in [(3, 4), (4, 3)] {
+            let mut refused = false;
+            let script = answering(move |publish| match publish.is_status().then(|| publish.seq()) {
+                Some(seq) if seq == first && !std::mem::replace(&mut refused, true) => Reply::Ack(may_pass),
+                Some(seq) if seq == second => Reply::Ack(reason),
+                _ => Reply::Ack(0),
+            });
+            let mut script = Some(Peer { delay_ms: 6_000, ..script });
+            let mut bench: Bench<300> = bench(move |_| Dial::Accept(script.take().expect("one connection")));
+            let stats = bench.run_and_stop(30_500, 90_500);
+            assert_eq!((stats.acknowledged, stats.refused, stats.rejected), (30, 1, 1));
+            let mut sequence = bench.net.sequence();
+            sequence.sort_unstable();
+            let mut expected: Vec<_> = (0..31).chain([first]).collect();
+            expected.sort_unstable();
+            assert_eq!(sequence, expected);
+        }
+    }
+}
+
+#[test]
+fn a_refusal_for_good_after_refusals_that_passed_ends_the_wait() {
+    let script = |_| {
+        Dial::Accept(answering(|publish| match (publish.is_status(), now_ms() < 60_000) {
+            (false, _) => Reply::Ack(0),
+            (true, true) => Reply::Ack(0x97),
+            (true, false) => Reply::Ack(0x99),
+        }))
+    };
+    let mut bench: Bench<300> = bench(script);
+    let stats = bench.run_until(91_000);
+    assert_eq!((stats.refused, stats.acknowledged, stats.outbox), (91, 0, 0));
+}
+
+#[test]
 fn a_refused_presence_does_not_hold_the_samples_up() {
-    for reason in REFUSALS {
+    for reason in REFUSALS.into_iter().chain(FINAL_REFUSALS) {
         let script =
             move |_| Dial::Accept(answering(move |p| Reply::Ack(if p.is_status() { 0 } else { reason })));
         let mut bench: Bench<300> = bench(script);
         let stats = bench.run_and_stop(10_500, 20_000);
-        assert_eq!((stats.acknowledged, stats.rejected, stats.outbox), (11, 0, 0));
+        assert_eq!((stats.acknowledged, stats.rejected, stats.refused, stats.outbox), (11, 0, 0, 0));
     }
 }
 
 #[test]
 fn acknowledgements_of_unknown_packets_change_nothing() {
-    for reason in [0, 0x10, 0x97] {
+    for reason in [0, 0x10, 0x97, 0x99] {
         let script = move |_| {
             Dial::Accept(answering(move |p| Reply::AckAfter(puback(p.packet_id.wrapping_add(100), reason))))
         };
         let mut bench: Bench<300> = bench(script);
         let stats = bench.run_and_stop(10_500, 20_000);
-        assert_eq!((stats.acknowledged, stats.rejected, stats.connects), (11, 0, 1));
+        assert_eq!((stats.acknowledged, stats.rejected, stats.refused, stats.connects), (11, 0, 0, 1));
     }
 }
 

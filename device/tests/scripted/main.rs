@@ -1,7 +1,7 @@
 //! The emitter over a scripted network and a virtual clock.
 //!
-//! In every test, after every poll: sampled = acknowledged + dropped + in the outbox, and nothing is
-//! acknowledged that no peer said success for.
+//! In every test, after every poll: sampled = acknowledged + refused + dropped + in the outbox, and nothing
+//! is acknowledged that no peer said success for.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 

@@ -1,11 +1,14 @@
 //! A store beside the outbox: what it keeps comes back, and nothing is sent that it does not keep.
 
+use embassy_futures::block_on;
 use rollcall_device::Status;
+use rollcall_device::flash::FlashStore;
 use rollcall_device::outbox::Sample;
 use rollcall_wire::Sequence;
 
-use crate::support::net::{Dial, accept};
-use crate::support::{Bench, TestStore, bench};
+use crate::support::flash::{Model, PAGES};
+use crate::support::net::{Dial, Reply, accept, answering};
+use crate::support::{BOOT, Bench, TestStore, bench};
 
 fn sample(seq: u64, taken_at_ms: u64) -> Sample {
     Sample { seq: Sequence::new(seq).unwrap(), status: Status::new(6).unwrap(), taken_at_ms }
@@ -69,4 +72,30 @@ fn a_stop_while_a_sample_is_stored_counts_it() {
     bench.store = Some(TestStore { takes_ms: 400, ..Default::default() });
     let stats = bench.run_and_stop(1_200, 5_000);
     assert_eq!((stats.sampled, stats.unstored, stats.acknowledged), (2, 1, 1));
+}
+
+/// As few as an outbox can hold and have some to drop.
+const OUTBOX: usize = 12;
+
+#[test]
+fn a_sample_that_was_refused_for_good_leaves_the_outbox_in_flash_as_an_acknowledged_one_does() {
+    let kept_after = [(0, 4..=6), (0x90, 4..=6), (0x99, 4..=6), (0x97, 3..=6)];
+    for (reason, kept) in kept_after {
+        let flash = Model::new();
+        let open = || block_on(FlashStore::<_, PAGES>::open(flash.clone(), 0, OUTBOX, BOOT)).unwrap();
+        // Sample 3 is the one to look at, and what comes after it is left without an answer.
+        let script = move |_| {
+            Dial::Accept(answering(move |publish| match publish.is_status().then(|| publish.seq()) {
+                Some(3) => Reply::Ack(reason),
+                Some(4..) => Reply::Nothing,
+                _ => Reply::Ack(0),
+            }))
+        };
+        let mut bench: Bench<OUTBOX> = bench(script);
+        bench.store = Some(TestStore { flash: Some(open()), ..Default::default() });
+        bench.run_until(6_500);
+        let mut restored = Vec::new();
+        block_on(open().replay(|sample| restored.push(sample.seq.get()))).unwrap();
+        assert_eq!(restored, kept.collect::<Vec<_>>(), "reason {reason:#04x}");
+    }
 }

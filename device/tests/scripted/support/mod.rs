@@ -4,6 +4,9 @@
 //! that stays busy without time passing fails the test, between polls here and within one by the clock.
 //! After every poll the device's invariant is checked.
 
+#[allow(dead_code, reason = "the power is not cut here")]
+#[path = "../../flash/model.rs"]
+pub(crate) mod flash;
 pub(crate) mod mqtt;
 pub(crate) mod net;
 pub(crate) mod time;
@@ -16,6 +19,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Wake, Waker};
 
 use rand_core::RngCore;
+use rollcall_device::flash::FlashStore;
 use rollcall_device::outbox::{Contents, Sample};
 use rollcall_device::store::{NotKept, Store};
 use rollcall_device::{Board, BootId, Clock, Config, DeviceId, Emitter, Sensor, Snapshot, Stats, Status};
@@ -111,14 +115,19 @@ pub(crate) struct TestStore {
     pub(crate) refuses: Vec<u64>,
     /// Storing takes this long, in milliseconds.
     pub(crate) takes_ms: u64,
+    /// Where it keeps them besides.
+    pub(crate) flash: Option<FlashStore<flash::Model, { flash::PAGES }>>,
 }
 
 impl Store for TestStore {
-    async fn keep(&mut self, sample: Sample, _others: impl FnOnce() -> Contents) -> Result<(), NotKept> {
+    async fn keep(&mut self, sample: Sample, others: impl FnOnce() -> Contents) -> Result<(), NotKept> {
         let clock = VirtualClock::running();
         clock.sleep_until(time::now_ms() + self.takes_ms).await;
         if self.refuses.contains(&sample.seq.get()) {
             return Err(NotKept);
+        }
+        if let Some(flash) = &mut self.flash {
+            flash.keep(sample, others).await?;
         }
         self.kept.push(sample);
         Ok(())
@@ -231,7 +240,7 @@ impl Wake for Woken {
 
 /// What holds at every instant, whatever happens on the network.
 fn check(stats: &Snapshot, net: &Net) {
-    let there = stats.acknowledged + stats.dropped() + stats.outbox;
+    let there = stats.acknowledged + stats.refused + stats.dropped() + stats.outbox;
     assert_eq!(stats.sampled + stats.restored, there, "{stats:?}");
     assert_eq!(stats.acknowledged_by_status.iter().sum::<u64>(), stats.acknowledged, "{stats:?}");
     let granted = net.granted();
@@ -239,5 +248,11 @@ fn check(stats: &Snapshot, net: &Net) {
         stats.acknowledged <= granted,
         "{} acknowledged, but peers said success for {granted} samples",
         stats.acknowledged
+    );
+    let refused = net.refused();
+    assert!(
+        stats.refused <= refused,
+        "{} refused, but peers refused {refused} samples for good",
+        stats.refused
     );
 }

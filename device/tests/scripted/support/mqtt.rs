@@ -101,13 +101,19 @@ pub(crate) fn maximum_packet_size(bytes: u32) -> Vec<u8> {
 
 pub(crate) const MAXIMUM_QOS_0: &[u8] = &[0x24, 0];
 
+/// The name that the host gives a refusal, as a PUBACK's reason string.
+const REASON: &[u8] = b"cannot_tell";
+
 /// PUBACK: in two bytes for success, with a reason string otherwise, so that both forms are met.
 pub(crate) fn puback(packet_id: u16, reason: u8) -> Vec<u8> {
     let [high, low] = packet_id.to_be_bytes();
     match reason {
         0 => vec![0x40, 2, high, low],
-        // Properties: reason string "no".
-        _ => vec![0x40, 9, high, low, reason, 5, 0x1f, 0, 2, b'n', b'o'],
+        _ => {
+            let (properties, text) = (3 + REASON.len() as u8, REASON.len() as u8);
+            let head = [0x40, 4 + properties, high, low, reason, properties, 0x1f, 0, text];
+            [&head, REASON].concat()
+        }
     }
 }
 

@@ -104,14 +104,16 @@ struct State {
     seen: Vec<Seen>,
     /// Sequence numbers that a peer acknowledged with success.
     granted: BTreeSet<u64>,
+    /// Sequence numbers that a peer refused for good.
+    refused: BTreeSet<u64>,
     /// The most acknowledgements that were on their way at once over one connection.
     in_flight_max: usize,
 }
 
 impl Net {
     pub(crate) fn new(clock: VirtualClock, dial: impl FnMut(usize) -> Dial + 'static) -> Self {
-        let (attempts_ms, seen, granted) = Default::default();
-        let state = State { dial: Box::new(dial), attempts_ms, seen, granted, in_flight_max: 0 };
+        let (attempts_ms, seen, granted, refused) = Default::default();
+        let state = State { dial: Box::new(dial), attempts_ms, seen, granted, refused, in_flight_max: 0 };
         Self { clock, state: Rc::new(RefCell::new(state)) }
     }
 
@@ -123,6 +125,11 @@ impl Net {
     /// How many samples a peer acknowledged with success.
     pub(crate) fn granted(&self) -> u64 {
         self.state.borrow().granted.len() as u64
+    }
+
+    /// How many samples a peer refused for good.
+    pub(crate) fn refused(&self) -> u64 {
+        self.state.borrow().refused.len() as u64
     }
 
     /// The most acknowledgements that were on their way at once over one connection.
@@ -258,8 +265,10 @@ impl Link {
     fn acknowledge(&mut self, publish: &Publish, reason: u8) {
         self.answer(Some(puback(publish.packet_id, reason)));
         let mut state = self.net.state.borrow_mut();
-        if reason == 0 && publish.is_status() {
-            state.granted.insert(publish.seq());
+        match reason {
+            0 if publish.is_status() => drop(state.granted.insert(publish.seq())),
+            0x90 | 0x99 if publish.is_status() => drop(state.refused.insert(publish.seq())),
+            _ => {}
         }
         state.in_flight_max = state.in_flight_max.max(self.answers.len());
     }
