@@ -180,13 +180,14 @@ async fn report(stats: &Stats, stack: Stack<'_>) {
         Timer::after_millis(REPORT_PERIOD_MS).await;
         let now = stats.snapshot();
         info!(
-            "sampled {} acknowledged {} rejected {} dropped {} in the outbox {} reconnects {}",
+            "sampled {} acknowledged {} rejected {} dropped {} in the outbox {} reconnects {} refused {}",
             now.sampled,
             now.acknowledged,
             now.rejected,
             now.dropped(),
             now.outbox,
-            now.reconnects()
+            now.reconnects(),
+            now.refused
         );
     }
 }

@@ -56,7 +56,8 @@ impl Progress {
     /// Whether the emitter gets on, by its counters as they are now.
     pub fn is_alive(&mut self, stats: &Snapshot, now_ms: u64) -> bool {
         let sampled_for_ms = self.sampled.still_for_ms(stats.sampled, now_ms);
-        let done = [stats.published, stats.acknowledged, stats.rejected, stats.connects, stats.failures];
+        let settled = stats.acknowledged + stats.rejected + stats.refused;
+        let done = [stats.published, settled, stats.connects, stats.failures];
         let session_for_ms = self.session.still_for_ms(done.iter().sum(), now_ms);
         if stats.outbox == 0 {
             self.session.at_ms = now_ms;

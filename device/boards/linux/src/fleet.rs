@@ -172,8 +172,8 @@ impl Running {
                 let rate = (totals.acknowledged - before) / PROGRESS_PERIOD.as_secs();
                 before = totals.acknowledged;
                 eprintln!(
-                    "connected {}/{}, {rate} acknowledged/s, outbox {}, dropped {}",
-                    totals.connected, totals.devices, totals.outbox, totals.dropped
+                    "connected {}/{}, {rate} acknowledged/s, outbox {}, dropped {}, refused {}",
+                    totals.connected, totals.devices, totals.outbox, totals.dropped, totals.refused
                 );
             }
         }

@@ -13,6 +13,7 @@ pub(crate) struct Totals {
     pub(crate) acknowledged: u64,
     pub(crate) acknowledged_by_status: [u64; Status::COUNT],
     pub(crate) rejected: u64,
+    pub(crate) refused: u64,
     pub(crate) dropped: u64,
     pub(crate) outbox: u64,
     pub(crate) reconnects: u64,
@@ -29,6 +30,7 @@ impl Totals {
             *sum += count;
         }
         self.rejected += device.rejected;
+        self.refused += device.refused;
         self.dropped += device.dropped();
         self.outbox += device.outbox;
         self.reconnects += device.reconnects();
@@ -38,11 +40,13 @@ impl Totals {
     /// The line that other programs read.
     pub(crate) fn to_json(self) -> String {
         let Self { devices, sampled, published, acknowledged, acknowledged_by_status, .. } = self;
-        let Self { rejected, dropped, outbox, reconnects, .. } = self;
+        let Self { rejected, dropped, outbox, reconnects, refused, .. } = self;
         format!(
             r#"{{"devices":{devices},"sampled":{sampled},"published":{published},"acknowledged":{acknowledged},"#
         ) + &format!(r#""acknowledged_by_status":{acknowledged_by_status:?},"rejected":{rejected},"#)
-            + &format!(r#""dropped":{dropped},"outbox":{outbox},"reconnects":{reconnects}}}"#)
+            + &format!(
+                r#""dropped":{dropped},"outbox":{outbox},"reconnects":{reconnects},"refused":{refused}}}"#
+            )
     }
 }
 
@@ -55,7 +59,7 @@ mod tests {
         let totals = Totals { devices: 2, sampled: 9, acknowledged_by_status: [1; 7], ..Totals::default() };
         assert_eq!(
             totals.to_json(),
-            r#"{"devices":2,"sampled":9,"published":0,"acknowledged":0,"acknowledged_by_status":[1, 1, 1, 1, 1, 1, 1],"rejected":0,"dropped":0,"outbox":0,"reconnects":0}"#
+            r#"{"devices":2,"sampled":9,"published":0,"acknowledged":0,"acknowledged_by_status":[1, 1, 1, 1, 1, 1, 1],"rejected":0,"dropped":0,"outbox":0,"reconnects":0,"refused":0}"#
         );
     }
 }

@@ -184,6 +184,12 @@ async fn tell_progress(stats: &Stats, first_acknowledged_ms: &Cell<Option<u64>>)
     loop {
         Timer::after(PROGRESS_PERIOD).await;
         let now = stats.snapshot();
-        info!("{} acknowledged, outbox {}, dropped {}", now.acknowledged, now.outbox, now.dropped());
+        info!(
+            "{} acknowledged, outbox {}, dropped {}, refused {}",
+            now.acknowledged,
+            now.outbox,
+            now.dropped(),
+            now.refused
+        );
     }
 }

@@ -38,7 +38,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Snapshot { sampled, missed, published, acknowledged, acknowledged_by_status, .. } = self.counters;
         let (dropped, reconnects) = (self.counters.dropped(), self.counters.reconnects());
-        let Snapshot { rejected, outbox, .. } = self.counters;
+        let Snapshot { rejected, refused, outbox, .. } = self.counters;
         write!(
             f,
             r#"{{"devices":1,"sampled":{sampled},"missed":{missed},"published":{published},"acknowledged":{acknowledged},"#
@@ -49,7 +49,7 @@ impl fmt::Display for Report {
             write!(f, "{count}")?;
         }
         write!(f, r#"],"rejected":{rejected},"#)?;
-        write!(f, r#""dropped":{dropped},"outbox":{outbox},"reconnects":{reconnects},"#)?;
+        write!(f, r#""dropped":{dropped},"outbox":{outbox},"reconnects":{reconnects},"refused":{refused},"#)?;
         if let Some(first) = self.first_acknowledged_ms {
             write!(f, r#""first_acknowledged_ms":{first},"#)?;
         }
