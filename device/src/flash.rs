@@ -1,11 +1,12 @@
 //! The outbox in flash: a ring of records over `sequential-storage`, one write a sample.
 //!
 //! Guarantees, power cut at any write: a sample that [`Store::keep`] returned `Ok` for is found again until
-//! it is acknowledged, with its boot id and number; no number is given to two samples. A boot id and its
-//! numbers go on over resets, and so does time, as far as it can: how long the power was off is not known.
+//! it is acknowledged or refused for good, with its boot id and number; no number is given to two samples. A
+//! boot id and its numbers go on over resets, and so does time, as far as it can: how long the power was off
+//! is not known.
 //!
-//! An acknowledgement costs no write. Each record tells what the outbox held when it was written; what was
-//! acknowledged since is sent again after a reset, and the host knows the duplicates. Wear is level, because
+//! Neither costs a write. Each record tells what the outbox held when it was written; what was
+//! settled since is sent again after a reset, and the host knows the duplicates. Wear is level, because
 //! the ring is written in order. It must not know a flash chip.
 
 mod record;
