@@ -1,4 +1,4 @@
-//! source → decode → dedupe → log → acknowledge: the path of every message.
+//! source → decode → seen → log → acknowledge: the path of every message.
 //!
 //! Guarantees: a message is acknowledged only after it is durable in the log or known to be there; the log
 //! holds each (device, boot, sequence) once, whatever a store or a second writer does in between; a store
@@ -8,15 +8,16 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rollcall_wire::codec::Rejection;
 use rollcall_wire::{DeviceId, SampleId, Slot};
 use tokio::sync::mpsc;
 
 use crate::decode::{Decoded, Tally, decode};
-use crate::dedupe::Seen;
 use crate::health::{Health, Part};
 use crate::log::{Entry, LogStore, Record, StoreError};
 use crate::partition::Partition;
 use crate::rollup::{CHUNK_ENTRIES, Chunk};
+use crate::seen::Sighting;
 use crate::source::{Ack, Message, Verdict};
 use crate::time::UnixMs;
 
@@ -157,14 +158,16 @@ impl<S: LogStore> Ingest<S> {
             let slot = Slot::of(&record.device);
             let partition = &self.partitions[slot.index()];
             if let Some(id) = record.id {
-                let seen = partition.check(&record.device, id);
-                if seen == Seen::BelowWindow
-                    && let Some(total) = self.tally.count("below_window", Instant::now())
-                {
-                    let (device, boot, seq) = (record.device, id.boot, id.seq.get());
-                    tracing::warn!(%device, %boot, seq, total, "below_window: far behind its boot's newest sample, taken for a duplicate");
+                let sighting = partition.check(&record.device, id);
+                if sighting == Sighting::CannotTell {
+                    verdicts[place] = Some(Verdict::Rejected(Rejection::CannotTell));
+                    if let Some(total) = self.tally.count(Rejection::CannotTell.name(), Instant::now()) {
+                        let (device, boot, seq) = (record.device, id.boot, id.seq.get());
+                        tracing::warn!(%device, %boot, seq, total, "cannot_tell: behind the bounds of what is known of its boot, and not counted; the next is logged in a minute");
+                    }
+                    continue;
                 }
-                if seen != Seen::New || !met.insert((record.device, id)) {
+                if sighting == Sighting::Counted || !met.insert((record.device, id)) {
                     verdicts[place] = Some(Verdict::Duplicate);
                     continue;
                 }

@@ -3,16 +3,16 @@
 
 use rollcall_wire::{DeviceId, SampleId, Slot};
 
-use crate::dedupe::{Dedupe, Seen};
 use crate::log::{Checkpoint, Entry, StoreError};
 use crate::rollup::{BySecond, CHUNK_ENTRIES, Chunk};
+use crate::seen::{Seen, Sighting};
 
 /// What an ingest worker knows of a partition that it writes.
 #[derive(Debug)]
 pub struct Partition {
     slot: Slot,
     next: u64,
-    dedupe: Dedupe,
+    seen: Seen,
     /// The samples of the chunk that is not full yet.
     counts: BySecond,
 }
@@ -23,13 +23,13 @@ impl Partition {
     /// # Errors
     /// [`StoreError::Corrupt`] when the checkpoint is none of ours.
     pub fn restore(slot: Slot, checkpoint: &Checkpoint) -> Result<Self, StoreError> {
-        let dedupe = match (checkpoint.next, checkpoint.dedupe.as_slice()) {
-            (0, []) => Some(Dedupe::default()),
+        let seen = match (checkpoint.next, checkpoint.dedupe.as_slice()) {
+            (0, []) => Some(Seen::default()),
             // With entries below it, nothing is not a state: every sample there would be counted again.
-            (_, bytes) => Dedupe::from_bytes(bytes),
+            (_, bytes) => Seen::from_bytes(bytes),
         };
-        let dedupe = dedupe.ok_or_else(|| StoreError::Corrupt(format!("the checkpoint of slot {slot}")))?;
-        Ok(Self { slot, next: checkpoint.next, dedupe, counts: BySecond::new() })
+        let seen = seen.ok_or_else(|| StoreError::Corrupt(format!("the checkpoint of slot {slot}")))?;
+        Ok(Self { slot, next: checkpoint.next, seen, counts: BySecond::new() })
     }
 
     /// The number of the next entry.
@@ -38,8 +38,8 @@ impl Partition {
     }
 
     /// Is this sample in the log?
-    pub fn check(&self, device: &DeviceId, sample: SampleId) -> Seen {
-        self.dedupe.check(device, sample)
+    pub fn check(&self, device: &DeviceId, sample: SampleId) -> Sighting {
+        self.seen.check(device, sample)
     }
 
     /// Takes the next entry of the log; the chunk that it completes, if it does, is to be rolled up.
@@ -56,7 +56,7 @@ impl Partition {
         for record in &entry.records {
             self.counts.entry(record.sampled_at.second()).or_default().count(record.status);
             if let Some(id) = record.id {
-                self.dedupe.record(record.device, id);
+                self.seen.record(record.device, id);
             }
         }
         self.next += 1;
@@ -67,7 +67,7 @@ impl Partition {
             slot: self.slot,
             entries: self.next - CHUNK_ENTRIES..self.next,
             counts: std::mem::take(&mut self.counts),
-            dedupe: self.dedupe.to_bytes(),
+            dedupe: self.seen.to_bytes(),
         }))
     }
 }
@@ -84,7 +84,7 @@ mod tests {
                 .map(|partition| partition.next())
         };
         assert!(matches!(restore(0, &[]), Ok(0)));
-        assert!(matches!(restore(64, &Dedupe::default().to_bytes()), Ok(64)));
+        assert!(matches!(restore(64, &Seen::default().to_bytes()), Ok(64)));
         for damaged in [&[][..], &[3, 1], &[0, 0]] {
             assert!(matches!(restore(64, damaged), Err(StoreError::Corrupt(_))), "{damaged:?}");
         }

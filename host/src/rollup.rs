@@ -74,7 +74,7 @@ pub struct Chunk {
     pub entries: Range<u64>,
     /// The chunk's samples by second.
     pub counts: BySecond,
-    /// The partition's [`crate::dedupe::Dedupe`] at the chunk's end, as bytes.
+    /// The partition's [`crate::seen::Seen`] at the chunk's end, as bytes.
     pub dedupe: Vec<u8>,
 }
 

@@ -276,6 +276,50 @@ fn every_message_that_is_acknowledged_is_counted_with_many_in_flight_on_many_con
     }
 }
 
+#[test]
+fn the_newest_sample_first_does_not_keep_the_older_ones_from_being_counted() {
+    for version in [Version::V5, Version::V311] {
+        let host = Host::start();
+        let mut client = Client::connect(host.address(), version);
+        for seq in std::iter::once(300).chain(0..300) {
+            assert_eq!(client.publish(&topic(), &sample(1, seq)).unwrap().reason(), 0);
+        }
+        assert_eq!(host.finish().len(), 301, "{version:?}");
+    }
+}
+
+#[test]
+fn forged_boots_and_a_forged_sequence_make_no_sample_count_twice_or_not_at_all() {
+    let host = Host::start();
+    let mut client = Client::connect(host.address(), Version::V5);
+    let mut publish = |boot, seq| client.publish(&topic(), &sample(boot, seq)).unwrap();
+    for seq in 0..10 {
+        assert_eq!(publish(1, seq).reason(), 0);
+    }
+    assert_eq!(publish(1, (1 << 53) - 1).reason(), 0);
+    for boot in 2..11 {
+        assert_eq!(publish(boot, 0).reason(), 0);
+    }
+    for seq in 0..60 {
+        assert_eq!(publish(1, seq).reason(), 0, "ten of these are repetitions, and none is beyond telling");
+    }
+    // So many boots that the first is closed: its samples can be told no more, and that is what is said.
+    for boot in 11..30 {
+        assert_eq!(publish(boot, 0).reason(), 0);
+    }
+    let puback = publish(1, 3);
+    assert_eq!(puback.reason(), 0x99);
+    assert!(String::from_utf8_lossy(&puback.body).contains("cannot_tell"), "{puback:?}");
+    let counted: Vec<_> = host.finish().iter().map(|record| record.id.unwrap()).collect();
+    assert_eq!(counted.len(), 60 + 1 + 28);
+    assert_eq!(counted.iter().collect::<BTreeSet<_>>().len(), counted.len(), "one of them twice");
+}
+
+/// A full payload.
+fn sample(boot: u64, seq: u64) -> Vec<u8> {
+    format!(r#"{{"status":3,"seq":{seq},"boot":"{boot:016x}","age_ms":0}}"#).into_bytes()
+}
+
 /// Publishes the samples 0 to `messages` of one boot in their order, as many in flight as the gateway
 /// announces, until all are acknowledged with success.
 fn publish_in_order(address: SocketAddr, version: Version, number: u64, messages: u64) {

@@ -18,6 +18,7 @@ use rollcall_host::log::mongo::{Address, MongoStore};
 use rollcall_host::log::{Checkpoint, Entry, LogStore, MemoryStore, RedbStore, StoreError};
 use rollcall_host::partition::Partition;
 use rollcall_host::rollup::{CHUNK_ENTRIES, Chunk};
+use rollcall_host::source::Verdict;
 use rollcall_host::time::UnixMs;
 use rollcall_wire::Slot;
 
@@ -220,7 +221,7 @@ async fn a_checkpoint_brings_the_partition_back<F: Fixture>() {
     assert_eq!(checkpoint, Checkpoint { next: CHUNK_ENTRIES, dedupe: chunks[0].dedupe.clone() });
     let partition = Partition::restore(slot, &checkpoint).unwrap();
     let last = entries.last().unwrap().records.last().unwrap();
-    assert_eq!(partition.check(&last.device, last.id.unwrap()), rollcall_host::dedupe::Seen::Duplicate);
+    assert_eq!(partition.check(&last.device, last.id.unwrap()), rollcall_host::seen::Sighting::Counted);
 }
 
 async fn counts_agree_with_the_oracle_whatever_is_rolled_up<F: Fixture>() {
@@ -331,13 +332,60 @@ fn a_redb_directory_that_cannot_be_made_is_named() {
 fn a_redb_file_of_another_format_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     drop(RedbStore::open(directory.path()).unwrap());
-    let file = directory.path().join("rollcall.redb");
-    let meta: ::redb::TableDefinition<'_, &str, u64> = ::redb::TableDefinition::new("meta");
-    let database = ::redb::Database::open(&file).unwrap();
-    let transaction = database.begin_write().unwrap();
-    transaction.open_table(meta).unwrap().insert("format", 99).unwrap();
-    transaction.commit().unwrap();
-    drop(database);
+    change_redb(directory.path(), |transaction| {
+        transaction.open_table(REDB_META).unwrap().insert("format", 99).unwrap();
+    });
     let error = RedbStore::open(directory.path()).err().unwrap().to_string();
     assert!(error.contains("has format 99"), "{error}");
+    assert_eq!(redb_format(directory.path()), 99);
+}
+
+#[tokio::test]
+async fn a_redb_file_of_the_older_format_is_taken_over_with_what_it_has_seen() {
+    let mut random = common::random();
+    let directory = tempfile::tempdir().unwrap();
+    let records: Vec<_> = (0..2 * CHUNK_ENTRIES).map(|seq| record(&mut random, device_of(5), seq)).collect();
+    {
+        let store = Arc::new(RedbStore::open(directory.path()).unwrap());
+        let mut ingest = Ingest::open(store).await.unwrap();
+        for record in &records[..CHUNK_ENTRIES as usize] {
+            ingest.commit(&[*record], UnixMs(0)).await.unwrap();
+        }
+        ingest.roll().await.unwrap();
+    }
+    // As it was: id, highest sequence, and a bit for each of the 64 below it; sequence 0 was not there yet.
+    let state = vec![(device_of(5).to_string(), vec![(7_u64, CHUNK_ENTRIES - 1, u64::MAX >> 1)])];
+    let state = postcard::to_allocvec(&state).unwrap();
+    change_redb(directory.path(), |transaction| {
+        let dedupe: ::redb::TableDefinition<'_, u8, &[u8]> = ::redb::TableDefinition::new("dedupe");
+        transaction.open_table(dedupe).unwrap().insert(5, state.as_slice()).unwrap();
+        transaction.open_table(REDB_META).unwrap().insert("format", 1).unwrap();
+    });
+
+    let store = Arc::new(RedbStore::open(directory.path()).unwrap());
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    let verdicts = ingest.commit(&records, UnixMs(0)).await.unwrap();
+    for (seq, verdict) in (0..).zip(verdicts) {
+        let expected = if seq < CHUNK_ENTRIES { Verdict::Duplicate } else { Verdict::Accepted };
+        assert_eq!(verdict, expected, "{seq}");
+    }
+    drop((ingest, store));
+    assert_eq!(redb_format(directory.path()), 2);
+}
+
+const REDB_META: ::redb::TableDefinition<'_, &str, u64> = ::redb::TableDefinition::new("meta");
+
+/// Changes a store that nobody uses, as another version would have left it.
+fn change_redb(directory: &Path, change: impl FnOnce(&::redb::WriteTransaction)) {
+    let database = ::redb::Database::open(directory.join("rollcall.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+}
+
+fn redb_format(directory: &Path) -> u64 {
+    use ::redb::ReadableDatabase;
+    let database = ::redb::Database::open(directory.join("rollcall.redb")).unwrap();
+    let transaction = database.begin_read().unwrap();
+    transaction.open_table(REDB_META).unwrap().get("format").unwrap().unwrap().value()
 }

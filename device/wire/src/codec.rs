@@ -208,6 +208,8 @@ rejections! {
     WrongSlot => "wrong_slot",
     /// A status was published with the retain flag: a broker would deliver it again to each new subscriber.
     Retained => "retained",
+    /// The host can prove the sample neither new nor counted: its boot, or its place in it, is closed.
+    CannotTell => "cannot_tell",
 }
 
 impl fmt::Display for Rejection {

@@ -11,8 +11,12 @@ use super::{Entry, Record, StoreError, TimeError};
 use crate::rollup::{BySecond, Counts};
 use crate::time::UnixMs;
 
-/// The version of everything here and of the tables' layout; another one is refused, not converted.
-pub(super) const FORMAT_VERSION: u64 = 1;
+/// The version of everything here and of the tables' layout. [`OLDER_FORMAT`] is read too; any other is refused.
+pub(super) const FORMAT_VERSION: u64 = 2;
+
+/// Differs in the state of a checkpoint alone, which is read in both forms and written in the new one by the
+/// next chunk. A store of it becomes one of [`FORMAT_VERSION`] when it is opened.
+pub(super) const OLDER_FORMAT: u64 = 1;
 
 /// Counts of one second: its distance from the second before it, and the statuses that occurred.
 type StoredSecond = (u64, Vec<(u8, u64)>);

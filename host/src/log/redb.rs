@@ -172,9 +172,17 @@ fn unavailable(error: impl std::fmt::Display) -> StoreError {
 fn prepare(database: &Database) -> Result<u64, redb::Error> {
     let transaction = database.begin_write()?;
     let known = transaction.open_table(META)?.get("format")?.map(|format| format.value());
-    if let Some(format) = known {
-        transaction.abort()?;
-        return Ok(format);
+    match known {
+        Some(codec::OLDER_FORMAT) => {
+            transaction.open_table(META)?.insert("format", codec::FORMAT_VERSION)?;
+            transaction.commit()?;
+            return Ok(codec::FORMAT_VERSION);
+        }
+        Some(format) => {
+            transaction.abort()?;
+            return Ok(format);
+        }
+        None => {}
     }
     transaction.open_table(META)?.insert("format", codec::FORMAT_VERSION)?;
     transaction.open_table(ENTRIES)?;

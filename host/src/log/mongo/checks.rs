@@ -6,7 +6,7 @@ use mongodb::Database;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error;
 
-use super::format::FORMAT_VERSION;
+use super::format::{FORMAT_VERSION, OLDER_FORMAT};
 use super::open::{Address, connect};
 use crate::checkup::Check;
 use crate::time::UnixMs;
@@ -126,6 +126,9 @@ async fn format(database: &Database) -> Result<Check, Error> {
     let version = stored.as_ref().and_then(|stored| stored.get("version")).and_then(Bson::as_i64);
     Ok(match version {
         Some(FORMAT_VERSION) => Check::pass(NAME, FORMAT_VERSION.to_string()),
+        Some(OLDER_FORMAT) => {
+            Check::pass(NAME, format!("{OLDER_FORMAT}, which becomes {FORMAT_VERSION} at the next start"))
+        }
         None => Check::pass(NAME, "none: nothing is stored yet"),
         Some(other) => Check::fail(
             NAME,

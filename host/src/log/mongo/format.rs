@@ -14,8 +14,12 @@ use crate::counts::TailEntry;
 use crate::log::{Entry, Record, StoreError, TimeError};
 use crate::time::UnixMs;
 
-/// The version of the documents' form; another one is refused, not converted.
-pub(super) const FORMAT_VERSION: i64 = 2;
+/// The version of the documents' form. [`OLDER_FORMAT`] is read too; any other is refused.
+pub(super) const FORMAT_VERSION: i64 = 3;
+
+/// Differs in the state of a checkpoint alone, which is read in both forms and written in the new one by the
+/// next chunk. A database of it becomes one of [`FORMAT_VERSION`] when it is opened.
+pub(super) const OLDER_FORMAT: i64 = 2;
 
 /// `_id` is slot · 2⁴⁰ + number. Numbers have 40 bits: a thousand flushes a second for 34 years.
 const NUMBER_BITS: u32 = 40;

@@ -9,7 +9,7 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Database, IndexModel};
 
-use super::format::{FORMAT_VERSION, messages_view};
+use super::format::{FORMAT_VERSION, OLDER_FORMAT, messages_view};
 use super::{MongoStore, Topology, committed, durable};
 
 /// How long to look for a server, and to connect to one, before the call fails; it is tried again later.
@@ -138,6 +138,8 @@ async fn format(database: &Database) -> Result<i64, Error> {
     let meta = database.collection::<Document>("meta");
     let set = doc! { "$setOnInsert": { "version": FORMAT_VERSION } };
     meta.update_one(doc! { "_id": "format" }, set).upsert(true).await.or_else(ignore_race)?;
+    let older = doc! { "_id": "format", "version": OLDER_FORMAT };
+    meta.update_one(older, doc! { "$set": { "version": FORMAT_VERSION } }).await?;
     let stored = meta.find_one(doc! { "_id": "format" }).await?;
     Ok(stored.and_then(|stored| stored.get_i64("version").ok()).unwrap_or(0))
 }
