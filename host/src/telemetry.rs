@@ -1,4 +1,5 @@
-//! Logs: one line an event, on standard error; coloured on a terminal only.
+//! Logs: one line an event, on standard error; coloured on a terminal only. A log that cannot be
+//! written, because its reader is gone or its disk is full, is no reason to end.
 
 use std::io::{IsTerminal, stderr};
 
@@ -11,5 +12,7 @@ pub(crate) fn start(level: LevelFilter) {
         .with_target(false)
         .with_ansi(stderr().is_terminal())
         .with_writer(stderr)
+        // Where a line cannot be written, the complaint about it cannot either, and trying it would panic.
+        .log_internal_errors(false)
         .init();
 }
