@@ -15,7 +15,7 @@ pub(crate) use self::store::{Store, StoreArgs};
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// What to log: error, warn, info, debug or trace.
+    /// What to log: error, warn, info, debug or trace; of what libraries say, warnings and errors at most.
     #[arg(long, env = "ROLLCALL_LOG", default_value = "info", global = true, value_name = "LEVEL")]
     pub(crate) log: LevelFilter,
     /// What to do.

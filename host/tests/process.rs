@@ -5,7 +5,7 @@
 #[path = "common/mqtt.rs"]
 mod mqtt;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -13,7 +13,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mqtt::{Client, PUBACK, Version};
+use mqtt::{CONNACK, Client, PUBACK, Version};
 use rollcall_wire::{DeviceId, Kind, Topic};
 
 /// A start that takes longer than this is none.
@@ -27,9 +27,20 @@ struct Host(Child);
 
 impl Host {
     fn start(data: &Path, mqtt: SocketAddr, http: SocketAddr, log: impl Into<Stdio>) -> Self {
+        Self::start_with(&[], data, mqtt, http, log)
+    }
+
+    fn start_with(
+        more: &[&str],
+        data: &Path,
+        mqtt: SocketAddr,
+        http: SocketAddr,
+        log: impl Into<Stdio>,
+    ) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
             .args(["serve", "--mqtt-listen", &mqtt.to_string(), "--http-listen", &http.to_string()])
             .args(["--store", &format!("redb:{}", data.display())])
+            .args(more)
             .stderr(log)
             .spawn()
             .unwrap();
@@ -118,4 +129,32 @@ fn the_process_starts_and_goes_on_when_the_disk_of_its_log_is_full() {
         thread::yield_now();
     }
     assert_works(&mut host, mqtt, http);
+}
+
+#[test]
+fn the_log_has_what_the_mqtt_library_complains_about_and_no_password_even_when_all_is_logged() {
+    let data = tempfile::tempdir().unwrap();
+    let password = data.path().join("password");
+    fs::write(&password, "geheim").unwrap();
+    let more = ["--log", "trace", "--mqtt-user", "fleet", "--mqtt-password-file", password.to_str().unwrap()];
+    let mut host = Host::start_with(&more, data.path(), FREE, FREE, Stdio::piped());
+    let mut log = BufReader::new(host.0.stderr.take().unwrap());
+    let (mqtt, _) = addresses(&mut log);
+    for (version, login) in [
+        (Version::V311, "geheim"),
+        (Version::V311, "geheimer"),
+        (Version::V5, "geheimer"),
+        (Version::V5, "geheim"),
+    ] {
+        let mut client = Client::hello(mqtt, version, "porch", Some(("fleet", login)));
+        assert_eq!(client.receive().unwrap().kind(), CONNACK);
+        // An AUTH packet, which the gateway does not know what to do with: its connection is ended.
+        client.send(&[0xf0, 2, 0x18, 0]);
+        while client.receive().is_some() {}
+    }
+    host.0.kill().unwrap();
+    let mut said = String::new();
+    log.read_to_string(&mut said).unwrap();
+    assert!(said.contains("ERROR Auth control message is not supported"), "{said}");
+    assert!(!said.contains("geheim") && !said.contains(&format!("{:?}", b"geheim")), "{said}");
 }
