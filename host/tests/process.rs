@@ -8,6 +8,7 @@ mod mqtt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread;
@@ -61,10 +62,16 @@ impl Drop for Host {
 
 /// Reads the log until it has told where MQTT and HTTP listen.
 fn addresses(log: &mut BufReader<ChildStderr>) -> (SocketAddr, SocketAddr) {
+    let (mqtt, http, _) = start_of(log);
+    (mqtt, http)
+}
+
+/// The same, and what the log said until then.
+fn start_of(log: &mut BufReader<ChildStderr>) -> (SocketAddr, SocketAddr, String) {
     let (mut mqtt, mut http, mut seen) = (None, None, String::new());
     loop {
         if let (Some(mqtt), Some(http)) = (mqtt, http) {
-            return (mqtt, http);
+            return (mqtt, http, seen);
         }
         let mut line = String::new();
         assert!(log.read_line(&mut line).unwrap() > 0, "rollcall did not start:\n{seen}");
@@ -157,4 +164,26 @@ fn the_log_has_what_the_mqtt_library_complains_about_and_no_password_even_when_a
     log.read_to_string(&mut said).unwrap();
     assert!(said.contains("ERROR Auth control message is not supported"), "{said}");
     assert!(!said.contains("geheim") && !said.contains(&format!("{:?}", b"geheim")), "{said}");
+}
+
+#[test]
+fn the_log_names_a_directory_and_a_password_file_that_others_may_read() {
+    let data = tempfile::tempdir().unwrap();
+    let password = data.path().join("password");
+    fs::write(&password, "geheim").unwrap();
+    let more = ["--mqtt-user", "fleet", "--mqtt-password-file", password.to_str().unwrap()];
+    let said = |directory_mode, password_mode| {
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(directory_mode)).unwrap();
+        fs::set_permissions(&password, fs::Permissions::from_mode(password_mode)).unwrap();
+        let mut host = Host::start_with(&more, data.path(), FREE, FREE, Stdio::piped());
+        let mut log = BufReader::new(host.0.stderr.take().unwrap());
+        start_of(&mut log).2
+    };
+    let said_of_open = said(0o750, 0o604);
+    for path in [data.path(), &password] {
+        let mend = format!("chmod go= {}\n", path.display());
+        assert_eq!(said_of_open.matches(&mend).count(), 1, "{said_of_open}");
+    }
+    let said_of_closed = said(0o700, 0o600);
+    assert!(!said_of_closed.contains("chmod"), "{said_of_closed}");
 }

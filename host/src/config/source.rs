@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -170,6 +171,7 @@ fn password(what: &str, file: Option<&Path>, variable: &str) -> anyhow::Result<O
         (Some(file), None) => {
             let text = fs::read_to_string(file)
                 .with_context(|| format!("cannot read the {what} password from {}", file.display()))?;
+            warn_of_readers(what, file);
             Some(text.lines().next().unwrap_or_default().to_owned())
         }
         (None, password) => password,
@@ -178,4 +180,17 @@ fn password(what: &str, file: Option<&Path>, variable: &str) -> anyhow::Result<O
         bail!("the {what} password is empty");
     }
     Ok(password)
+}
+
+/// Says so when others than its owner may read the file.
+fn warn_of_readers(what: &str, file: &Path) {
+    // A file that was read a moment ago; without its mode there is nothing to say.
+    let Ok(about) = fs::metadata(file) else { return };
+    let mode = about.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let file = file.display();
+        tracing::warn!(
+            "the file of the {what} password is open to others than its owner (mode {mode:03o}): chmod go= {file}"
+        );
+    }
 }

@@ -12,8 +12,10 @@ mod packed;
 mod tail;
 mod windows;
 
-use std::fs;
+use std::fs::{self, DirBuilder, File};
+use std::io;
 use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -77,8 +79,10 @@ impl RedbStore {
     /// [`OpenError`] tells whom to ask.
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         let unusable = |reason: String| OpenError::Unusable(directory.into(), reason);
-        fs::create_dir_all(directory).map_err(|error| unusable(error.to_string()))?;
+        let unusable_by = |error: io::Error| unusable(error.to_string());
+        make_directory(directory).map_err(unusable_by)?;
         let file = directory.join(FILE);
+        make_file(&file).map_err(unusable_by)?;
         let open = move || Database::builder().set_cache_size(CACHE_BYTES).create(&file);
         let (store, format) = Self::open_with(open).map_err(|error| match error {
             WorkError::Redb(redb::Error::DatabaseAlreadyOpen) => OpenError::InUse(directory.into()),
@@ -140,6 +144,27 @@ impl RedbStore {
         let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         database.take_if(|open| Arc::ptr_eq(open, failed));
     }
+}
+
+/// A new directory is its owner's alone; one that is there already is left as it is.
+fn make_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        let mode = fs::metadata(directory)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            let directory = directory.display();
+            tracing::warn!(
+                "the data directory is open to others than its owner (mode {mode:03o}): chmod go= {directory}"
+            );
+        }
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// Makes the file, if there is none, for its owner alone.
+fn make_file(file: &Path) -> io::Result<()> {
+    File::options().write(true).create(true).truncate(false).mode(0o600).open(file)?;
+    Ok(())
 }
 
 /// What goes wrong in a piece of work: in redb, or in what is stored.
