@@ -12,16 +12,17 @@ mod packed;
 mod tail;
 mod windows;
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
+    Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition, WriteTransaction,
 };
 use rollcall_wire::Slot;
 
@@ -40,6 +41,8 @@ const CHECKPOINTS: TableDefinition<'_, u8, u64> = TableDefinition::new("checkpoi
 const DEDUPE: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("dedupe");
 /// The file within the data directory.
 const FILE: &str = "rollcall.redb";
+/// The same while it is made: a file named [`FILE`] was a whole store once.
+const NEW_FILE: &str = "rollcall.redb.new";
 
 /// Pages kept in memory. redb's own default of 1 GiB is more than a small host has.
 const CACHE_BYTES: usize = 64 << 20;
@@ -55,6 +58,9 @@ pub enum OpenError {
     /// The directory cannot be made, read or written.
     #[error("the data directory {0} cannot be used: {1}")]
     Unusable(PathBuf, String),
+    /// The file has no byte. It is never made so: what was in it is gone.
+    #[error("{0} is empty, so its data is gone: restore it from a backup, or delete it to begin anew")]
+    Empty(PathBuf),
     /// Another version of Rollcall wrote it. Nothing was changed.
     #[error(
         "the data directory {0} has format {1}, but this version of rollcall reads and writes format {2} only"
@@ -80,14 +86,20 @@ impl RedbStore {
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         let unusable = |reason: String| OpenError::Unusable(directory.into(), reason);
         let unusable_by = |error: io::Error| unusable(error.to_string());
-        make_directory(directory).map_err(unusable_by)?;
-        let file = directory.join(FILE);
-        make_file(&file).map_err(unusable_by)?;
-        let open = move || Database::builder().set_cache_size(CACHE_BYTES).create(&file);
-        let (store, format) = Self::open_with(open).map_err(|error| match error {
+        let failed = |error| match error {
             WorkError::Redb(redb::Error::DatabaseAlreadyOpen) => OpenError::InUse(directory.into()),
             error => unusable(StoreError::from(error).to_string()),
-        })?;
+        };
+        make_directory(directory).map_err(unusable_by)?;
+        let file = directory.join(FILE);
+        // A link that leads nowhere is no reason for a new store.
+        if file.symlink_metadata().is_err() {
+            make_file(directory).map_err(failed)?;
+        }
+        if fs::metadata(&file).map_err(unusable_by)?.len() == 0 {
+            return Err(OpenError::Empty(file));
+        }
+        let (store, format) = Self::open_with(move || builder().open(&file)).map_err(failed)?;
         match format {
             codec::FORMAT_VERSION => Ok(store),
             other => Err(OpenError::OtherFormat(directory.into(), other, codec::FORMAT_VERSION)),
@@ -161,10 +173,41 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// Makes the file, if there is none, for its owner alone.
-fn make_file(file: &Path) -> io::Result<()> {
-    File::options().write(true).create(true).truncate(false).mode(0o600).open(file)?;
+/// Makes a store for its owner alone, under another name until it is durable and can be opened.
+fn make_file(directory: &Path) -> Result<(), WorkError> {
+    let (new, file) = (directory.join(NEW_FILE), directory.join(FILE));
+    let backing =
+        File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&new)?;
+    match backing.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(redb::Error::DatabaseAlreadyOpen.into()),
+        Err(TryLockError::Error(error)) => return Err(error.into()),
+    }
+    if file.symlink_metadata().is_ok() {
+        // Another process has just made the store. It may be this very file, if it was renamed meanwhile.
+        return remove_if_there(&new);
+    }
+    // What is left of a start that was cut off; nothing was ever acknowledged out of it.
+    backing.set_len(0)?;
+    let database = builder().create_with_backend(FileBackend::new(backing)?)?;
+    prepare(&database)?;
+    // The lock is held until the file has its name, so that no other process takes it for its own.
+    fs::rename(&new, &file)?;
+    File::open(directory)?.sync_all()?;
     Ok(())
+}
+
+fn remove_if_there(file: &Path) -> Result<(), WorkError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
 }
 
 /// What goes wrong in a piece of work: in redb, or in what is stored.
