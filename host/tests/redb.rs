@@ -2,11 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
-use rollcall_host::log::{OpenError, RedbStore};
+use common::{SPAN_S, START_S, device, entry, record};
+use rollcall_host::counts::Plan;
+use rollcall_host::ingest::Ingest;
+use rollcall_host::log::{LogStore, OpenError, RedbStore};
+use rollcall_host::time::UnixMs;
+use rollcall_wire::Slot;
 
 const FILE: &str = "rollcall.redb";
 
@@ -82,4 +90,71 @@ fn of_two_that_start_at_once_in_a_new_directory_one_gets_it() {
         drop(stores);
         RedbStore::open(directory.path()).unwrap();
     }
+}
+
+/// A store of 5,000 messages, some of them rolled up: the bytes of its file.
+async fn stored(random: &mut fastrand::Rng) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ingest = Ingest::open(Arc::new(RedbStore::open(directory.path()).unwrap())).await.unwrap();
+    for seq in 0..100 {
+        let records: Vec<_> = (0..50).map(|number| record(random, device(number), seq)).collect();
+        ingest.commit(&records, UnixMs((START_S + SPAN_S) * 1000)).await.unwrap();
+        ingest.roll().await.unwrap();
+    }
+    drop(ingest);
+    fs::read(directory.path().join(FILE)).unwrap()
+}
+
+/// Turns over a byte, or fills up to a page, where there is something.
+fn damage(random: &mut fastrand::Rng, bytes: &mut [u8]) {
+    let reach = if random.u8(..4) == 0 { 4096 } else { bytes.len() };
+    let mut place = random.usize(..reach);
+    while bytes[place] == 0 {
+        place = random.usize(..reach);
+    }
+    if random.bool() {
+        bytes[place] ^= random.u8(1..);
+    } else {
+        let end = bytes.len().min(place + random.usize(1..=4096));
+        let zeros = random.bool();
+        bytes[place..end].fill_with(|| if zeros { 0 } else { random.u8(..) });
+    }
+}
+
+/// Opens it, reads and writes; true if an error said that it is damaged.
+async fn try_all(directory: &Path, random: &mut fastrand::Rng) -> bool {
+    let store = match RedbStore::open(directory) {
+        Ok(store) => store,
+        Err(error) => {
+            let error = error.to_string();
+            assert!(error.contains(directory.to_str().unwrap()), "{error}");
+            return error.contains("restore");
+        }
+    };
+    let mut errors = Vec::new();
+    for slot in Slot::all() {
+        errors.extend(store.checkpoint(slot).await.err());
+        errors.extend(store.read(slot, 0, usize::MAX).await.err());
+    }
+    errors.extend(store.view(&Plan::new(START_S..START_S + SPAN_S)).await.err());
+    errors.extend(store.append(&[entry(random, 3, 1000, 0, 10)]).await.err());
+    errors.iter().any(|error| error.to_string().contains("restore"))
+}
+
+#[tokio::test]
+async fn no_damage_to_the_file_makes_a_panic_that_leaves_the_store() {
+    let mut random = common::random();
+    let whole = stored(&mut random).await;
+    let mut told = 0;
+    for round in 0..60 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bytes = whole.clone();
+        damage(&mut random, &mut bytes);
+        fs::write(directory.path().join(FILE), bytes).unwrap();
+        let mut random = random.fork();
+        let tried = tokio::spawn(async move { try_all(directory.path(), &mut random).await }).await;
+        told += u32::from(tried.unwrap_or_else(|error| panic!("round {round}: {error}")));
+    }
+    println!("{told} of 60 were told to be damaged");
+    assert!(told > 0);
 }

@@ -16,8 +16,9 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -61,6 +62,9 @@ pub enum OpenError {
     /// The file has no byte. It is never made so: what was in it is gone.
     #[error("{0} is empty, so its data is gone: restore it from a backup, or delete it to begin anew")]
     Empty(PathBuf),
+    /// The file is not as it was written.
+    #[error("{}", damaged(.0, .1))]
+    Damaged(PathBuf, String),
     /// Another version of Rollcall wrote it. Nothing was changed.
     #[error(
         "the data directory {0} has format {1}, but this version of rollcall reads and writes format {2} only"
@@ -70,12 +74,48 @@ pub enum OpenError {
 
 type Open = dyn Fn() -> Result<Database, DatabaseError> + Send + Sync;
 
-/// See the module. After an I/O error the file is closed, and opened anew by the next call.
+/// See the module. After an I/O error or a panic in redb, which is how it meets a damaged file, the file is
+/// closed, and opened anew by the next call.
 #[derive(Clone)]
 pub struct RedbStore {
+    directory: Arc<Path>,
     open: Arc<Open>,
-    database: Arc<Mutex<Option<Arc<Database>>>>,
+    database: Arc<Opened>,
     tail: Arc<Tail>,
+}
+
+/// The database while it is open.
+struct Opened(Mutex<Option<Arc<Database>>>);
+
+impl Opened {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Database>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let database = self.lock().take();
+        close(database);
+    }
+}
+
+/// Lets go of a database. The last one to do so closes it, which writes, and a damaged one may not like it.
+fn close(database: Option<Arc<Database>>) {
+    let _ = guarded(|| {
+        drop(database);
+        Ok(())
+    });
+}
+
+/// Does `work`, and makes an error of a panic: redb trusts its file, and panics where it is damaged. What the
+/// work had in hand is not used after it.
+fn guarded<T>(work: impl FnOnce() -> Result<T, WorkError>) -> Result<T, WorkError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(WorkError::Panic(text.unwrap_or("no reason was given").to_owned()))
+    })
 }
 
 impl RedbStore {
@@ -88,7 +128,10 @@ impl RedbStore {
         let unusable_by = |error: io::Error| unusable(error.to_string());
         let failed = |error| match error {
             WorkError::Redb(redb::Error::DatabaseAlreadyOpen) => OpenError::InUse(directory.into()),
-            error => unusable(StoreError::from(error).to_string()),
+            error => match error.damage() {
+                Ok(reason) | Err(StoreError::Corrupt(reason)) => OpenError::Damaged(directory.into(), reason),
+                Err(error) => unusable(error.to_string()),
+            },
         };
         make_directory(directory).map_err(unusable_by)?;
         let file = directory.join(FILE);
@@ -99,7 +142,7 @@ impl RedbStore {
         if fs::metadata(&file).map_err(unusable_by)?.len() == 0 {
             return Err(OpenError::Empty(file));
         }
-        let (store, format) = Self::open_with(move || builder().open(&file)).map_err(failed)?;
+        let (store, format) = Self::open_with(directory, move || builder().open(&file)).map_err(failed)?;
         match format {
             codec::FORMAT_VERSION => Ok(store),
             other => Err(OpenError::OtherFormat(directory.into(), other, codec::FORMAT_VERSION)),
@@ -108,16 +151,19 @@ impl RedbStore {
 
     /// Opens a store by `open`, which is called again after an I/O error, and tells its format.
     fn open_with(
+        directory: &Path,
         open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
     ) -> Result<(Self, u64), WorkError> {
-        let database = open()?;
-        let format = prepare(&database)?;
-        let tail = Arc::new(Tail::default());
-        if format == codec::FORMAT_VERSION {
-            tail.load(&database)?;
-        }
-        let database = Arc::new(Mutex::new(Some(Arc::new(database))));
-        Ok((Self { open: Arc::new(open), database, tail }, format))
+        guarded(|| {
+            let database = open()?;
+            let format = prepare(&database)?;
+            let tail = Arc::new(Tail::default());
+            if format == codec::FORMAT_VERSION {
+                tail.load(&database)?;
+            }
+            let database = Arc::new(Opened(Mutex::new(Some(Arc::new(database)))));
+            Ok((Self { directory: directory.into(), open: Arc::new(open), database, tail }, format))
+        })
     }
 
     /// Does blocking work on the database, away from the async threads; dropping the future does not stop it.
@@ -127,34 +173,43 @@ impl RedbStore {
     ) -> Result<T, StoreError> {
         let store = self.clone();
         let done = tokio::task::spawn_blocking(move || {
-            let database = store.database()?;
-            work(&database).map_err(|error| {
-                if matches!(error, WorkError::Redb(_)) {
-                    // redb refuses all work after an I/O error until the file is opened again.
-                    store.close(&database);
-                }
-                error.into()
+            let done = store.attempt(work);
+            done.map_err(|error| match error.damage() {
+                Ok(reason) => StoreError::Corrupt(damaged(&store.directory, &reason)),
+                Err(error) => error,
             })
         });
         done.await.map_err(unavailable)?
     }
 
-    fn database(&self) -> Result<Arc<Database>, StoreError> {
-        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*database {
-            Some(open) => Ok(open.clone()),
-            None => {
-                let opened = Arc::new((self.open)().map_err(unavailable)?);
-                self.tail.load(&opened)?;
-                *database = Some(opened.clone());
-                Ok(opened)
-            }
+    fn attempt<T>(&self, work: impl FnOnce(&Database) -> Result<T, WorkError>) -> Result<T, WorkError> {
+        let database = self.database()?;
+        let done = guarded(|| work(&database));
+        if matches!(done, Err(WorkError::Redb(_) | WorkError::Panic(_))) {
+            // redb refuses all work after an I/O error until the file is opened again.
+            self.close(&database);
         }
+        close(Some(database));
+        done
+    }
+
+    fn database(&self) -> Result<Arc<Database>, WorkError> {
+        let mut database = self.database.lock();
+        if let Some(open) = &*database {
+            return Ok(open.clone());
+        }
+        let opened = guarded(|| {
+            let opened = Arc::new((self.open)()?);
+            self.tail.load(&opened)?;
+            Ok(opened)
+        })?;
+        *database = Some(opened.clone());
+        Ok(opened)
     }
 
     fn close(&self, failed: &Arc<Database>) {
-        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        database.take_if(|open| Arc::ptr_eq(open, failed));
+        let ours = self.database.lock().take_if(|open| Arc::ptr_eq(open, failed));
+        close(ours);
     }
 }
 
@@ -215,6 +270,22 @@ fn builder() -> Builder {
 enum WorkError {
     Redb(redb::Error),
     Store(StoreError),
+    /// redb, or what reads the rows, met what cannot be.
+    Panic(String),
+}
+
+impl WorkError {
+    /// Which damage of the file it tells of, or the error that it is otherwise.
+    fn damage(self) -> Result<String, StoreError> {
+        match self {
+            Self::Panic(reason) | Self::Redb(redb::Error::Corrupted(reason)) => Ok(reason),
+            Self::Redb(redb::Error::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                Ok(error.to_string())
+            }
+            Self::Redb(error) => Err(unavailable(error)),
+            Self::Store(error) => Err(error),
+        }
+    }
 }
 
 impl<E: Into<redb::Error>> From<E> for WorkError {
@@ -223,13 +294,11 @@ impl<E: Into<redb::Error>> From<E> for WorkError {
     }
 }
 
-impl From<WorkError> for StoreError {
-    fn from(error: WorkError) -> Self {
-        match error {
-            WorkError::Redb(error) => unavailable(error),
-            WorkError::Store(error) => error,
-        }
-    }
+fn damaged(directory: &Path, reason: &str) -> String {
+    let directory = directory.display();
+    format!(
+        "the store in {directory} is damaged ({reason}): stop rollcall and restore the folder from a backup"
+    )
 }
 
 fn unavailable(error: impl std::fmt::Display) -> StoreError {

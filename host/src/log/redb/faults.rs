@@ -1,5 +1,6 @@
 //! The embedded store on a disk that fails at every one of its operations in turn, and then loses power.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use redb::{Database, StorageBackend};
@@ -10,6 +11,7 @@ use crate::counts::{self, Plan};
 use crate::ingest::Ingest;
 use crate::log::{LogStore, Record, TimeError};
 use crate::rollup::CHUNK_ENTRIES;
+use crate::log::{LogStore, Record, StoreError, TimeError};
 use crate::source::Verdict;
 use crate::time::UnixMs;
 
@@ -66,7 +68,7 @@ impl Disk {
             drop(platter);
             Database::builder().create_with_backend(disk.clone())
         };
-        RedbStore::open_with(open).unwrap().0
+        RedbStore::open_with(Path::new("the platter"), open).unwrap().0
     }
 
     fn fail_after(&self, operations: usize) {
@@ -230,4 +232,20 @@ async fn after_a_failure_of_whatever_operation_the_same_process_rolls_up_ten_mor
             fails_at += 1;
         }
     }
+}
+
+#[tokio::test]
+#[allow(clippy::panic, reason = "it is what is tested")]
+async fn a_panic_in_the_database_says_that_it_is_damaged_and_the_next_call_opens_it_anew() {
+    let store = Disk::default().open();
+    let before = store.database().unwrap();
+    let error = store.run::<()>(|_| panic!("injected")).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+    let error = error.to_string();
+    assert!(
+        error.contains("injected") && error.contains("the platter") && error.contains("restore"),
+        "{error}"
+    );
+    store.ping().await.unwrap();
+    assert!(!Arc::ptr_eq(&before, &store.database().unwrap()));
 }
