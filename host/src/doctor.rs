@@ -40,8 +40,10 @@ pub(crate) async fn doctor(config: Doctor) -> anyhow::Result<ExitCode> {
 
 async fn look_at(store: &Store) -> Vec<Check> {
     match store {
-        Store::Redb(directory) if !directory.exists() => {
-            vec![Check::pass("redb", format!("{} is made at the first start", directory.display()))]
+        // Opening would make one.
+        Store::Redb(directory) if !RedbStore::is_in(directory) => {
+            let directory = directory.display();
+            vec![Check::pass("redb", format!("no store in {directory} yet; it is made at the first start"))]
         }
         Store::Redb(directory) => vec![match RedbStore::open(directory) {
             Ok(_) => Check::pass("redb", format!("{} is readable, and nobody uses it", directory.display())),

@@ -187,3 +187,30 @@ fn the_log_names_a_directory_and_a_password_file_that_others_may_read() {
     let said_of_closed = said(0o700, 0o600);
     assert!(!said_of_closed.contains("chmod"), "{said_of_closed}");
 }
+
+#[test]
+fn doctor_makes_no_store_where_there_is_none() {
+    let data = tempfile::tempdir().unwrap();
+    fs::write(data.path().join("notes.txt"), "not a store").unwrap();
+    let doctor = |directory: &Path| {
+        let store = format!("redb:{}", directory.display());
+        let output = Command::new(env!("CARGO_BIN_EXE_rollcall"))
+            .args(["doctor", "--store", &store])
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let missing = data.path().join("missing");
+    for directory in [data.path(), &missing] {
+        let (code, said) = doctor(directory);
+        assert_eq!(code, Some(0), "{said}");
+        let none = format!("no store in {} yet; it is made at the first start", directory.display());
+        assert!(said.contains(&none), "{said}");
+    }
+    assert!(!missing.exists());
+    assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1, "a file was made");
+    fs::write(data.path().join("rollcall.redb"), "").unwrap();
+    let (code, said) = doctor(data.path());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("rollcall.redb is empty"), "{said}");
+}

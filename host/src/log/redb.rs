@@ -119,6 +119,12 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, WorkError>) -> Result<T, WorkErro
 }
 
 impl RedbStore {
+    /// Is there a store in `directory`, whatever its state?
+    pub fn is_in(directory: &Path) -> bool {
+        // A link that leads nowhere is one: no reason for a new store.
+        directory.join(FILE).symlink_metadata().is_ok()
+    }
+
     /// Opens or makes the store in `directory`.
     ///
     /// # Errors
@@ -135,8 +141,7 @@ impl RedbStore {
         };
         make_directory(directory).map_err(unusable_by)?;
         let file = directory.join(FILE);
-        // A link that leads nowhere is no reason for a new store.
-        if file.symlink_metadata().is_err() {
+        if !Self::is_in(directory) {
             make_file(directory).map_err(failed)?;
         }
         if fs::metadata(&file).map_err(unusable_by)?.len() == 0 {
@@ -238,7 +243,7 @@ fn make_file(directory: &Path) -> Result<(), WorkError> {
         Err(TryLockError::WouldBlock) => return Err(redb::Error::DatabaseAlreadyOpen.into()),
         Err(TryLockError::Error(error)) => return Err(error.into()),
     }
-    if file.symlink_metadata().is_ok() {
+    if RedbStore::is_in(directory) {
         // Another process has just made the store. It may be this very file, if it was renamed meanwhile.
         return remove_if_there(&new);
     }
