@@ -139,7 +139,7 @@ fn the_process_starts_and_goes_on_when_the_disk_of_its_log_is_full() {
 }
 
 #[test]
-fn the_log_has_what_the_mqtt_library_complains_about_and_no_password_even_when_all_is_logged() {
+fn the_log_has_no_password_even_when_all_is_logged() {
     let data = tempfile::tempdir().unwrap();
     let password = data.path().join("password");
     fs::write(&password, "geheim").unwrap();
@@ -162,7 +162,6 @@ fn the_log_has_what_the_mqtt_library_complains_about_and_no_password_even_when_a
     host.0.kill().unwrap();
     let mut said = String::new();
     log.read_to_string(&mut said).unwrap();
-    assert!(said.contains("ERROR Auth control message is not supported"), "{said}");
     assert!(!said.contains("geheim") && !said.contains(&format!("{:?}", b"geheim")), "{said}");
 }
 

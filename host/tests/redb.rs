@@ -59,6 +59,15 @@ fn an_empty_file_is_no_new_store() {
 }
 
 #[test]
+fn a_database_without_anything_of_a_store_is_not_made_into_one() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(redb::Database::create(directory.path().join(FILE)).unwrap());
+    let error =
+        RedbStore::open(directory.path()).err().expect("a database without tables was taken for a store");
+    assert!(matches!(error, OpenError::Damaged(..)), "{error}");
+}
+
+#[test]
 fn a_start_that_was_cut_off_while_it_made_the_store_is_made_good_by_the_next() {
     let whole = tempfile::tempdir().unwrap();
     drop(RedbStore::open(whole.path()).unwrap());

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::backends::FileBackend;
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
-    TableDefinition, WriteTransaction,
+    TableDefinition, TableError, WriteTransaction,
 };
 use rollcall_wire::Slot;
 
@@ -161,7 +161,7 @@ impl RedbStore {
     ) -> Result<(Self, u64), WorkError> {
         guarded(|| {
             let database = open()?;
-            let format = prepare(&database)?;
+            let format = take_over(&database, format(&database)?)?;
             let tail = Arc::new(Tail::default());
             if format == codec::FORMAT_VERSION {
                 tail.load(&database)?;
@@ -310,22 +310,9 @@ fn unavailable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
 
-/// Makes the tables, so that readers find them, and tells the store's format.
-fn prepare(database: &Database) -> Result<u64, redb::Error> {
+/// Makes the tables of a new store, so that readers find them.
+fn prepare(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    let known = transaction.open_table(META)?.get("format")?.map(|format| format.value());
-    match known {
-        Some(codec::OLDER_FORMAT) => {
-            transaction.open_table(META)?.insert("format", codec::FORMAT_VERSION)?;
-            transaction.commit()?;
-            return Ok(codec::FORMAT_VERSION);
-        }
-        Some(format) => {
-            transaction.abort()?;
-            return Ok(format);
-        }
-        None => {}
-    }
     transaction.open_table(META)?.insert("format", codec::FORMAT_VERSION)?;
     transaction.open_table(ENTRIES)?;
     transaction.open_table(CHECKPOINTS)?;
@@ -333,7 +320,29 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
     windows::prepare(&transaction)?;
     packed::prepare(&transaction)?;
     transaction.commit()?;
+    Ok(())
+}
+
+/// A store of the older format becomes one of today's; its format after that.
+fn take_over(database: &Database, format: u64) -> Result<u64, redb::Error> {
+    if format != codec::OLDER_FORMAT {
+        return Ok(format);
+    }
+    let transaction = database.begin_write()?;
+    transaction.open_table(META)?.insert("format", codec::FORMAT_VERSION)?;
+    transaction.commit()?;
     Ok(codec::FORMAT_VERSION)
+}
+
+/// Tells a store's format. One that has none has lost its tables: a store is made with them.
+fn format(database: &Database) -> Result<u64, WorkError> {
+    let transaction = database.begin_read()?;
+    let format = match transaction.open_table(META) {
+        Ok(table) => table.get("format")?.map(|format| format.value()),
+        Err(TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    format.ok_or_else(|| WorkError::Store(StoreError::Corrupt("it does not tell its format".into())))
 }
 
 /// Numbers have 40 bits: a thousand flushes a second for 34 years.

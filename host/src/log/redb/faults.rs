@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex};
 use redb::{Database, StorageBackend};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
-use super::RedbStore;
+use super::{RedbStore, prepare};
 use crate::counts::{self, Plan};
 use crate::ingest::Ingest;
-use crate::log::{LogStore, Record, TimeError};
-use crate::rollup::CHUNK_ENTRIES;
 use crate::log::{LogStore, Record, StoreError, TimeError};
+use crate::rollup::CHUNK_ENTRIES;
 use crate::source::Verdict;
 use crate::time::UnixMs;
 
@@ -65,8 +64,13 @@ impl Disk {
                 platter.unsynced.clear();
             }
             platter.left = None;
+            let new = platter.bytes.is_empty();
             drop(platter);
-            Database::builder().create_with_backend(disk.clone())
+            let database = Database::builder().create_with_backend(disk.clone())?;
+            if new {
+                prepare(&database).unwrap();
+            }
+            Ok(database)
         };
         RedbStore::open_with(Path::new("the platter"), open).unwrap().0
     }
