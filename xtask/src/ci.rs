@@ -36,6 +36,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             self::check(&mut tally, workspace.name(), check);
         }
     }
+    let mut lean = Workspace::Root.cargo(&[
+        "clippy",
+        "--package",
+        "rollcall-host",
+        "--all-targets",
+        "--no-default-features",
+    ]);
+    lean.args(CLIPPY);
+    tally.check("clippy of the host without MongoDB", cargo::run(lean));
     for board in Board::EMULATED {
         match (board.cargo("clippy"), board.cargo("doc")) {
             (Ok(mut clippy), Ok(mut doc)) => {
