@@ -132,11 +132,11 @@ impl<S: LogStore> Ingest<S> {
             }
             let entries: Vec<_> = batch.in_doubt.iter().map(|draft| draft.entry.clone()).collect();
             let taken = self.store.append(&entries).await?;
-            let (lost, won) = std::mem::take(&mut batch.in_doubt)
+            let (lost, won): (Vec<_>, Vec<_>) = std::mem::take(&mut batch.in_doubt)
                 .into_iter()
                 .partition(|draft| taken.contains(&draft.entry.slot));
             batch.in_doubt = lost;
-            for draft in Vec::<Draft>::from(won) {
+            for draft in won {
                 batch.accept(&draft.places);
                 self.apply(&draft.entry)?;
             }

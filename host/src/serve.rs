@@ -1,6 +1,7 @@
 //! `rollcall serve`, `ingest` and `api`: sources, ingest, store and API in one process, or each in its own.
 
 use std::net::{SocketAddr, TcpListener};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,10 @@ use anyhow::{Context, anyhow, bail};
 use rollcall_host::api;
 use rollcall_host::health::{Health, Part};
 use rollcall_host::ingest;
-use rollcall_host::log::{LogStore, RedbStore};
+use rollcall_host::log::{LateStore, LogStore, RedbStore, StoreError};
 use rollcall_host::source::broker::{self, Broker, Expected};
-use rollcall_host::source::{self, Inbox, gateway::Gateway};
-use tokio::sync::watch;
+use rollcall_host::source::{self, Inbox, Message, gateway::Gateway};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::{Api, Ingest, Serve, Source, Store, refuse_open_doors};
@@ -25,7 +26,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The pause before a store that is not there yet is tried again.
-#[cfg(feature = "mongodb")]
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What one process does.
@@ -70,12 +70,13 @@ async fn over(store: Store, role: Role) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen().context("cannot listen for signals")?;
     match store {
         Store::Redb(directory) => {
-            let open = async |_: &mut Shutdown| open_redb(&directory);
+            let open = async |_: &mut Shutdown, _: &Health| open_redb(&directory);
             run(open, role, shutdown).await
         }
         #[cfg(feature = "mongodb")]
         Store::Mongo(address) => {
-            let open = async |shutdown: &mut Shutdown| open_mongo(&address, shutdown).await;
+            let open =
+                async |shutdown: &mut Shutdown, health: &Health| open_mongo(&address, shutdown, health).await;
             run(open, role, shutdown).await
         }
     }
@@ -90,6 +91,7 @@ fn open_redb(directory: &Path) -> anyhow::Result<Option<RedbStore>> {
 async fn open_mongo(
     address: &rollcall_host::log::mongo::Address,
     shutdown: &mut Shutdown,
+    health: &Health,
 ) -> anyhow::Result<Option<rollcall_host::log::mongo::MongoStore>> {
     loop {
         let opened = tokio::select! {
@@ -97,47 +99,65 @@ async fn open_mongo(
             () = shutdown.requested() => return Ok(None),
         };
         match opened {
-            Err(error) if error.may_pass() => tracing::warn!("{error}; trying again"),
+            Err(error) if error.may_pass() => {
+                health.ill(Part::Store, &error);
+                tracing::warn!("{error}; trying again");
+            }
             opened => return Ok(Some(opened?)),
         }
-        tokio::select! {
-            () = tokio::time::sleep(STORE_RETRY) => {}
-            () = shutdown.requested() => return Ok(None),
+        if pause(shutdown).await.is_break() {
+            return Ok(None);
         }
     }
 }
 
+/// The pause before a store is tried again; a break when the process is asked to end.
+async fn pause(shutdown: &mut Shutdown) -> ControlFlow<()> {
+    tokio::select! {
+        () = tokio::time::sleep(STORE_RETRY) => ControlFlow::Continue(()),
+        () = shutdown.requested() => ControlFlow::Break(()),
+    }
+}
+
+/// Both doors answer from the first moment, whatever is not there yet.
 async fn run<S: LogStore>(
-    open: impl AsyncFnOnce(&mut Shutdown) -> anyhow::Result<Option<S>>,
+    open: impl AsyncFnOnce(&mut Shutdown, &Health) -> anyhow::Result<Option<S>>,
     role: Role,
     mut shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let http = role.http.map(|address| bind(address, "--http-listen")).transpose()?;
-    let source = role.source.map(BoundSource::bind).transpose()?;
-    let Some(store) = open(&mut shutdown).await? else { return Ok(()) };
-    let store = Arc::new(store);
-    let health = if source.is_some() { Health::starting(Part::Store) } else { Health::default() };
-    let health = Arc::new(health);
-    let http = http
-        .map(|listener| Http::start(listener, api::Api { store: store.clone(), health: health.clone() }))
-        .transpose()?;
-    let ended = match source {
-        Some(source) => take(source, store, health, &mut shutdown).await,
-        None => {
-            shutdown.requested().await;
-            Ok(())
+    let (inbox, messages) = source::inbox();
+    let source = role.source.map(|source| Starting::bind(source, inbox)).transpose()?;
+    let store = Arc::new(LateStore::default());
+    let health = Arc::new(Health::starting(Part::Store));
+    let api = api::Api { store: store.clone(), health: health.clone() };
+    let mut http = http.map(|listener| Http::start(listener, api)).transpose()?;
+    let ended = async {
+        let Some(opened) = open(&mut shutdown, &health).await? else { return Ok(()) };
+        store.arrive(opened);
+        match source {
+            Some(source) => take(source, messages, store, health, &mut http, &mut shutdown).await,
+            None => {
+                health.well(Part::Store);
+                tokio::select! {
+                    () = shutdown.requested() => Ok(()),
+                    () = Http::ended(&mut http) => bail!("the HTTP API ended by itself"),
+                }
+            }
         }
     };
+    let ended = ended.await;
     if let Some(http) = http {
         http.stop().await;
     }
     ended
 }
 
-/// A source before it is started; what it listens on is taken already.
-enum BoundSource {
-    Gateway(TcpListener, Option<source::gateway::Credentials>),
-    Broker(broker::Settings),
+/// A source before the store is there.
+enum Starting {
+    /// It answers already, but lets nobody in.
+    Gateway(Gateway),
+    Broker(broker::Settings, Inbox),
 }
 
 /// A source that runs.
@@ -146,25 +166,25 @@ enum Running {
     Broker(Broker),
 }
 
-impl BoundSource {
-    fn bind(source: Source) -> anyhow::Result<Self> {
+impl Starting {
+    fn bind(source: Source, inbox: Inbox) -> anyhow::Result<Self> {
         Ok(match source {
             Source::Gateway { listen, credentials } => {
-                Self::Gateway(bind(listen, "--mqtt-listen")?, credentials)
+                let gateway = Gateway::start(bind(listen, "--mqtt-listen")?, credentials, inbox);
+                Self::Gateway(gateway.context("cannot start the MQTT gateway")?)
             }
-            Source::Broker(settings) => Self::Broker(settings),
+            Source::Broker(settings) => Self::Broker(settings, inbox),
         })
     }
 
-    fn start(self, inbox: Inbox, session: Expected, health: Arc<Health>) -> anyhow::Result<Running> {
+    fn start(self, session: Expected, health: Arc<Health>) -> anyhow::Result<Running> {
         match self {
-            Self::Gateway(listener, credentials) => {
-                let gateway = Gateway::start(listener, credentials, inbox);
-                let gateway = gateway.context("cannot start the MQTT gateway")?;
+            Self::Gateway(gateway) => {
+                gateway.open();
                 tracing::info!("mqtt listening on {}", gateway.address());
                 Ok(Running::Gateway(gateway))
             }
-            Self::Broker(settings) => {
+            Self::Broker(settings, inbox) => {
                 let broker::Settings { address, slots, client_id, .. } = &settings;
                 tracing::info!(%address, %slots, client_id, "taking messages from the broker");
                 health.ill(Part::Source, &"not connected to the broker yet");
@@ -176,6 +196,14 @@ impl BoundSource {
 }
 
 impl Running {
+    /// See [`Gateway::ended`] and [`Broker::ended`].
+    async fn ended(&mut self) {
+        match self {
+            Self::Gateway(gateway) => gateway.ended().await,
+            Self::Broker(broker) => broker.ended().await,
+        }
+    }
+
     async fn drain(self) {
         match self {
             Self::Gateway(gateway) => gateway.drain().await,
@@ -184,26 +212,27 @@ impl Running {
     }
 }
 
-/// Takes messages into the store until asked to stop.
+/// Takes messages into the store until asked to stop. A part that ends by itself ends the process, with its
+/// name: whoever started the process starts it again, and nothing looks ready that is not.
 async fn take<S: LogStore>(
-    source: BoundSource,
+    source: Starting,
+    messages: mpsc::Receiver<Message>,
     store: Arc<S>,
     health: Arc<Health>,
+    http: &mut Option<Http>,
     shutdown: &mut Shutdown,
 ) -> anyhow::Result<()> {
-    let ingest = tokio::select! {
-        opened = ingest::Ingest::open(store) => opened.context("cannot read the log")?,
-        () = shutdown.requested() => return Ok(()),
-    };
-    health.well(Part::Store);
+    let Some(ingest) = open_ingest(store, &health, shutdown).await? else { return Ok(()) };
     let session = if ingest.is_empty() { Expected::New } else { Expected::Old };
-    let (inbox, messages) = source::inbox();
     let mut ingest = tokio::spawn(ingest::run(ingest, messages, health.clone()));
-    let source = source.start(inbox, session, health)?;
+    let mut source = source.start(session, health.clone())?;
+    health.well(Part::Store);
 
     tokio::select! {
         () = shutdown.requested() => {}
-        ended = &mut ingest => bail!("the ingest loop ended: {ended:?}"),
+        ended = &mut ingest => bail!("the ingest loop ended by itself: {ended:?}"),
+        () = source.ended() => bail!("the source of messages ended by itself"),
+        () = Http::ended(http) => bail!("the HTTP API ended by itself"),
     }
     tracing::info!("draining: storing and acknowledging what was received");
     let drained = tokio::select! {
@@ -216,6 +245,30 @@ async fn take<S: LogStore>(
     })??;
     tracing::info!("drained");
     Ok(())
+}
+
+/// Reads the log, however long the store is away; `None` when it was not waited for to the end.
+async fn open_ingest<S: LogStore>(
+    store: Arc<S>,
+    health: &Health,
+    shutdown: &mut Shutdown,
+) -> anyhow::Result<Option<ingest::Ingest<S>>> {
+    loop {
+        let opened = tokio::select! {
+            opened = ingest::Ingest::open(store.clone()) => opened,
+            () = shutdown.requested() => return Ok(None),
+        };
+        match opened {
+            Err(error @ StoreError::Unavailable(_)) => {
+                health.ill(Part::Store, &error);
+                tracing::warn!("cannot read the log: {error}; trying again");
+            }
+            opened => return Ok(Some(opened.context("cannot read the log")?)),
+        }
+        if pause(shutdown).await.is_break() {
+            return Ok(None);
+        }
+    }
 }
 
 async fn drain(source: Running, ingest: JoinHandle<()>) -> anyhow::Result<()> {
@@ -248,9 +301,17 @@ impl Http {
         Ok(Self { stop, server: tokio::spawn(async move { server.await }) })
     }
 
+    /// Completes when the server, if there is one, has ended without being asked to, which is a fault.
+    async fn ended(http: &mut Option<Self>) {
+        match http {
+            Some(http) => drop((&mut http.server).await),
+            None => std::future::pending().await,
+        }
+    }
+
     async fn stop(self) {
         drop(self.stop);
-        if tokio::time::timeout(HTTP_TIMEOUT, self.server).await.is_err() {
+        if !self.server.is_finished() && tokio::time::timeout(HTTP_TIMEOUT, self.server).await.is_err() {
             tracing::warn!("http connections were still open at the end");
         }
     }

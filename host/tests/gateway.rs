@@ -28,7 +28,9 @@ fn topic() -> String {
 }
 
 fn start(credentials: Option<Credentials>, inbox: Inbox) -> Gateway {
-    Gateway::start(TcpListener::bind("127.0.0.1:0").unwrap(), credentials, inbox).unwrap()
+    let gateway = Gateway::start(TcpListener::bind("127.0.0.1:0").unwrap(), credentials, inbox).unwrap();
+    gateway.open();
+    gateway
 }
 
 /// A gateway whose messages the test settles itself.
@@ -504,4 +506,18 @@ fn more_than_the_receive_maximum_in_flight_ends_the_connection_with_a_reason_cod
     }
     let disconnect = client.receive().unwrap();
     assert_eq!((disconnect.kind(), disconnect.reason()), (DISCONNECT, 0x93), "MQTT-3.3.4-7");
+}
+
+#[test]
+fn until_it_is_opened_the_gateway_says_that_it_is_unavailable() {
+    let (inbox, _messages) = source::inbox();
+    let gateway = Gateway::start(TcpListener::bind("127.0.0.1:0").unwrap(), None, inbox).unwrap();
+    for (version, code) in [(Version::V5, 0x88), (Version::V311, 3)] {
+        let mut client = Client::hello(gateway.address(), version, "test", None);
+        let connack = client.receive().unwrap();
+        assert_eq!((connack.kind(), connack.body[1]), (CONNACK, code));
+        assert_eq!(client.receive(), None);
+    }
+    gateway.open();
+    Client::connect(gateway.address(), Version::V5);
 }

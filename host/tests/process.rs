@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -130,7 +131,7 @@ fn the_process_starts_and_goes_on_when_the_disk_of_its_log_is_full() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut host = Host::start(data.path(), mqtt, http, full);
     let deadline = Instant::now() + PATIENCE;
-    while get(http, "/healthz").is_none() || TcpStream::connect(mqtt).is_err() {
+    while get(http, "/readyz") != Some(200) {
         host.assert_lives();
         assert!(Instant::now() < deadline, "waited in vain for the process to start");
         thread::yield_now();
@@ -212,4 +213,65 @@ fn doctor_makes_no_store_where_there_is_none() {
     let (code, said) = doctor(data.path());
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("rollcall.redb is empty"), "{said}");
+}
+
+#[cfg(feature = "mongodb")]
+#[test]
+fn a_process_whose_store_is_away_at_its_start_answers_at_every_door_and_ends_when_asked() {
+    let (mqtt, http) = (free_address(), free_address());
+    let nobody = free_address();
+    let mut host = Host(
+        Command::new(env!("CARGO_BIN_EXE_rollcall"))
+            .args(["serve", "--mqtt-listen", &mqtt.to_string(), "--http-listen", &http.to_string()])
+            .args(["--store", &format!("mongodb://{nobody}/rollcall")])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let deadline = Instant::now() + PATIENCE;
+    while get(http, "/healthz").is_none() {
+        assert!(Instant::now() < deadline, "waited in vain for /healthz");
+        thread::yield_now();
+    }
+    assert_eq!(get(http, "/readyz"), Some(503));
+    assert_eq!(get(http, "/status_count?start=1&end=2"), Some(503));
+    for (version, code) in [(Version::V5, 0x88), (Version::V311, 3)] {
+        let connack = Client::hello(mqtt, version, "porch", None).receive().unwrap();
+        assert_eq!((connack.kind(), connack.body[1]), (CONNACK, code));
+    }
+    host.assert_lives();
+    let asked = Command::new("kill").arg(host.0.id().to_string()).status().unwrap();
+    assert!(asked.success());
+    assert!(host.0.wait().unwrap().success());
+}
+
+#[test]
+fn when_descriptors_run_out_the_log_says_so_and_clients_are_taken_again_once_there_are_some() {
+    let data = tempfile::tempdir().unwrap();
+    let script = format!(
+        "ulimit -n 48 && exec {} serve --mqtt-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --store redb:{}",
+        env!("CARGO_BIN_EXE_rollcall"),
+        data.path().display()
+    );
+    let mut host = Host(Command::new("sh").args(["-c", &script]).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(host.0.stderr.take().unwrap());
+    let (mqtt, http) = addresses(&mut log);
+    // A line that does not come must not be waited for without end.
+    let (said, hears) = mpsc::channel::<()>();
+    let pid = host.0.id().to_string();
+    thread::spawn(move || {
+        if hears.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let _ = Command::new("kill").arg(pid).status();
+        }
+    });
+    let connections: Vec<_> = (0..60).map(|_| TcpStream::connect(mqtt).unwrap()).collect();
+    let mut line = String::new();
+    while !line.contains("cannot take an mqtt connection") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the log ended");
+    }
+    assert!(line.contains("Too many open files"), "{line}");
+    drop(said);
+    drop(connections);
+    assert_works(&mut host, mqtt, http);
 }

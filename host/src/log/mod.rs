@@ -5,6 +5,7 @@
 //! [`LogStore`] is what a store must give; `tests/store_contract.rs` is the same for all of them.
 
 mod codec;
+mod late;
 mod memory;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
@@ -14,6 +15,7 @@ use std::future::Future;
 
 use rollcall_wire::{DeviceId, SampleId, Slot, Status};
 
+pub use self::late::LateStore;
 pub use self::memory::{Fault, MemoryStore};
 pub use self::redb::{OpenError, RedbStore};
 use crate::counts::{Plan, View};

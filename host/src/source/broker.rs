@@ -151,6 +151,14 @@ impl Broker {
         Ok(Self { client, shared, polling, acknowledging })
     }
 
+    /// Completes when one of its tasks has ended without being asked to, which is a fault.
+    pub async fn ended(&mut self) {
+        tokio::select! {
+            _ = &mut self.polling => {}
+            _ = &mut self.acknowledging => {}
+        }
+    }
+
     /// Takes no further message, waits until those it took are acknowledged, and says goodbye. The broker
     /// keeps the session and what arrives for it.
     pub async fn drain(mut self) {

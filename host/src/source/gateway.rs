@@ -62,6 +62,8 @@ pub struct Gateway {
     shared: Arc<Shared>,
     stop: oneshot::Sender<()>,
     thread: thread::JoinHandle<()>,
+    /// Its other end goes with the thread, however that ends.
+    alive: oneshot::Receiver<()>,
 }
 
 /// What the connections share.
@@ -69,6 +71,8 @@ pub struct Gateway {
 struct Shared {
     inbox: Inbox,
     credentials: Option<Credentials>,
+    /// Are clients let in? Not until what they send can be stored.
+    open: AtomicBool,
     /// Messages handed to the ingest loop and not yet acknowledged.
     unsettled: AtomicUsize,
     /// Once true, no further message is taken.
@@ -82,7 +86,7 @@ struct Shared {
 }
 
 impl Gateway {
-    /// Serves MQTT on `listener`, in a thread of its own.
+    /// Answers on `listener`, in a thread of its own: with "server unavailable" until [`Gateway::open`].
     ///
     /// # Errors
     /// When the listener or a thread cannot be set up.
@@ -97,6 +101,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             inbox,
             credentials,
+            open: AtomicBool::new(false),
             unsettled: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             closing: watch::Sender::new(false),
@@ -104,8 +109,10 @@ impl Gateway {
             unnamed: AtomicU64::new(0),
         });
         let (stop, stopped) = oneshot::channel();
+        let (living, alive) = oneshot::channel::<()>();
         let serving = shared.clone();
         let thread = thread::Builder::new().name("mqtt".into()).spawn(move || {
+            let _living = living;
             runtime.block_on(async {
                 tokio::select! {
                     () = accept(listener, &serving) => {}
@@ -113,12 +120,22 @@ impl Gateway {
                 }
             });
         })?;
-        Ok(Self { address, shared, stop, thread })
+        Ok(Self { address, shared, stop, thread, alive })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Lets clients in: what they send can be stored now.
+    pub fn open(&self) {
+        self.shared.open.store(true, Ordering::SeqCst);
+    }
+
+    /// Completes when the gateway has ended without being asked to, which is a fault.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.alive).await;
     }
 
     /// Takes no further message, waits until those it took are acknowledged, and closes every connection.

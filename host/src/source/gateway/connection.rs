@@ -139,7 +139,13 @@ impl Connection {
             let (user, password) = (hello.user.as_ref(), hello.password.as_ref());
             let admitted =
                 self.shared.admits(user.map(|user| user.as_bytes().as_ref()), password.map(AsRef::as_ref));
-            (!admitted).then_some(Refusal::BadUserNameOrPassword)
+            if !admitted {
+                Some(Refusal::BadUserNameOrPassword)
+            } else if !self.shared.open.load(Ordering::SeqCst) {
+                Some(Refusal::ServerUnavailable)
+            } else {
+                None
+            }
         };
         if let Some(refusal) = refusal {
             protocol.refuse(refusal, &mut self.output);
@@ -188,7 +194,8 @@ impl Connection {
                     heard = Instant::now();
                 }
                 _ = self.stream.writable(), if may_write => {}
-                () = sleep_until(heard + silence), if may_read => {
+                // A client is not silent while it is not heard, but it is while it does not read.
+                () = sleep_until(heard + silence), if may_read || may_write => {
                     return Err(self.end(&protocol, Reason::KeepAliveTimeout));
                 }
             }

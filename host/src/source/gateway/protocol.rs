@@ -78,6 +78,8 @@ pub(super) enum Answer {
 pub(super) enum Refusal {
     BadUserNameOrPassword,
     BadAuthenticationMethod,
+    /// The store is not there yet.
+    ServerUnavailable,
 }
 
 /// One connection's codec.
@@ -243,13 +245,18 @@ impl Protocol {
     /// CONNACK with a refusal.
     pub(super) fn refuse(&self, refusal: Refusal, output: &mut Vec<u8>) {
         match self {
-            Self::V311(codec) => encode_v311(
-                codec,
-                connect_ack_v311(v3::codec::ConnectAckReason::BadUserNameOrPassword),
-                output,
-            ),
+            Self::V311(codec) => {
+                let return_code = match refusal {
+                    Refusal::ServerUnavailable => v3::codec::ConnectAckReason::ServiceUnavailable,
+                    Refusal::BadUserNameOrPassword | Refusal::BadAuthenticationMethod => {
+                        v3::codec::ConnectAckReason::BadUserNameOrPassword
+                    }
+                };
+                encode_v311(codec, connect_ack_v311(return_code), output);
+            }
             Self::V5(codec, _) => {
                 let reason_code = match refusal {
+                    Refusal::ServerUnavailable => v5::codec::ConnectAckReason::ServerUnavailable,
                     Refusal::BadUserNameOrPassword => v5::codec::ConnectAckReason::BadUserNameOrPassword,
                     Refusal::BadAuthenticationMethod => v5::codec::ConnectAckReason::BadAuthenticationMethod,
                 };

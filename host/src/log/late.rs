@@ -1,0 +1,56 @@
+//! A store that may not be there yet: until it is, every call says so, and nobody has to wait for it to start.
+
+use std::sync::OnceLock;
+
+use rollcall_wire::Slot;
+
+use super::{Checkpoint, Entry, LogStore, StoreError};
+use crate::counts::{Plan, View};
+use crate::rollup::Chunk;
+
+/// See the module.
+#[derive(Debug)]
+pub struct LateStore<S>(OnceLock<S>);
+
+impl<S> Default for LateStore<S> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl<S> LateStore<S> {
+    /// The store is there now. Only the first one counts.
+    pub fn arrive(&self, store: S) {
+        let _ = self.0.set(store);
+    }
+
+    fn there(&self) -> Result<&S, StoreError> {
+        self.0.get().ok_or_else(|| StoreError::Unavailable("it is not there yet".to_owned()))
+    }
+}
+
+impl<S: LogStore> LogStore for LateStore<S> {
+    async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
+        self.there()?.append(entries).await
+    }
+
+    async fn read(&self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.there()?.read(slot, from, limit).await
+    }
+
+    async fn checkpoint(&self, slot: Slot) -> Result<Checkpoint, StoreError> {
+        self.there()?.checkpoint(slot).await
+    }
+
+    async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
+        self.there()?.apply(chunks).await
+    }
+
+    async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
+        self.there()?.view(plan).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.there()?.ping().await
+    }
+}
