@@ -58,6 +58,10 @@ pub fn decode(message: &Incoming<'_>) -> Result<Decoded, Rejection> {
     // A bare message may come from any client with an expiry interval of its own, which tells no waiting time.
     let waited_s = if reading.id.is_some() { codec::waited_s(message.expiry_left_s) } else { 0 };
     let before_ms = u64::from(reading.age_ms) + u64::from(waited_s) * 1000;
+    // Each of the two is within the horizon; the sample has to be as well.
+    if before_ms > u64::from(codec::AGE_MAX_MS) {
+        return Err(Rejection::AgeBeyondHorizon);
+    }
     Ok(Decoded::Sample(Record {
         device: topic.device,
         id: reading.id,
@@ -131,6 +135,22 @@ mod tests {
         let Ok(Decoded::Sample(record)) = decode(&waited) else { panic!("rejected") };
         assert_eq!(record.sampled_at, UnixMs(NOW.0 - 1500 - 3_600_000));
         assert_eq!(record.time_error, TimeError::OneSecond);
+    }
+
+    #[test]
+    fn a_sample_is_no_older_than_the_horizon_whatever_its_age_is_made_of() {
+        let topic = topic();
+        let horizon_s = codec::AGE_MAX_MS / 1000;
+        let of = |age_s: u32, waited_s: u32| {
+            let payload =
+                format!(r#"{{"status":3,"seq":1,"boot":"9f3c5a0be1d24c77","age_ms":{}}}"#, age_s * 1000);
+            let left = codec::MESSAGE_EXPIRY_S - waited_s;
+            decode(&Incoming { expiry_left_s: Some(left), ..message(&topic, payload.as_bytes()) }).err()
+        };
+        assert_eq!(of(horizon_s / 2, horizon_s / 2), None);
+        assert_eq!(of(horizon_s, 0), None);
+        assert_eq!(of(horizon_s / 2, horizon_s / 2 + 1), Some(Rejection::AgeBeyondHorizon));
+        assert_eq!(of(horizon_s, 60), Some(Rejection::AgeBeyondHorizon));
     }
 
     #[test]

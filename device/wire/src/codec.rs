@@ -198,7 +198,7 @@ rejections! {
     BadAge => "bad_age",
     /// `age_ms` is negative: the sample would be of the future.
     NegativeAge => "negative_age",
-    /// `age_ms` is above [`AGE_MAX_MS`].
+    /// `age_ms`, or it and the time in a broker together, is above [`AGE_MAX_MS`].
     AgeBeyondHorizon => "age_beyond_horizon",
     /// The topic is none of Rollcall's.
     BadTopic => "bad_topic",
