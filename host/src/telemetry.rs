@@ -17,7 +17,7 @@ pub(crate) fn start(level: LevelFilter) {
         .with_target(false)
         .with_ansi(stderr().is_terminal())
         .with_writer(stderr)
-        // Where a line cannot be written, the complaint about it cannot either, and trying it would panic.
+        // Where a line cannot be written, an error about it cannot either, and trying it would panic.
         .log_internal_errors(false);
     tracing_subscriber::registry().with(heard(level)).with(lines).init();
 }

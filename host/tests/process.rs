@@ -181,8 +181,8 @@ fn the_log_names_a_directory_and_a_password_file_that_others_may_read() {
     };
     let said_of_open = said(0o750, 0o604);
     for path in [data.path(), &password] {
-        let mend = format!("chmod go= {}\n", path.display());
-        assert_eq!(said_of_open.matches(&mend).count(), 1, "{said_of_open}");
+        let remedy = format!("chmod go= {}\n", path.display());
+        assert_eq!(said_of_open.matches(&remedy).count(), 1, "{said_of_open}");
     }
     let said_of_closed = said(0o700, 0o600);
     assert!(!said_of_closed.contains("chmod"), "{said_of_closed}");
