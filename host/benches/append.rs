@@ -6,10 +6,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rollcall_host::ingest::FLUSH_MESSAGES;
+use rollcall_host::intake::ingest::FLUSH_MESSAGES;
+use rollcall_host::log::LogStore;
 use rollcall_host::log::mongo::{Address, MongoStore};
-use rollcall_host::log::{Entry, LogStore, Record, TimeError};
-use rollcall_host::time::UnixMs;
+use rollcall_host::model::{Entry, Record, TimeError, UnixMs};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 /// Devices take turns; the samples of a flush were taken within the second before it, as a live fleet's.

@@ -1,17 +1,12 @@
-//! Rollcall's host: source → decode → seen → log → rollups → counts → HTTP.
+//! Rollcall's host: source → intake → log → api.
 //!
-//! Every message is timestamped, stored once and acknowledged only then. Dependencies point along the flow;
-//! `api` and `ingest` meet in the store only.
+//! Every message is timestamped, stored once and acknowledged only then. Dependencies point one way: `model`
+//! and `ops` know nobody else, `source` and `log` know them alone, `intake` puts what sources bring into the
+//! log, and `api` reads the log.
 
 pub mod api;
-pub mod checkup;
-pub mod counts;
-pub mod decode;
-pub mod health;
-pub mod ingest;
+pub mod intake;
 pub mod log;
-pub mod partition;
-pub mod rollup;
-pub mod seen;
+pub mod model;
+pub mod ops;
 pub mod source;
-pub mod time;

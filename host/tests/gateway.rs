@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt::{CONNACK, Client, DISCONNECT, PUBACK, SUBACK, Version, publish, publish_with};
-use rollcall_host::health::Health;
-use rollcall_host::ingest::{self, Ingest};
-use rollcall_host::log::{LogStore, MemoryStore, Record};
+use rollcall_host::intake::ingest::{self, Ingest};
+use rollcall_host::log::{LogStore, MemoryStore};
+use rollcall_host::model::{Message, Record, Verdict};
+use rollcall_host::ops::health::Health;
 use rollcall_host::source::gateway::{Credentials, Gateway};
-use rollcall_host::source::{self, Inbox, Message, Verdict};
+use rollcall_host::source::{self, Inbox};
 use rollcall_wire::codec::{MESSAGE_EXPIRY_S, Rejection};
 use rollcall_wire::{DeviceId, Kind, Slot, Topic};
 use tokio::sync::mpsc;

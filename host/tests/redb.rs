@@ -10,10 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{SPAN_S, START_S, device, entry, record};
-use rollcall_host::counts::Plan;
-use rollcall_host::ingest::Ingest;
+use rollcall_host::intake::ingest::Ingest;
+use rollcall_host::log::plan::Plan;
 use rollcall_host::log::{LogStore, OpenError, RedbStore};
-use rollcall_host::time::UnixMs;
+use rollcall_host::model::UnixMs;
 use rollcall_wire::Slot;
 
 const FILE: &str = "rollcall.redb";

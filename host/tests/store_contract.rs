@@ -11,15 +11,14 @@ use std::sync::{Arc, Mutex};
 #[cfg(feature = "mongodb")]
 use common::mongod::{self, Server};
 use common::{brute_force, device_of, entry, range, record};
-use rollcall_host::counts::{Plan, View, total};
-use rollcall_host::ingest::Ingest;
+use rollcall_host::intake::ingest::Ingest;
+use rollcall_host::intake::partition::Partition;
 #[cfg(feature = "mongodb")]
 use rollcall_host::log::mongo::{Address, MongoStore};
-use rollcall_host::log::{Checkpoint, Entry, LogStore, MemoryStore, RedbStore, StoreError};
-use rollcall_host::partition::Partition;
-use rollcall_host::rollup::{CHUNK_ENTRIES, Chunk};
-use rollcall_host::source::Verdict;
-use rollcall_host::time::UnixMs;
+use rollcall_host::log::plan::{Plan, View, total};
+use rollcall_host::log::rollup::{CHUNK_ENTRIES, Chunk};
+use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, StoreError};
+use rollcall_host::model::{Entry, UnixMs, Verdict};
 use rollcall_wire::Slot;
 
 /// A store of one kind, empty at first.
@@ -221,7 +220,10 @@ async fn a_checkpoint_brings_the_partition_back<F: Fixture>() {
     assert_eq!(checkpoint, Checkpoint { next: CHUNK_ENTRIES, dedupe: chunks[0].dedupe.clone() });
     let partition = Partition::restore(slot, &checkpoint).unwrap();
     let last = entries.last().unwrap().records.last().unwrap();
-    assert_eq!(partition.check(&last.device, last.id.unwrap()), rollcall_host::seen::Sighting::Counted);
+    assert_eq!(
+        partition.check(&last.device, last.id.unwrap()),
+        rollcall_host::intake::seen::Sighting::Counted
+    );
 }
 
 async fn counts_agree_with_the_oracle_whatever_is_rolled_up<F: Fixture>() {

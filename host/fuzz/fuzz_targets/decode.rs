@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rollcall_host::decode::{Decoded, Incoming, Retain, decode};
-use rollcall_host::time::UnixMs;
+use rollcall_host::intake::decode::{Decoded, decode};
+use rollcall_host::model::{Incoming, Retain, UnixMs};
 
 fuzz_target!(|input: &[u8]| {
     let Some((expiry, rest)) = input.split_first_chunk::<4>() else { return };

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::get;
 
-use crate::health::Health;
 use crate::log::LogStore;
+use crate::ops::health::Health;
 
 pub use error::Problem;
 pub use status_count::parse_query;

@@ -11,10 +11,9 @@ use serde::ser::{SerializeMap, Serializer};
 
 use super::Api;
 use super::error::Problem;
-use crate::counts::{self, Plan};
 use crate::log::LogStore;
-use crate::rollup::Counts;
-use crate::time::{UnixMs, parse_rfc3339_second};
+use crate::log::plan::{self, Plan};
+use crate::model::{Counts, UnixMs, parse_rfc3339_second};
 
 /// The end of the year 9999, the last that RFC 3339 can write, in Unix seconds.
 const SECOND_MAX: u64 = 253_402_300_800;
@@ -47,7 +46,7 @@ pub(super) async fn get<S: LogStore>(
     let as_of = UnixMs::now().to_rfc3339();
     let plan = Plan::new(range.clone());
     let view = api.store.view(&plan).await.map_err(|error| Problem::unavailable(error.to_string()))?;
-    let counts = counts::total(&plan, &view);
+    let counts = plan::total(&plan, &view);
     let answer = Answer { start: range.start, end: range.end, counts, total: counts.total(), as_of };
     // A struct of numbers and strings always serialises.
     let body = serde_json::to_string(&answer).expect("plain data always serialises");

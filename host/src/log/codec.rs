@@ -7,9 +7,8 @@
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Record, StoreError, TimeError};
-use crate::rollup::{BySecond, Counts};
-use crate::time::UnixMs;
+use super::StoreError;
+use crate::model::{BySecond, Counts, Entry, Record, TimeError, UnixMs};
 
 /// The version of everything here and of the tables' layout. [`OLDER_FORMAT`] is read too; any other is refused.
 pub(super) const FORMAT_VERSION: u64 = 2;

@@ -4,9 +4,10 @@ use std::sync::OnceLock;
 
 use rollcall_wire::Slot;
 
-use super::{Checkpoint, Entry, LogStore, StoreError};
-use crate::counts::{Plan, View};
-use crate::rollup::Chunk;
+use super::plan::{Plan, View};
+use super::rollup::Chunk;
+use super::{Checkpoint, LogStore, StoreError};
+use crate::model::Entry;
 
 /// See the module.
 #[derive(Debug)]

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rollcall_wire::Slot;
 
-use super::{Checkpoint, Entry, LogStore, StoreError};
-use crate::counts::{Plan, TailEntry, View, Window};
-use crate::rollup::{self, BySecond, Chunk, Resolution};
+use super::plan::{Plan, TailEntry, View, Window};
+use super::rollup::{Chunk, Resolution};
+use super::{Checkpoint, LogStore, StoreError};
+use crate::model::{self, BySecond, Entry};
 
 /// What the next append, or the next rollup, does instead of its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +115,7 @@ impl LogStore for MemoryStore {
                 state.windows.range((*resolution, range.start)..(*resolution, range.end))
             {
                 let range = *start..start + resolution.seconds();
-                windows.push(Window { counts: rollup::sum(counts, range.clone()), range, upto });
+                windows.push(Window { counts: model::sum(counts, range.clone()), range, upto });
             }
         }
         for edge in &plan.edges {
@@ -123,7 +124,7 @@ impl LogStore for MemoryStore {
                 state.windows.range((Resolution::Minute, first)..(Resolution::Minute, edge.end))
             {
                 let range = edge.start.max(*start)..edge.end.min(start + 60);
-                windows.push(Window { counts: rollup::sum(counts, range.clone()), range, upto });
+                windows.push(Window { counts: model::sum(counts, range.clone()), range, upto });
             }
         }
         windows.sort_by_key(|window| window.range.start);

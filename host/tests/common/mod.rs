@@ -7,8 +7,7 @@ pub(crate) mod mongod;
 
 use std::ops::Range;
 
-use rollcall_host::log::{Entry, Record, TimeError};
-use rollcall_host::time::UnixMs;
+use rollcall_host::model::{Entry, Record, TimeError, UnixMs};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 /// Where the random times begin: not on any window's boundary.

@@ -8,8 +8,8 @@ use mongodb::error::Error;
 
 use super::format::{FORMAT_VERSION, OLDER_FORMAT};
 use super::open::{Address, connect};
-use crate::checkup::Check;
-use crate::time::UnixMs;
+use crate::model::UnixMs;
+use crate::ops::check::Check;
 
 /// `$replaceWith` in a view and retryable writes are older; below 5.0 nothing was tried.
 const MAJOR_VERSION_MIN: i32 = 5;

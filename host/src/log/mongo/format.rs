@@ -10,9 +10,9 @@ use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 use serde::{Deserialize, Serialize};
 
 use super::stored_counts::{self, StoredSeconds};
-use crate::counts::TailEntry;
-use crate::log::{Entry, Record, StoreError, TimeError};
-use crate::time::UnixMs;
+use crate::log::StoreError;
+use crate::log::plan::TailEntry;
+use crate::model::{Entry, Record, TimeError, UnixMs};
 
 /// The version of the documents' form. [`OLDER_FORMAT`] is read too; any other is refused.
 pub(super) const FORMAT_VERSION: i64 = 3;

@@ -9,8 +9,8 @@ use rollcall_wire::{BootId, SampleId, Sequence, Status};
 
 use super::open::{Address, OpenError, connect};
 use super::unavailable;
-use crate::log::{StoreError, TimeError};
-use crate::time::UnixMs;
+use crate::log::StoreError;
+use crate::model::{TimeError, UnixMs};
 
 /// Later than the year 9999 is no time.
 const SECOND_MAX: i64 = 253_402_300_800;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rollcall_wire::Status;
 
-use crate::rollup::{BySecond, Counts};
+use crate::model::{BySecond, Counts};
 
 /// By status.
 pub(super) type StoredCounts = BTreeMap<String, i64>;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rollcall_wire::Slot;
 
-use crate::counts::{TailEntry, Upto};
+use crate::log::plan::{TailEntry, Upto};
 
 /// What was read of every slot's tail.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollup::BySecond;
+    use crate::model::BySecond;
 
     fn entry(number: u64) -> Arc<TailEntry> {
         Arc::new(TailEntry::new(Slot::new(3).unwrap(), number, BySecond::new()))

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use super::format::{StoredTail, keys};
 use super::windows::{StoredCheckpoint, StoredWindow, collection};
 use super::{BATCH_DOCUMENTS, MongoStore, StoreError, Topology, corrupt, unavailable};
-use crate::counts::{Plan, TailEntry, Upto, View, Window};
-use crate::rollup::Resolution;
+use crate::log::plan::{Plan, TailEntry, Upto, View, Window};
+use crate::log::rollup::Resolution;
 
 /// The checkpoints are read first: every window read later holds all that they promise, and every entry
 /// beyond them is in the tail.

@@ -10,9 +10,10 @@ use rollcall_wire::Slot;
 use serde::Deserialize;
 
 use super::stored_counts::{StoredCounts, StoredSeconds, add, by_status};
-use crate::counts::{Upto, Window};
+use crate::log::plan::{Upto, Window};
+use crate::log::rollup::{self, Chunk, Resolution};
 use crate::log::{Checkpoint, StoreError};
-use crate::rollup::{self, Chunk, Counts, Resolution};
+use crate::model::Counts;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct StoredWindow {

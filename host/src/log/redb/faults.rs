@@ -7,12 +7,11 @@ use redb::{Database, StorageBackend};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 use super::{RedbStore, prepare};
-use crate::counts::{self, Plan};
-use crate::ingest::Ingest;
-use crate::log::{LogStore, Record, StoreError, TimeError};
-use crate::rollup::CHUNK_ENTRIES;
-use crate::source::Verdict;
-use crate::time::UnixMs;
+use crate::intake::ingest::Ingest;
+use crate::log::plan::{self, Plan};
+use crate::log::rollup::CHUNK_ENTRIES;
+use crate::log::{LogStore, StoreError};
+use crate::model::{Record, TimeError, UnixMs, Verdict};
 
 /// What a disk holds, and what of it survives a power cut.
 #[derive(Debug, Default)]
@@ -227,7 +226,7 @@ async fn after_a_failure_of_whatever_operation_the_same_process_rolls_up_ten_mor
             let checkpoint = store.checkpoint(Slot::of(&record(0, 0).device)).await.unwrap().next;
             assert_eq!(checkpoint, AFTER - AFTER % CHUNK_ENTRIES, "{found:?}, operation {fails_at}");
             let plan = Plan::new(0..u64::MAX / 2);
-            let counted = counts::total(&plan, &store.view(&plan).await.unwrap()).total();
+            let counted = plan::total(&plan, &store.view(&plan).await.unwrap()).total();
             assert_eq!(counted, AFTER, "{found:?}, operation {fails_at}");
             if !failed {
                 assert!(fails_at > 3, "only {fails_at} operations in a commit");

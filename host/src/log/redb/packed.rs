@@ -5,8 +5,9 @@ use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
 use super::{ENTRIES, WorkError, codec, key};
-use crate::log::{Entry, StoreError};
-use crate::rollup::{CHUNK_ENTRIES, Chunk};
+use crate::log::StoreError;
+use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
+use crate::model::Entry;
 
 /// (the key of the chunk's first entry, 0, 1, …) → a piece of the packed chunk.
 const PACKED: TableDefinition<'_, (u64, u16), &[u8]> = TableDefinition::new("packed");

@@ -7,8 +7,8 @@ use redb::{Database, ReadableDatabase};
 use rollcall_wire::Slot;
 
 use super::{ENTRIES, WorkError, checkpoints, codec, keys, number};
-use crate::counts::TailEntry;
-use crate::rollup::Chunk;
+use crate::log::plan::TailEntry;
+use crate::log::rollup::Chunk;
 
 /// For each partition its entries from the checkpoint on. It never lacks a committed entry that is not in
 /// the windows.

@@ -6,8 +6,9 @@ use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use rollcall_wire::Status;
 
 use super::{WorkError, codec};
-use crate::counts::{Plan, Upto, Window};
-use crate::rollup::{self, Chunk, Counts, Resolution};
+use crate::log::plan::{Plan, Upto, Window};
+use crate::log::rollup::{self, Chunk, Resolution};
+use crate::model::{self, Counts};
 
 /// start in Unix seconds → the minute by second.
 const MINUTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("minutes");
@@ -99,7 +100,7 @@ fn read_minutes(
         let start = start.value();
         let minute = codec::minute(start, bytes.value()).map_err(WorkError::Store)?;
         let range = range.start.max(start)..range.end.min(start + Resolution::Minute.seconds());
-        windows.push(Window { counts: rollup::sum(&minute, range.clone()), range, upto });
+        windows.push(Window { counts: model::sum(&minute, range.clone()), range, upto });
     }
     Ok(())
 }

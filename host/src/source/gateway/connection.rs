@@ -23,9 +23,7 @@ use super::protocol::{
     self, Answer, NotWelcome, Protocol, Publish, RECEIVE_MAX, Reason, Refusal, Request, packet_length,
 };
 use super::{Shared, Unsettled};
-use crate::decode::Retain;
-use crate::source::{Ack, Message, Verdict};
-use crate::time::UnixMs;
+use crate::model::{Ack, Message, Retain, UnixMs, Verdict};
 
 /// A client has this long to send its CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

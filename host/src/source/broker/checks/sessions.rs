@@ -9,7 +9,7 @@ use rumqttc::v5::mqttbytes::v5::{Packet, Publish, PublishProperties};
 
 use super::TOPIC;
 use super::probe::{ANSWER_TIMEOUT, Probe, QUIET, REQUESTS, acknowledged};
-use crate::checkup::Check;
+use crate::ops::check::Check;
 use crate::source::broker::SESSION_EXPIRY_S;
 
 /// How long a message waits in the broker to see whether the waiting is told.

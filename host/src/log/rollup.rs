@@ -1,38 +1,13 @@
-//! Counts by sampled time: per second, and the windows (minute, hour, day) that they add up to.
+//! The windows (minute, hour, day) that counts by second add up to, and the chunks by which they grow.
 //!
 //! Pure arithmetic. Windows lie on multiples of their length since 1970, in UTC.
 
 use std::collections::BTreeMap;
-use std::ops::{AddAssign, Range};
+use std::ops::Range;
 
-use rollcall_wire::{Slot, Status};
+use rollcall_wire::Slot;
 
-/// How many samples had each status; indexed by [`Status::index`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts(pub [u64; Status::COUNT]);
-
-impl Counts {
-    /// Counts one sample.
-    pub fn count(&mut self, status: Status) {
-        self.0[status.index()] += 1;
-    }
-
-    /// All statuses together.
-    pub fn total(&self) -> u64 {
-        self.0.iter().sum()
-    }
-}
-
-impl AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        for (sum, add) in self.0.iter_mut().zip(other.0) {
-            *sum += add;
-        }
-    }
-}
-
-/// Counts by the Unix second in which the samples were taken; seconds without a sample are absent.
-pub type BySecond = BTreeMap<u64, Counts>;
+use crate::model::{BySecond, Counts};
 
 /// The length of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,7 +49,7 @@ pub struct Chunk {
     pub entries: Range<u64>,
     /// The chunk's samples by second.
     pub counts: BySecond,
-    /// The partition's [`crate::seen::Seen`] at the chunk's end, as bytes.
+    /// The partition's [`crate::intake::seen::Seen`] at the chunk's end, as bytes.
     pub dedupe: Vec<u8>,
 }
 
@@ -85,13 +60,4 @@ pub fn windows(counts: &BySecond, resolution: Resolution) -> BTreeMap<u64, Count
         *windows.entry(resolution.window_start(*second)).or_default() += *counts;
     }
     windows
-}
-
-/// The sum of the seconds in `range`.
-pub fn sum(counts: &BySecond, range: Range<u64>) -> Counts {
-    let mut sum = Counts::default();
-    for (_, counts) in counts.range(range) {
-        sum += *counts;
-    }
-    sum
 }

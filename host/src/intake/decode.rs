@@ -1,37 +1,9 @@
 //! A message as it arrived → a record, or a named rejection. It knows neither of sources nor of stores.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
-
 use rollcall_wire::codec::{self, Rejection};
 use rollcall_wire::{Kind, Topic};
 
-use crate::log::{Record, TimeError};
-use crate::time::UnixMs;
-
-/// What a source knows of a message.
-#[derive(Clone, Copy, Debug)]
-pub struct Incoming<'a> {
-    /// The topic it was published to.
-    pub topic: &'a str,
-    /// Its payload.
-    pub payload: &'a [u8],
-    /// Was it published with the retain flag?
-    pub retain: Retain,
-    /// What is left of its Message Expiry Interval, in seconds, if it has one.
-    pub expiry_left_s: Option<u32>,
-    /// When the host received it.
-    pub received_at: UnixMs,
-}
-
-/// MQTT's retain flag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retain {
-    /// The message is passed on once.
-    No,
-    /// A broker keeps the message for later subscribers.
-    Yes,
-}
+use crate::model::{Incoming, Record, Retain, TimeError, UnixMs};
 
 /// What a message says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,32 +42,6 @@ pub fn decode(message: &Incoming<'_>) -> Result<Decoded, Rejection> {
         time_error: if waited_s == 0 { TimeError::Exact } else { TimeError::OneSecond },
         received_at: message.received_at,
     }))
-}
-
-/// How often what has one name is logged at most.
-const LOG_EVERY: Duration = Duration::from_secs(60);
-
-/// Counts messages that are not stored, by the name of the reason, and says when one is due in the log.
-#[derive(Debug, Default)]
-pub struct Tally(BTreeMap<&'static str, Count>);
-
-#[derive(Debug, Default)]
-struct Count {
-    total: u64,
-    logged: Option<Instant>,
-}
-
-impl Tally {
-    /// Counts one; the total of its name when it is to be logged now.
-    pub fn count(&mut self, name: &'static str, now: Instant) -> Option<u64> {
-        let count = self.0.entry(name).or_default();
-        count.total += 1;
-        if count.logged.is_some_and(|logged| now.duration_since(logged) < LOG_EVERY) {
-            return None;
-        }
-        count.logged = Some(now);
-        Some(count.total)
-    }
 }
 
 #[cfg(test)]
@@ -188,15 +134,5 @@ mod tests {
         ] {
             assert_eq!(decode(&message(&topic, FULL)), Err(rejection), "{topic}");
         }
-    }
-
-    #[test]
-    fn a_rejection_is_logged_once_a_minute_with_the_total() {
-        let mut tally = Tally::default();
-        let start = Instant::now();
-        assert_eq!(tally.count("bad_json", start), Some(1));
-        assert_eq!(tally.count("bad_json", start + LOG_EVERY / 2), None);
-        assert_eq!(tally.count("too_long", start + LOG_EVERY / 2), Some(1));
-        assert_eq!(tally.count("bad_json", start + LOG_EVERY), Some(3));
     }
 }

@@ -28,9 +28,10 @@ use redb::{
 use rollcall_wire::Slot;
 
 use self::tail::Tail;
-use super::{Checkpoint, Entry, LogStore, StoreError, codec};
-use crate::counts::{Plan, TailEntry, Upto, View};
-use crate::rollup::Chunk;
+use super::plan::{Plan, TailEntry, Upto, View};
+use super::rollup::Chunk;
+use super::{Checkpoint, LogStore, StoreError, codec};
+use crate::model::Entry;
 
 /// `format` → [`codec::FORMAT_VERSION`].
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");

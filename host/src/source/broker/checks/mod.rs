@@ -10,7 +10,7 @@ use rumqttc::v5::{ConnectionError, MqttOptions};
 use self::probe::{ANSWER_TIMEOUT, Probe, acknowledged};
 use super::options::{SetupError, options};
 use super::{RECEIVE_MAX, SESSION_EXPIRY_S, Settings};
-use crate::checkup::Check;
+use crate::ops::check::Check;
 
 /// Below it are topics that no ingest subscribes to.
 const TOPIC: &str = "rollcall/doctor";

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rollcall_host::ingest::Ingest;
+use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::mongo::{Documents, Fields, MongoStore, Refusal};
-use rollcall_host::log::{Entry, LogStore, Record, RedbStore, StoreError};
-use rollcall_host::time::UnixMs;
+use rollcall_host::log::{LogStore, RedbStore, StoreError};
+use rollcall_host::model::{Entry, Record, UnixMs};
 use rollcall_wire::{DeviceId, SampleId, Slot};
 
 use crate::config::{Import, Store};

@@ -3,9 +3,10 @@
 
 use rollcall_wire::{DeviceId, SampleId, Slot};
 
-use crate::log::{Checkpoint, Entry, StoreError};
-use crate::rollup::{BySecond, CHUNK_ENTRIES, Chunk};
-use crate::seen::{Seen, Sighting};
+use super::seen::{Seen, Sighting};
+use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
+use crate::log::{Checkpoint, StoreError};
+use crate::model::{BySecond, Entry};
 
 /// What an ingest worker knows of a partition that it writes.
 #[derive(Debug)]

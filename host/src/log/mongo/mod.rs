@@ -27,9 +27,10 @@ use serde::Deserialize;
 use self::format::{StoredEntry, keys};
 use self::tail::Tail;
 use self::windows::{StoredCheckpoint, checkpoint_update, collection, window_updates};
-use super::{Checkpoint, Entry, LogStore, StoreError};
-use crate::counts::{Plan, View};
-use crate::rollup::{Chunk, Resolution};
+use super::plan::{Plan, View};
+use super::rollup::{Chunk, Resolution};
+use super::{Checkpoint, LogStore, StoreError};
+use crate::model::Entry;
 
 pub use self::checks::checks;
 pub use self::import::{Documents, Fields, Refusal, Sample};

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use rollcall_host::api;
-use rollcall_host::health::{Health, Part};
-use rollcall_host::ingest;
+use rollcall_host::intake::ingest;
 use rollcall_host::log::{LateStore, LogStore, RedbStore, StoreError};
+use rollcall_host::model::Message;
+use rollcall_host::ops::health::{Health, Part};
 use rollcall_host::source::broker::{self, Broker, Expected};
-use rollcall_host::source::{self, Inbox, Message, gateway::Gateway};
+use rollcall_host::source::{self, Inbox, gateway::Gateway};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 

@@ -29,10 +29,9 @@ pub use self::checks::checks;
 pub use self::filter::{PlainTopic, Slots};
 pub use self::options::SetupError;
 use self::options::options;
-use super::{Ack, INBOX_MESSAGES, Inbox, Message, Verdict};
-use crate::decode::Retain;
-use crate::health::{Health, Part};
-use crate::time::UnixMs;
+use super::{INBOX_MESSAGES, Inbox};
+use crate::model::{Ack, Message, Retain, UnixMs, Verdict};
+use crate::ops::health::{Health, Part};
 
 /// How long the broker keeps the session, and with it the queue, of a worker that is away: 30 days, as long
 /// as the messages in it live.

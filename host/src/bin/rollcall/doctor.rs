@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use rollcall_host::checkup::{Check, Outcome};
 use rollcall_host::log::RedbStore;
 #[cfg(feature = "mongodb")]
 use rollcall_host::log::mongo;
+use rollcall_host::ops::check::{Check, Outcome};
 use rollcall_host::source::broker;
 
 use crate::config::{Doctor, Store};

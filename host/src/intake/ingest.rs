@@ -12,14 +12,14 @@ use rollcall_wire::codec::Rejection;
 use rollcall_wire::{DeviceId, SampleId, Slot};
 use tokio::sync::mpsc;
 
-use crate::decode::{Decoded, Tally, decode};
-use crate::health::{Health, Part};
-use crate::log::{Entry, LogStore, Record, StoreError};
-use crate::partition::Partition;
-use crate::rollup::{CHUNK_ENTRIES, Chunk};
-use crate::seen::Sighting;
-use crate::source::{Ack, Message, Verdict};
-use crate::time::UnixMs;
+use super::decode::{Decoded, decode};
+use super::partition::Partition;
+use super::seen::Sighting;
+use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
+use crate::log::{LogStore, StoreError};
+use crate::model::{Ack, Entry, Message, Record, UnixMs, Verdict};
+use crate::ops::health::{Health, Part};
+use crate::ops::tally::Tally;
 
 /// The most messages in one flush.
 pub const FLUSH_MESSAGES: usize = 4096;

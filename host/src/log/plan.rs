@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use rollcall_wire::Slot;
 
-use crate::rollup::{self, BySecond, Counts, Resolution};
+use super::rollup::Resolution;
+use crate::model::{self, BySecond, Counts};
 
 /// For each partition, how many entries from the start of its log are meant.
 pub type Upto = [u64; Slot::COUNT];
@@ -81,7 +82,7 @@ pub struct TailEntry {
 impl TailEntry {
     /// The entry `number` of `slot` has `counts`.
     pub fn new(slot: Slot, number: u64, counts: BySecond) -> Self {
-        let total = rollup::sum(&counts, 0..u64::MAX);
+        let total = model::sum(&counts, 0..u64::MAX);
         Self { slot, number, counts, total }
     }
 

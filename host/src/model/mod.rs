@@ -1,0 +1,12 @@
+//! The words that every part of the host speaks: messages, records, counts and instants. It knows none of
+//! the parts.
+
+mod counts;
+mod instant;
+mod message;
+mod record;
+
+pub use self::counts::{BySecond, Counts, sum};
+pub use self::instant::{UnixMs, parse_rfc3339_second};
+pub use self::message::{Ack, Incoming, Message, Retain, Verdict};
+pub use self::record::{Entry, Record, TimeError};
