@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rollcall_host::intake::ingest::FLUSH_MESSAGES;
 use rollcall_host::log::LogStore;
-use rollcall_host::log::mongo::{Address, MongoStore};
+use rollcall_host::log::mongo::{MongoAddress, MongoStore};
 use rollcall_host::model::{Entry, Record, TimeError, UnixMs};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
@@ -24,12 +24,12 @@ fn main() -> Result<()> {
     };
     let count = count.parse().context("COUNT is a whole number")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    println!("{}", runtime.block_on(append(&Address::new(address), count))?);
+    println!("{}", runtime.block_on(append(&MongoAddress::new(address), count))?);
     Ok(())
 }
 
 /// Appends at least `count` messages to an empty database; messages a second.
-async fn append(address: &Address, count: usize) -> Result<f64> {
+async fn append(address: &MongoAddress, count: usize) -> Result<f64> {
     let store = MongoStore::open(address).await?;
     let mut fleet = Fleet::new()?;
     let (mut appended, mut spent) = (0, Duration::ZERO);

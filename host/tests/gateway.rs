@@ -16,8 +16,8 @@ use rollcall_host::intake::ingest::{self, Ingest};
 use rollcall_host::log::{LogStore, MemoryStore};
 use rollcall_host::model::{Message, Record, Verdict};
 use rollcall_host::ops::health::Health;
-use rollcall_host::source::gateway::{Credentials, Gateway};
-use rollcall_host::source::{self, Inbox};
+use rollcall_host::source::gateway::Gateway;
+use rollcall_host::source::{self, Credentials, Inbox, LogState, RunningSource, Source};
 use rollcall_wire::codec::{MESSAGE_EXPIRY_S, Rejection};
 use rollcall_wire::{DeviceId, Kind, Slot, Topic};
 use tokio::sync::mpsc;
@@ -28,14 +28,33 @@ fn topic() -> String {
     Topic { device: DeviceId::new("sim-0").unwrap(), kind: Kind::Status }.name().to_string()
 }
 
-fn start(credentials: Option<Credentials>, inbox: Inbox) -> Gateway {
-    let gateway = Gateway::start(TcpListener::bind("127.0.0.1:0").unwrap(), credentials, inbox).unwrap();
-    gateway.open();
-    gateway
+/// A gateway that takes messages.
+struct Open {
+    address: SocketAddr,
+    source: Box<dyn RunningSource>,
+}
+
+impl Open {
+    fn new(gateway: Gateway) -> Self {
+        let address = gateway.address();
+        Self { address, source: Box::new(gateway).start(LogState::Empty, Arc::default()) }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+fn start(credentials: Option<Credentials>, inbox: Inbox) -> Open {
+    Open::new(bound(credentials, inbox))
+}
+
+fn bound(credentials: Option<Credentials>, inbox: Inbox) -> Gateway {
+    Gateway::bind(TcpListener::bind("127.0.0.1:0").unwrap(), credentials, inbox).unwrap()
 }
 
 /// A gateway whose messages the test settles itself.
-fn gateway() -> (Gateway, mpsc::Receiver<Message>) {
+fn gateway() -> (Open, mpsc::Receiver<Message>) {
     let (inbox, messages) = source::inbox();
     (start(None, inbox), messages)
 }
@@ -43,7 +62,7 @@ fn gateway() -> (Gateway, mpsc::Receiver<Message>) {
 /// A gateway with all that follows it, over a store in memory.
 struct Host {
     runtime: tokio::runtime::Runtime,
-    gateway: Gateway,
+    gateway: Open,
     ingest: tokio::task::JoinHandle<()>,
     store: Arc<MemoryStore>,
 }
@@ -65,7 +84,7 @@ impl Host {
     /// Drains, and tells what is in the store.
     fn finish(self) -> Vec<Record> {
         self.runtime.block_on(async {
-            self.gateway.drain().await;
+            self.gateway.source.drain().await;
             self.ingest.await.unwrap();
             let mut records = Vec::new();
             for slot in Slot::all() {
@@ -432,7 +451,7 @@ fn draining_acknowledges_all_that_was_taken() {
         client.send(&publish(Version::V5, id, &topic(), GOOD, None));
     }
     assert_eq!(client.receive().unwrap().body[1], 1);
-    runtime.block_on(gateway.drain());
+    runtime.block_on(gateway.source.drain());
     let rest: Vec<_> = std::iter::from_fn(|| client.receive()).collect();
     let (farewell, pubacks) = rest.split_last().unwrap();
     assert_eq!((farewell.kind(), farewell.reason()), (DISCONNECT, 0x8b), "server shutting down");
@@ -512,13 +531,13 @@ fn more_than_the_receive_maximum_in_flight_ends_the_connection_with_a_reason_cod
 #[test]
 fn until_it_is_opened_the_gateway_says_that_it_is_unavailable() {
     let (inbox, _messages) = source::inbox();
-    let gateway = Gateway::start(TcpListener::bind("127.0.0.1:0").unwrap(), None, inbox).unwrap();
+    let gateway = bound(None, inbox);
     for (version, code) in [(Version::V5, 0x88), (Version::V311, 3)] {
         let mut client = Client::hello(gateway.address(), version, "test", None);
         let connack = client.receive().unwrap();
         assert_eq!((connack.kind(), connack.body[1]), (CONNACK, code));
         assert_eq!(client.receive(), None);
     }
-    gateway.open();
+    let gateway = Open::new(gateway);
     Client::connect(gateway.address(), Version::V5);
 }

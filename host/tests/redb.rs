@@ -12,7 +12,8 @@ use std::sync::Arc;
 use common::{SPAN_S, START_S, device, entry, record};
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::plan::Plan;
-use rollcall_host::log::{LogStore, OpenError, RedbStore};
+use rollcall_host::log::redb::RedbOpenError;
+use rollcall_host::log::{LogStore, RedbStore};
 use rollcall_host::model::UnixMs;
 use rollcall_wire::Slot;
 
@@ -51,7 +52,7 @@ fn an_empty_file_is_no_new_store() {
     drop(RedbStore::open(directory.path()).unwrap());
     File::create(&file).unwrap();
     let error = RedbStore::open(directory.path()).err().expect("an empty file was taken for a store");
-    assert!(matches!(error, OpenError::Empty(_)), "{error}");
+    assert!(matches!(error, RedbOpenError::Empty(_)), "{error}");
     assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
     assert_eq!(fs::metadata(&file).unwrap().len(), 0);
     fs::remove_file(&file).unwrap();
@@ -64,7 +65,7 @@ fn a_database_without_anything_of_a_store_is_not_made_into_one() {
     drop(redb::Database::create(directory.path().join(FILE)).unwrap());
     let error =
         RedbStore::open(directory.path()).err().expect("a database without tables was taken for a store");
-    assert!(matches!(error, OpenError::Damaged(..)), "{error}");
+    assert!(matches!(error, RedbOpenError::Damaged(..)), "{error}");
 }
 
 #[test]
@@ -94,7 +95,7 @@ fn of_two_that_start_at_once_in_a_new_directory_one_gets_it() {
         let open = stores.iter().filter(|store| store.is_ok()).count();
         assert!(open <= 1, "{open} have it");
         for error in stores.iter().filter_map(|store| store.as_ref().err()) {
-            assert!(matches!(error, OpenError::InUse(_)), "{error}");
+            assert!(matches!(error, RedbOpenError::InUse(_)), "{error}");
         }
         drop(stores);
         RedbStore::open(directory.path()).unwrap();

@@ -14,7 +14,7 @@ use common::{brute_force, device_of, entry, range, record};
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::intake::partition::Partition;
 #[cfg(feature = "mongodb")]
-use rollcall_host::log::mongo::{Address, MongoStore};
+use rollcall_host::log::mongo::{MongoAddress, MongoStore};
 use rollcall_host::log::plan::{Plan, View, total};
 use rollcall_host::log::rollup::{CHUNK_ENTRIES, Chunk};
 use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, StoreError};
@@ -68,7 +68,7 @@ impl Fixture for Redb {
 }
 
 #[cfg(feature = "mongodb")]
-struct Mongo(MongoStore, Address, Arc<Server>);
+struct Mongo(MongoStore, MongoAddress, Arc<Server>);
 
 #[cfg(feature = "mongodb")]
 impl Fixture for Mongo {

@@ -4,23 +4,25 @@
 //!
 //! [`LogStore`] is what a store must give; `tests/store_contract.rs` is the same for all of them.
 
+mod any;
 mod codec;
 mod late;
 mod memory;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
 pub mod plan;
-mod redb;
+pub mod redb;
 pub mod rollup;
 
 use std::future::Future;
 
 use rollcall_wire::Slot;
 
+pub use self::any::{AnyStore, OpenError, StoreAddress, StoreAddressError};
 pub use self::late::LateStore;
 pub use self::memory::{Fault, MemoryStore};
 use self::plan::{Plan, View};
-pub use self::redb::{OpenError, RedbStore};
+pub use self::redb::RedbStore;
 use self::rollup::Chunk;
 use crate::model::Entry;
 

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rollcall_host::log::mongo::Address;
+use rollcall_host::log::mongo::MongoAddress;
 use tempfile::TempDir;
 use xtask::services::Mongod;
 
@@ -44,9 +44,9 @@ pub(crate) fn own_server() -> Server {
 
 impl Server {
     /// The address of a database that nobody uses.
-    pub(crate) fn fresh_database(&self) -> Address {
+    pub(crate) fn fresh_database(&self) -> MongoAddress {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
-        Address::new(&self.mongod().url(&format!("test-{number}")))
+        MongoAddress::new(&self.mongod().url(&format!("test-{number}")))
     }
 
     /// The server itself.

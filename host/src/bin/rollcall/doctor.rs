@@ -3,21 +3,18 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use rollcall_host::log::RedbStore;
-#[cfg(feature = "mongodb")]
-use rollcall_host::log::mongo;
 use rollcall_host::ops::check::{Check, Outcome};
 use rollcall_host::source::broker;
 
-use crate::config::{Doctor, Store};
+use crate::config::DoctorArgs;
 
 /// Prints one line a check; fails when one of them does.
 ///
 /// # Errors
 /// When the command line makes no sense; what ails the services is in the lines.
-pub(crate) async fn doctor(config: Doctor) -> anyhow::Result<ExitCode> {
+pub(crate) async fn doctor(config: DoctorArgs) -> anyhow::Result<ExitCode> {
     let broker = config.broker.settings()?;
-    let store = config.store.given_store()?;
+    let store = config.store.given_store().transpose()?;
     if broker.is_none() && store.is_none() {
         bail!("name what to look at: --broker mqtt://…, --store mongodb://… or both");
     }
@@ -30,26 +27,10 @@ pub(crate) async fn doctor(config: Doctor) -> anyhow::Result<ExitCode> {
         broker::checks(&settings, &mut tell).await?;
     }
     if let Some(store) = store {
-        look_at(&store).await.into_iter().for_each(&mut tell);
+        store.checks().await.into_iter().for_each(&mut tell);
     }
     let count = |outcome| outcomes.iter().filter(|of| **of == outcome).count();
     let (warned, failed) = (count(Outcome::Warn), count(Outcome::Fail));
     println!("{} checks: {warned} to look at, {failed} failed", outcomes.len());
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn look_at(store: &Store) -> Vec<Check> {
-    match store {
-        // Opening would make one.
-        Store::Redb(directory) if !RedbStore::is_in(directory) => {
-            let directory = directory.display();
-            vec![Check::pass("redb", format!("no store in {directory} yet; it is made at the first start"))]
-        }
-        Store::Redb(directory) => vec![match RedbStore::open(directory) {
-            Ok(_) => Check::pass("redb", format!("{} is readable, and nobody uses it", directory.display())),
-            Err(error) => Check::fail("redb", error.to_string(), "see README.md"),
-        }],
-        #[cfg(feature = "mongodb")]
-        Store::Mongo(address) => mongo::checks(address).await,
-    }
 }

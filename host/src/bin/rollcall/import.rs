@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::log::mongo::{Documents, Fields, MongoStore, Refusal};
-use rollcall_host::log::{LogStore, RedbStore, StoreError};
+use rollcall_host::log::mongo::{Documents, Fields, Refusal};
+use rollcall_host::log::{AnyStore, LogStore, StoreError};
 use rollcall_host::model::{Entry, Record, UnixMs};
 use rollcall_wire::{DeviceId, SampleId, Slot};
 
-use crate::config::{Import, Store};
+use crate::config::ImportArgs;
 
 /// As many as one flush of the ingest holds.
 const BATCH: usize = 4096;
@@ -39,14 +39,12 @@ struct Summary {
 ///
 /// # Errors
 /// When the source cannot be read, or the store not be opened.
-pub(crate) async fn import(config: Import) -> anyhow::Result<()> {
+pub(crate) async fn import(config: ImportArgs) -> anyhow::Result<()> {
     let fields = Fields { status: config.status_field.clone(), timestamp: config.timestamp_field.clone() };
     let documents = Documents::open(&config.from(), fields).await?;
     tracing::info!(documents = documents.total(), "importing");
-    let summary = match config.store.store()? {
-        Store::Redb(directory) => run(RedbStore::open(&directory)?, documents, config.device).await?,
-        Store::Mongo(address) => run(MongoStore::open(&address).await?, documents, config.device).await?,
-    };
+    let store = config.store.store()?.open().await?;
+    let summary = run(store, documents, config.device).await?;
     println!("{} documents read", summary.read);
     println!("{} imported as device {}", summary.imported, config.device);
     println!("{} were there already", summary.known);
@@ -56,7 +54,7 @@ pub(crate) async fn import(config: Import) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run<S: LogStore>(store: S, mut documents: Documents, device: DeviceId) -> anyhow::Result<Summary> {
+async fn run(store: AnyStore, mut documents: Documents, device: DeviceId) -> anyhow::Result<Summary> {
     let store = Arc::new(store);
     let mut importer = Importer::open(store, device).await.context("cannot read the log")?;
     let mut summary = Summary::default();
@@ -100,9 +98,9 @@ async fn run<S: LogStore>(store: S, mut documents: Documents, device: DeviceId) 
     }
 }
 
-struct Importer<S> {
-    store: Arc<S>,
-    ingest: Ingest<S>,
+struct Importer {
+    store: Arc<AnyStore>,
+    ingest: Ingest<AnyStore>,
     slot: Slot,
     device: DeviceId,
     /// The identities of the device's samples in the log.
@@ -111,8 +109,8 @@ struct Importer<S> {
     next: u64,
 }
 
-impl<S: LogStore> Importer<S> {
-    async fn open(store: Arc<S>, device: DeviceId) -> Result<Self, StoreError> {
+impl Importer {
+    async fn open(store: Arc<AnyStore>, device: DeviceId) -> Result<Self, StoreError> {
         let ingest = Ingest::open(store.clone()).await?;
         let mut importer =
             Self { store, ingest, slot: Slot::of(&device), device, known: HashSet::new(), next: 0 };

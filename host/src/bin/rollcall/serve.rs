@@ -2,22 +2,20 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use rollcall_host::api;
 use rollcall_host::intake::ingest;
-use rollcall_host::log::{LateStore, LogStore, RedbStore, StoreError};
+use rollcall_host::log::{AnyStore, LateStore, LogStore, StoreAddress, StoreError};
 use rollcall_host::model::Message;
 use rollcall_host::ops::health::{Health, Part};
-use rollcall_host::source::broker::{self, Broker, Expected};
-use rollcall_host::source::{self, Inbox, gateway::Gateway};
+use rollcall_host::source::{self, LogState, RunningSource, Source};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::{Api, Ingest, Serve, Source, Store, refuse_open_doors};
+use crate::config::{ApiArgs, IngestArgs, ServeArgs, SourceSettings, bind, refuse_open_doors};
 use crate::shutdown::Shutdown;
 
 /// How long a drain may take: a store that is away must not keep the process for ever.
@@ -31,8 +29,9 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What one process does.
 struct Role {
+    store: StoreAddress,
     /// Where messages come from, if it takes any.
-    source: Option<Source>,
+    source: Option<SourceSettings>,
     /// Where it answers, if it does.
     http: Option<SocketAddr>,
 }
@@ -41,62 +40,72 @@ struct Role {
 ///
 /// # Errors
 /// What kept it from starting, from going on or from draining.
-pub(crate) async fn serve(config: Serve) -> anyhow::Result<()> {
+pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
     let source = config.source.source()?;
     refuse_open_doors(&[source.door(), config.http.door()], config.allow_anonymous)?;
-    let role = Role { source: Some(source), http: Some(config.http.http_listen) };
-    over(config.store.store()?, role).await
+    run(Role { store: config.store.store()?, source: Some(source), http: Some(config.http.http_listen) })
+        .await
 }
 
 /// Takes and stores until SIGTERM or Ctrl-C.
 ///
 /// # Errors
 /// As [`serve`].
-pub(crate) async fn ingest(config: Ingest) -> anyhow::Result<()> {
+pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
     let source = config.source.source()?;
     refuse_open_doors(&[source.door()], config.allow_anonymous)?;
-    over(config.store.store()?, Role { source: Some(source), http: None }).await
+    run(Role { store: config.store.store()?, source: Some(source), http: None }).await
 }
 
 /// Answers until SIGTERM or Ctrl-C.
 ///
 /// # Errors
 /// As [`serve`].
-pub(crate) async fn api(config: Api) -> anyhow::Result<()> {
+pub(crate) async fn api(config: ApiArgs) -> anyhow::Result<()> {
     refuse_open_doors(&[config.http.door()], config.allow_anonymous)?;
-    over(config.store.store()?, Role { source: None, http: Some(config.http.http_listen) }).await
+    run(Role { store: config.store.store()?, source: None, http: Some(config.http.http_listen) }).await
 }
 
-async fn over(store: Store, role: Role) -> anyhow::Result<()> {
-    let shutdown = Shutdown::listen().context("cannot listen for signals")?;
-    match store {
-        Store::Redb(directory) => {
-            let open = async |_: &mut Shutdown, _: &Health| open_redb(&directory);
-            run(open, role, shutdown).await
+/// Both doors answer from the first moment, whatever is not there yet.
+async fn run(role: Role) -> anyhow::Result<()> {
+    let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;
+    let http = role.http.map(|address| bind(address, "--http-listen")).transpose()?;
+    let (inbox, messages) = source::inbox();
+    let source = role.source.map(|source| source.set_up(inbox)).transpose()?;
+    let store = Arc::new(LateStore::default());
+    let health = Arc::new(Health::starting(Part::Store));
+    let api = api::Api { store: store.clone(), health: health.clone() };
+    let mut http = http.map(|listener| Http::start(listener, api)).transpose()?;
+    let ended = async {
+        let Some(opened) = open(&role.store, &mut shutdown, &health).await? else { return Ok(()) };
+        store.arrive(opened);
+        match source {
+            Some(source) => take(source, messages, store, health, &mut http, &mut shutdown).await,
+            None => {
+                health.well(Part::Store);
+                tokio::select! {
+                    () = shutdown.requested() => Ok(()),
+                    () = Http::ended(&mut http) => bail!("the HTTP API ended by itself"),
+                }
+            }
         }
-        #[cfg(feature = "mongodb")]
-        Store::Mongo(address) => {
-            let open =
-                async |shutdown: &mut Shutdown, health: &Health| open_mongo(&address, shutdown, health).await;
-            run(open, role, shutdown).await
-        }
+    };
+    let ended = ended.await;
+    if let Some(http) = http {
+        http.stop().await;
     }
+    ended
 }
 
-fn open_redb(directory: &Path) -> anyhow::Result<Option<RedbStore>> {
-    Ok(Some(RedbStore::open(directory)?))
-}
-
-/// Waits for a MongoDB that is not there yet; `None` when it was not waited for to the end.
-#[cfg(feature = "mongodb")]
-async fn open_mongo(
-    address: &rollcall_host::log::mongo::Address,
+/// Waits for a store that is not there yet; `None` when it was not waited for to the end.
+async fn open(
+    address: &StoreAddress,
     shutdown: &mut Shutdown,
     health: &Health,
-) -> anyhow::Result<Option<rollcall_host::log::mongo::MongoStore>> {
+) -> anyhow::Result<Option<AnyStore>> {
     loop {
         let opened = tokio::select! {
-            opened = rollcall_host::log::mongo::MongoStore::open(address) => opened,
+            opened = address.open() => opened,
             () = shutdown.requested() => return Ok(None),
         };
         match opened {
@@ -120,113 +129,20 @@ async fn pause(shutdown: &mut Shutdown) -> ControlFlow<()> {
     }
 }
 
-/// Both doors answer from the first moment, whatever is not there yet.
-async fn run<S: LogStore>(
-    open: impl AsyncFnOnce(&mut Shutdown, &Health) -> anyhow::Result<Option<S>>,
-    role: Role,
-    mut shutdown: Shutdown,
-) -> anyhow::Result<()> {
-    let http = role.http.map(|address| bind(address, "--http-listen")).transpose()?;
-    let (inbox, messages) = source::inbox();
-    let source = role.source.map(|source| Starting::bind(source, inbox)).transpose()?;
-    let store = Arc::new(LateStore::default());
-    let health = Arc::new(Health::starting(Part::Store));
-    let api = api::Api { store: store.clone(), health: health.clone() };
-    let mut http = http.map(|listener| Http::start(listener, api)).transpose()?;
-    let ended = async {
-        let Some(opened) = open(&mut shutdown, &health).await? else { return Ok(()) };
-        store.arrive(opened);
-        match source {
-            Some(source) => take(source, messages, store, health, &mut http, &mut shutdown).await,
-            None => {
-                health.well(Part::Store);
-                tokio::select! {
-                    () = shutdown.requested() => Ok(()),
-                    () = Http::ended(&mut http) => bail!("the HTTP API ended by itself"),
-                }
-            }
-        }
-    };
-    let ended = ended.await;
-    if let Some(http) = http {
-        http.stop().await;
-    }
-    ended
-}
-
-/// A source before the store is there.
-enum Starting {
-    /// It answers already, but lets nobody in.
-    Gateway(Gateway),
-    Broker(broker::Settings, Inbox),
-}
-
-/// A source that runs.
-enum Running {
-    Gateway(Gateway),
-    Broker(Broker),
-}
-
-impl Starting {
-    fn bind(source: Source, inbox: Inbox) -> anyhow::Result<Self> {
-        Ok(match source {
-            Source::Gateway { listen, credentials } => {
-                let gateway = Gateway::start(bind(listen, "--mqtt-listen")?, credentials, inbox);
-                Self::Gateway(gateway.context("cannot start the MQTT gateway")?)
-            }
-            Source::Broker(settings) => Self::Broker(settings, inbox),
-        })
-    }
-
-    fn start(self, session: Expected, health: Arc<Health>) -> anyhow::Result<Running> {
-        match self {
-            Self::Gateway(gateway) => {
-                gateway.open();
-                tracing::info!("mqtt listening on {}", gateway.address());
-                Ok(Running::Gateway(gateway))
-            }
-            Self::Broker(settings, inbox) => {
-                let broker::Settings { address, slots, client_id, .. } = &settings;
-                tracing::info!(%address, %slots, client_id, "taking messages from the broker");
-                health.ill(Part::Source, &"not connected to the broker yet");
-                let settings = broker::Settings { session, ..settings };
-                Ok(Running::Broker(Broker::start(settings, inbox, health)?))
-            }
-        }
-    }
-}
-
-impl Running {
-    /// See [`Gateway::ended`] and [`Broker::ended`].
-    async fn ended(&mut self) {
-        match self {
-            Self::Gateway(gateway) => gateway.ended().await,
-            Self::Broker(broker) => broker.ended().await,
-        }
-    }
-
-    async fn drain(self) {
-        match self {
-            Self::Gateway(gateway) => gateway.drain().await,
-            Self::Broker(broker) => broker.drain().await,
-        }
-    }
-}
-
 /// Takes messages into the store until asked to stop. A part that ends by itself ends the process, with its
 /// name: whoever started the process starts it again, and nothing looks ready that is not.
-async fn take<S: LogStore>(
-    source: Starting,
+async fn take(
+    source: Box<dyn Source>,
     messages: mpsc::Receiver<Message>,
-    store: Arc<S>,
+    store: Arc<LateStore<AnyStore>>,
     health: Arc<Health>,
     http: &mut Option<Http>,
     shutdown: &mut Shutdown,
 ) -> anyhow::Result<()> {
     let Some(ingest) = open_ingest(store, &health, shutdown).await? else { return Ok(()) };
-    let session = if ingest.is_empty() { Expected::New } else { Expected::Old };
+    let log = if ingest.is_empty() { LogState::Empty } else { LogState::Written };
     let mut ingest = tokio::spawn(ingest::run(ingest, messages, health.clone()));
-    let mut source = source.start(session, health.clone())?;
+    let mut source = source.start(log, health.clone());
     health.well(Part::Store);
 
     tokio::select! {
@@ -272,17 +188,9 @@ async fn open_ingest<S: LogStore>(
     }
 }
 
-async fn drain(source: Running, ingest: JoinHandle<()>) -> anyhow::Result<()> {
+async fn drain(source: Box<dyn RunningSource>, ingest: JoinHandle<()>) -> anyhow::Result<()> {
     source.drain().await;
     ingest.await.context("the ingest loop failed")
-}
-
-fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).with_context(|| {
-        format!("cannot listen on {address}; name another address with {flag}, or port 0 for a free one")
-    })?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 /// The running API.

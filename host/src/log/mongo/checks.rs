@@ -7,7 +7,7 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error;
 
 use super::format::{FORMAT_VERSION, OLDER_FORMAT};
-use super::open::{Address, connect};
+use super::open::{MongoAddress, connect};
 use crate::model::UnixMs;
 use crate::ops::check::Check;
 
@@ -21,7 +21,7 @@ const WRITE_SLOW_MS: u128 = 100;
 const CLOCK_DIFFERENCE_MAX_MS: u64 = 1000;
 
 /// Looks at the database at `address`.
-pub async fn checks(address: &Address) -> Vec<Check> {
+pub async fn checks(address: &MongoAddress) -> Vec<Check> {
     const NAME: &str = "MongoDB reachable";
     let reached = match connect(address).await {
         Ok((_, database)) => hello(&database).await.map(|hello| (database, hello)).map_err(|e| e.to_string()),

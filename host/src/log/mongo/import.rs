@@ -7,7 +7,7 @@ use mongodb::options::ReadConcern;
 use mongodb::{Client, Cursor};
 use rollcall_wire::{BootId, SampleId, Sequence, Status};
 
-use super::open::{Address, OpenError, connect};
+use super::open::{MongoAddress, MongoOpenError, connect};
 use super::unavailable;
 use crate::log::StoreError;
 use crate::model::{TimeError, UnixMs};
@@ -74,14 +74,14 @@ impl Documents {
     /// Begins to read `mongodb://…/DATABASE.COLLECTION`.
     ///
     /// # Errors
-    /// [`OpenError`] tells whom to ask.
-    pub async fn open(address: &Address, fields: Fields) -> Result<Self, OpenError> {
+    /// [`MongoOpenError`] tells whom to ask.
+    pub async fn open(address: &MongoAddress, fields: Fields) -> Result<Self, MongoOpenError> {
         let how = || "name a collection, as mongodb://HOST:PORT/DATABASE.COLLECTION".to_owned();
         let (database, name) =
-            address.split_collection().ok_or_else(|| OpenError::BadAddress(address.clone(), how()))?;
+            address.split_collection().ok_or_else(|| MongoOpenError::BadAddress(address.clone(), how()))?;
         let (client, database) = connect(&database).await?;
         let unavailable =
-            |error: mongodb::error::Error| OpenError::Unavailable(address.clone(), error.to_string());
+            |error: mongodb::error::Error| MongoOpenError::Unavailable(address.clone(), error.to_string());
         let collection = database.collection::<Document>(&name);
         let total = collection.estimated_document_count().await.map_err(unavailable)?;
         let only = doc! { "_id": 1, &fields.status: 1, &fields.timestamp: 1 };

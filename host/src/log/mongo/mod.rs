@@ -34,7 +34,7 @@ use crate::model::Entry;
 
 pub use self::checks::checks;
 pub use self::import::{Documents, Fields, Refusal, Sample};
-pub use self::open::{Address, OpenError};
+pub use self::open::{MongoAddress, MongoOpenError};
 
 /// How long a majority may take to confirm a write.
 const MAJORITY_TIMEOUT: Duration = Duration::from_secs(10);

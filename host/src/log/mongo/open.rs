@@ -23,9 +23,9 @@ const NAMESPACE_EXISTS: i32 = 48;
 
 /// A MongoDB address, as `mongodb://user:password@host:27017/database`. Its password shows nowhere.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Address(String);
+pub struct MongoAddress(String);
 
-impl Address {
+impl MongoAddress {
     /// Takes a connection string as it is; [`MongoStore::open`] reads it.
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
@@ -55,13 +55,13 @@ impl Address {
     }
 }
 
-impl fmt::Debug for Address {
+impl fmt::Debug for MongoAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown())
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for MongoAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown())
     }
@@ -69,21 +69,21 @@ impl fmt::Display for Address {
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum MongoOpenError {
     /// The address has to change.
     #[error("{0} is no usable MongoDB address: {1}")]
-    BadAddress(Address, String),
+    BadAddress(MongoAddress, String),
     /// It may be there later.
     #[error("MongoDB at {0} cannot be used: {1}")]
-    Unavailable(Address, String),
+    Unavailable(MongoAddress, String),
     /// Another version of Rollcall wrote it. Nothing was changed.
     #[error(
         "the database at {0} has format {1}, but this version of rollcall reads and writes format {2} only"
     )]
-    OtherFormat(Address, i64, i64),
+    OtherFormat(MongoAddress, i64, i64),
 }
 
-impl OpenError {
+impl MongoOpenError {
     /// May the same address work later?
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Unavailable(..))
@@ -94,16 +94,16 @@ impl MongoStore {
     /// Connects, and makes what is missing.
     ///
     /// # Errors
-    /// [`OpenError`] tells whom to ask.
-    pub async fn open(address: &Address) -> Result<Self, OpenError> {
-        let unavailable = |error: Error| OpenError::Unavailable(address.clone(), error.to_string());
+    /// [`MongoOpenError`] tells whom to ask.
+    pub async fn open(address: &MongoAddress) -> Result<Self, MongoOpenError> {
+        let unavailable = |error: Error| MongoOpenError::Unavailable(address.clone(), error.to_string());
         let (client, database) = connect(address).await?;
         let hello = database.run_command(doc! { "hello": 1 }).await.map_err(unavailable)?;
         let topology =
             if hello.contains_key("setName") { Topology::ReplicaSet } else { Topology::Standalone };
         match format(&database).await.map_err(unavailable)? {
             FORMAT_VERSION => {}
-            other => return Err(OpenError::OtherFormat(address.clone(), other, FORMAT_VERSION)),
+            other => return Err(MongoOpenError::OtherFormat(address.clone(), other, FORMAT_VERSION)),
         }
         prepare(&database).await.map_err(unavailable)?;
         Ok(Self { client, database, topology, tail: Arc::default() })
@@ -111,9 +111,9 @@ impl MongoStore {
 }
 
 /// A client with the guarantees that Rollcall needs, whatever the address says of them.
-pub(super) async fn connect(address: &Address) -> Result<(Client, Database), OpenError> {
+pub(super) async fn connect(address: &MongoAddress) -> Result<(Client, Database), MongoOpenError> {
     // The driver's words may quote the password.
-    let bad = |reason: &str| OpenError::BadAddress(address.clone(), reason.to_owned());
+    let bad = |reason: &str| MongoOpenError::BadAddress(address.clone(), reason.to_owned());
     if address.0.starts_with("mongodb+srv:") {
         return Err(bad("mongodb+srv:// is not supported; write the hosts out, as mongodb://a,b,c/rollcall"));
     }
@@ -128,7 +128,7 @@ pub(super) async fn connect(address: &Address) -> Result<(Client, Database), Ope
     options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
     let name = options.default_database.clone().unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
     let client = Client::with_options(options)
-        .map_err(|error| OpenError::Unavailable(address.clone(), error.to_string()))?;
+        .map_err(|error| MongoOpenError::Unavailable(address.clone(), error.to_string()))?;
     let database = client.database(&name);
     Ok((client, database))
 }

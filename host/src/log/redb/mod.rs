@@ -6,6 +6,7 @@
 //! The log's tail is one row an entry, and its counts are kept in memory. When a chunk is rolled up, its
 //! entries are packed: compressed together, in rows that fill a page each.
 
+mod checks;
 #[cfg(test)]
 mod faults;
 mod packed;
@@ -33,6 +34,8 @@ use super::rollup::Chunk;
 use super::{Checkpoint, LogStore, StoreError, codec};
 use crate::model::Entry;
 
+pub use self::checks::checks;
+
 /// `format` → [`codec::FORMAT_VERSION`].
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// slot · 2⁴⁰ + number → the entry.
@@ -51,7 +54,7 @@ const CACHE_BYTES: usize = 64 << 20;
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum RedbOpenError {
     /// One process writes a data directory at a time.
     #[error(
         "another process uses the data directory {0}: stop it, or name another one with --store redb:DIRECTORY"
@@ -129,14 +132,16 @@ impl RedbStore {
     /// Opens or makes the store in `directory`.
     ///
     /// # Errors
-    /// [`OpenError`] tells whom to ask.
-    pub fn open(directory: &Path) -> Result<Self, OpenError> {
-        let unusable = |reason: String| OpenError::Unusable(directory.into(), reason);
+    /// [`RedbOpenError`] tells whom to ask.
+    pub fn open(directory: &Path) -> Result<Self, RedbOpenError> {
+        let unusable = |reason: String| RedbOpenError::Unusable(directory.into(), reason);
         let unusable_by = |error: io::Error| unusable(error.to_string());
         let failed = |error| match error {
-            WorkError::Redb(redb::Error::DatabaseAlreadyOpen) => OpenError::InUse(directory.into()),
+            WorkError::Redb(redb::Error::DatabaseAlreadyOpen) => RedbOpenError::InUse(directory.into()),
             error => match error.damage() {
-                Ok(reason) | Err(StoreError::Corrupt(reason)) => OpenError::Damaged(directory.into(), reason),
+                Ok(reason) | Err(StoreError::Corrupt(reason)) => {
+                    RedbOpenError::Damaged(directory.into(), reason)
+                }
                 Err(error) => unusable(error.to_string()),
             },
         };
@@ -146,12 +151,12 @@ impl RedbStore {
             make_file(directory).map_err(failed)?;
         }
         if fs::metadata(&file).map_err(unusable_by)?.len() == 0 {
-            return Err(OpenError::Empty(file));
+            return Err(RedbOpenError::Empty(file));
         }
         let (store, format) = Self::open_with(directory, move || builder().open(&file)).map_err(failed)?;
         match format {
             codec::FORMAT_VERSION => Ok(store),
-            other => Err(OpenError::OtherFormat(directory.into(), other, codec::FORMAT_VERSION)),
+            other => Err(RedbOpenError::OtherFormat(directory.into(), other, codec::FORMAT_VERSION)),
         }
     }
 

@@ -4,11 +4,11 @@ use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
-use crate::source::gateway::Credentials;
+use crate::source::Credentials;
 
 /// A broker's address.
 #[derive(Clone)]
-pub struct Address {
+pub struct BrokerAddress {
     pub(super) transport: Transport,
     pub(super) host: String,
     pub(super) port: u16,
@@ -26,7 +26,7 @@ pub enum Transport {
 
 /// What is wrong with an address. It does not quote the address, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
+pub enum BrokerAddressError {
     /// Another scheme.
     #[error("a broker is written mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS")]
     Scheme,
@@ -43,16 +43,16 @@ pub enum AddressError {
     Credentials,
 }
 
-impl Address {
+impl BrokerAddress {
     /// Reads an address.
     ///
     /// # Errors
-    /// [`AddressError`] says what is wrong without quoting it.
-    pub fn parse(text: &str) -> Result<Self, AddressError> {
+    /// [`BrokerAddressError`] says what is wrong without quoting it.
+    pub fn parse(text: &str) -> Result<Self, BrokerAddressError> {
         let (transport, default_port, rest) = match text.split_once("://") {
             Some(("mqtt", rest)) => (Transport::Tcp, 1883, rest),
             Some(("mqtts", rest)) => (Transport::Tls, 8883, rest),
-            _ => return Err(AddressError::Scheme),
+            _ => return Err(BrokerAddressError::Scheme),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (user, place) = match rest.rsplit_once('@') {
@@ -88,11 +88,11 @@ impl Address {
     }
 }
 
-fn host_and_port(place: &str, default_port: u16) -> Result<(&str, u16), AddressError> {
+fn host_and_port(place: &str, default_port: u16) -> Result<(&str, u16), BrokerAddressError> {
     // An IPv6 address stands in brackets and is full of colons.
     let colon = place.rfind(':').filter(|at| !place[*at..].contains(']'));
     let (host, port) = match colon {
-        Some(at) => (&place[..at], place[at + 1..].parse().map_err(|_| AddressError::Port)?),
+        Some(at) => (&place[..at], place[at + 1..].parse().map_err(|_| BrokerAddressError::Port)?),
         None => (place, default_port),
     };
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -100,32 +100,32 @@ fn host_and_port(place: &str, default_port: u16) -> Result<(&str, u16), AddressE
     let valid =
         if inner == host { host.chars().all(plain) } else { inner.parse::<std::net::Ipv6Addr>().is_ok() };
     if port == 0 {
-        return Err(AddressError::Port);
+        return Err(BrokerAddressError::Port);
     }
     if host.is_empty() || !valid {
-        return Err(AddressError::Host);
+        return Err(BrokerAddressError::Host);
     }
     Ok((host, port))
 }
 
-fn credentials(text: &str) -> Result<Credentials, AddressError> {
+fn credentials(text: &str) -> Result<Credentials, BrokerAddressError> {
     let decoded = |text: &str| {
-        let text = percent_decode_str(text).decode_utf8().map_err(|_| AddressError::Credentials)?;
-        if text.is_empty() { Err(AddressError::Credentials) } else { Ok(text.into_owned()) }
+        let text = percent_decode_str(text).decode_utf8().map_err(|_| BrokerAddressError::Credentials)?;
+        if text.is_empty() { Err(BrokerAddressError::Credentials) } else { Ok(text.into_owned()) }
     };
-    let (user, password) = text.split_once(':').ok_or(AddressError::Credentials)?;
+    let (user, password) = text.split_once(':').ok_or(BrokerAddressError::Credentials)?;
     Ok(Credentials { user: decoded(user)?, password: decoded(password)? })
 }
 
 /// Without user and password.
-impl fmt::Display for Address {
+impl fmt::Display for BrokerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.transport == Transport::Tls { "mqtts" } else { "mqtt" };
         write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
 }
 
-impl fmt::Debug for Address {
+impl fmt::Debug for BrokerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -137,36 +137,36 @@ mod tests {
 
     #[test]
     fn an_address_names_host_port_and_user() {
-        let address = Address::parse("mqtt://fleet:s%40crt@broker.example:11883").unwrap();
+        let address = BrokerAddress::parse("mqtt://fleet:s%40crt@broker.example:11883").unwrap();
         let credentials = address.credentials.clone().unwrap();
         assert_eq!((credentials.user.as_str(), credentials.password.as_str()), ("fleet", "s@crt"));
         assert_eq!(address.to_string(), "mqtt://broker.example:11883");
-        assert_eq!(Address::parse("mqtts://a").unwrap().to_string(), "mqtts://a:8883");
-        assert_eq!(Address::parse("mqtt://[::1]:9/").unwrap().to_string(), "mqtt://[::1]:9");
+        assert_eq!(BrokerAddress::parse("mqtts://a").unwrap().to_string(), "mqtts://a:8883");
+        assert_eq!(BrokerAddress::parse("mqtt://[::1]:9/").unwrap().to_string(), "mqtt://[::1]:9");
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
         for (text, error) in [
-            ("", AddressError::Scheme),
-            ("localhost:1883", AddressError::Scheme),
-            ("http://a", AddressError::Scheme),
-            ("mqtt://", AddressError::Host),
-            ("mqtt://a/b", AddressError::Host),
-            ("mqtt://[a]", AddressError::Host),
-            ("mqtt://a:b", AddressError::Port),
-            ("mqtt://a:0", AddressError::Port),
-            ("mqtt://user@a", AddressError::Credentials),
-            ("mqtt://user:@a", AddressError::Credentials),
-            ("mqtt://user:%ff@a", AddressError::Credentials),
+            ("", BrokerAddressError::Scheme),
+            ("localhost:1883", BrokerAddressError::Scheme),
+            ("http://a", BrokerAddressError::Scheme),
+            ("mqtt://", BrokerAddressError::Host),
+            ("mqtt://a/b", BrokerAddressError::Host),
+            ("mqtt://[a]", BrokerAddressError::Host),
+            ("mqtt://a:b", BrokerAddressError::Port),
+            ("mqtt://a:0", BrokerAddressError::Port),
+            ("mqtt://user@a", BrokerAddressError::Credentials),
+            ("mqtt://user:@a", BrokerAddressError::Credentials),
+            ("mqtt://user:%ff@a", BrokerAddressError::Credentials),
         ] {
-            assert_eq!(Address::parse(text).err(), Some(error), "{text}");
+            assert_eq!(BrokerAddress::parse(text).err(), Some(error), "{text}");
         }
     }
 
     #[test]
     fn a_password_shows_in_no_form_of_an_address() {
-        let address = Address::parse("mqtt://fleet:geheim@a").unwrap();
+        let address = BrokerAddress::parse("mqtt://fleet:geheim@a").unwrap();
         assert!(!format!("{address} {address:?}").contains("geheim"));
     }
 }

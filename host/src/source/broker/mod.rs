@@ -20,16 +20,16 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectReturnCode, Filter, Packet, Publish, RetainForwardRule, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-pub use self::address::{Address, AddressError, Transport};
+pub use self::address::{BrokerAddress, BrokerAddressError, Transport};
 pub use self::checks::checks;
 pub use self::filter::{PlainTopic, Slots};
 pub use self::options::SetupError;
 use self::options::options;
-use super::{INBOX_MESSAGES, Inbox};
+use super::{INBOX_MESSAGES, Inbox, LogState, RunningSource, Source, Wait};
 use crate::model::{Ack, Message, Retain, UnixMs, Verdict};
 use crate::ops::health::{Health, Part};
 
@@ -57,9 +57,9 @@ pub const RECEIVE_MAX: u16 = 2000;
 
 /// What to take from which broker.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct BrokerSettings {
     /// Where it is, and who we are.
-    pub address: Address,
+    pub address: BrokerAddress,
     /// PEM file with the certificates that a broker's own must stem from; the system's when there is none.
     pub ca_file: Option<PathBuf>,
     /// Names the session: the same at every start, and no other worker's.
@@ -70,22 +70,17 @@ pub struct Settings {
     pub plain_topic: Option<PlainTopic>,
     /// How many messages may be unacknowledged.
     pub receive_max: u16,
-    /// Was this session there before?
-    pub session: Expected,
 }
 
-/// Whether the broker should know our session already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
-    /// Something was stored before, so that a session without a past means a gap.
-    Old,
-    /// Nothing was ever stored.
-    New,
-}
-
-/// A running source.
-#[derive(Debug)]
+/// A broker, before messages are taken from it.
 pub struct Broker {
+    settings: BrokerSettings,
+    options: MqttOptions,
+    inbox: Inbox,
+}
+
+/// A broker, while messages are taken from it.
+struct RunningBroker {
     client: AsyncClient,
     shared: Arc<Shared>,
     polling: JoinHandle<()>,
@@ -121,12 +116,23 @@ struct Pending {
 }
 
 impl Broker {
-    /// Takes messages until drained; connects as often as it must.
+    /// Sets up what takes messages from the broker of `settings`.
     ///
     /// # Errors
     /// [`SetupError`]; a broker that is away is none.
-    pub fn start(settings: Settings, inbox: Inbox, health: Arc<Health>) -> Result<Self, SetupError> {
+    pub fn new(settings: BrokerSettings, inbox: Inbox) -> Result<Self, SetupError> {
         let options = options(&settings)?;
+        Ok(Self { settings, options, inbox })
+    }
+}
+
+impl Source for Broker {
+    /// Connects as often as it must.
+    fn start(self: Box<Self>, log: LogState, health: Arc<Health>) -> Box<dyn RunningSource> {
+        let Self { settings, options, inbox } = *self;
+        let BrokerSettings { address, slots, client_id, .. } = &settings;
+        tracing::info!(%address, %slots, client_id, "taking messages from the broker");
+        health.ill(Part::Source, &"not connected to the broker yet");
         let (client, events) =
             AsyncClient::new(options, usize::from(settings.receive_max) + REQUESTS_BESIDE_ACKS);
         let shared = Arc::new(Shared {
@@ -138,6 +144,7 @@ impl Broker {
         let acknowledging = tokio::spawn(acknowledge(settled, client.clone(), shared.clone()));
         let connection = Connection {
             settings,
+            log,
             client: client.clone(),
             shared: shared.clone(),
             inbox,
@@ -147,20 +154,28 @@ impl Broker {
             pause: RETRY.0,
         };
         let polling = tokio::spawn(connection.run(events));
-        Ok(Self { client, shared, polling, acknowledging })
+        Box::new(RunningBroker { client, shared, polling, acknowledging })
+    }
+}
+
+impl RunningSource for RunningBroker {
+    fn ended(&mut self) -> Wait<'_> {
+        Box::pin(async {
+            tokio::select! {
+                _ = &mut self.polling => {}
+                _ = &mut self.acknowledging => {}
+            }
+        })
     }
 
-    /// Completes when one of its tasks has ended without being asked to, which is a fault.
-    pub async fn ended(&mut self) {
-        tokio::select! {
-            _ = &mut self.polling => {}
-            _ = &mut self.acknowledging => {}
-        }
+    /// The broker keeps the session and what arrives for it.
+    fn drain(self: Box<Self>) -> Wait<'static> {
+        Box::pin(self.close())
     }
+}
 
-    /// Takes no further message, waits until those it took are acknowledged, and says goodbye. The broker
-    /// keeps the session and what arrives for it.
-    pub async fn drain(mut self) {
+impl RunningBroker {
+    async fn close(mut self) {
         self.shared.draining.store(true, Ordering::SeqCst);
         while self.shared.unsettled.load(Ordering::SeqCst) > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -201,7 +216,8 @@ enum Session {
 }
 
 struct Connection {
-    settings: Settings,
+    settings: BrokerSettings,
+    log: LogState,
     client: AsyncClient,
     shared: Arc<Shared>,
     inbox: Inbox,
@@ -243,7 +259,7 @@ impl Connection {
             _ => "an unknown time".to_owned(),
         };
         let known = matches!(self.session, Session::Away { since: Some(_) });
-        if !welcome.session_present && (known || self.settings.session == Expected::Old) {
+        if !welcome.session_present && (known || self.log == LogState::Written) {
             tracing::warn!(
                 client_id = self.settings.client_id,
                 "gap: the broker lost our session, and with it what it held for us; what was published within {away} \
@@ -266,7 +282,7 @@ impl Connection {
 
     /// At every connection: a session that is there may come from a process that died before it subscribed.
     fn subscribe(&self) {
-        let Settings { slots, plain_topic, .. } = &self.settings;
+        let BrokerSettings { slots, plain_topic, .. } = &self.settings;
         let plain = plain_topic.as_ref().and_then(|plain| plain.filter(slots));
         let filters = slots.filters().into_iter().chain(plain).map(|path| {
             let mut filter = Filter::new(path, QoS::AtLeastOnce);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rumqttc::v5::MqttOptions;
 use rumqttc::{NetworkOptions, TlsConfiguration};
 
-use super::{KEEP_ALIVE, SESSION_EXPIRY_S, Settings, Transport};
+use super::{BrokerSettings, KEEP_ALIVE, SESSION_EXPIRY_S, Transport};
 
 const CONNECT_TIMEOUT_S: u64 = 10;
 
@@ -28,7 +28,7 @@ pub enum SetupError {
     NoCertificates,
 }
 
-pub(super) fn options(settings: &Settings) -> Result<MqttOptions, SetupError> {
+pub(super) fn options(settings: &BrokerSettings) -> Result<MqttOptions, SetupError> {
     let address = &settings.address;
     let mut options = MqttOptions::new(&settings.client_id, &address.host, address.port);
     if let Some(credentials) = &address.credentials {

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use subtle::ConstantTimeEq;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::Inbox;
+use super::{Credentials, Inbox, LogState, RunningSource, Source, Wait};
+use crate::ops::health::Health;
 
 /// When draining, how long connections may take to send the last acknowledgements and close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,28 +32,6 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// How often a failure to take connections is logged at most.
 const LOG_EVERY: Duration = Duration::from_secs(60);
-
-/// The name and password that every client must show.
-#[derive(Clone)]
-pub struct Credentials {
-    /// MQTT user name.
-    pub user: String,
-    /// MQTT password; never logged.
-    pub password: String,
-}
-
-impl Credentials {
-    fn admit(&self, user: Option<&[u8]>, password: Option<&[u8]>) -> bool {
-        let same = |ours: &str, theirs: Option<&[u8]>| ours.as_bytes().ct_eq(theirs.unwrap_or_default());
-        (same(&self.user, user) & same(&self.password, password)).into()
-    }
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
-    }
-}
 
 /// A running gateway.
 #[derive(Debug)]
@@ -86,11 +64,12 @@ struct Shared {
 }
 
 impl Gateway {
-    /// Answers on `listener`, in a thread of its own: with "server unavailable" until [`Gateway::open`].
+    /// Answers on `listener`, in a thread of its own: with "server unavailable" until
+    /// [`Source::start`].
     ///
     /// # Errors
     /// When the listener or a thread cannot be set up.
-    pub fn start(
+    pub fn bind(
         listener: TcpListener,
         credentials: Option<Credentials>,
         inbox: Inbox,
@@ -128,18 +107,7 @@ impl Gateway {
         self.address
     }
 
-    /// Lets clients in: what they send can be stored now.
-    pub fn open(&self) {
-        self.shared.open.store(true, Ordering::SeqCst);
-    }
-
-    /// Completes when the gateway has ended without being asked to, which is a fault.
-    pub async fn ended(&mut self) {
-        let _ = (&mut self.alive).await;
-    }
-
-    /// Takes no further message, waits until those it took are acknowledged, and closes every connection.
-    pub async fn drain(self) {
+    async fn close(self) {
         let shared = &self.shared;
         shared.draining.store(true, Ordering::SeqCst);
         while shared.unsettled.load(Ordering::SeqCst) > 0 {
@@ -157,6 +125,26 @@ impl Gateway {
         }
         let _ = self.stop.send(());
         let _ = tokio::task::spawn_blocking(|| self.thread.join()).await;
+    }
+}
+
+impl Source for Gateway {
+    fn start(self: Box<Self>, _: LogState, _: Arc<Health>) -> Box<dyn RunningSource> {
+        self.shared.open.store(true, Ordering::SeqCst);
+        tracing::info!("mqtt listening on {}", self.address);
+        self
+    }
+}
+
+impl RunningSource for Gateway {
+    fn ended(&mut self) -> Wait<'_> {
+        Box::pin(async {
+            let _ = (&mut self.alive).await;
+        })
+    }
+
+    fn drain(self: Box<Self>) -> Wait<'static> {
+        Box::pin(self.close())
     }
 }
 

@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 pub(crate) use self::http::HttpArgs;
-pub(crate) use self::source::{BrokerArgs, Source, SourceArgs};
-pub(crate) use self::store::{Store, StoreArgs};
+pub(crate) use self::source::{BrokerArgs, SourceArgs, SourceSettings, bind};
+pub(crate) use self::store::StoreArgs;
 
 /// Rollcall's host: every device answers, every answer is counted exactly once.
 #[derive(Debug, Parser)]
@@ -28,20 +28,20 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Take messages over MQTT, store each once, and answer over HTTP; all in this process.
     #[command(after_help = SERVE_EXAMPLES)]
-    Serve(Serve),
+    Serve(ServeArgs),
     /// Take messages over MQTT and store each once; answers are another process's work.
     #[command(after_help = INGEST_EXAMPLES)]
-    Ingest(Ingest),
+    Ingest(IngestArgs),
     /// Answer over HTTP what others stored.
     #[command(after_help = API_EXAMPLES)]
-    Api(Api),
+    Api(ApiArgs),
     /// Look at a live broker and store, one line a check, and say what to mend.
     #[command(after_help = DOCTOR_EXAMPLE)]
-    Doctor(Doctor),
+    Doctor(DoctorArgs),
     /// Take the documents of an older program, one a message, out of a MongoDB collection.
     #[cfg(feature = "mongodb")]
     #[command(after_help = IMPORT_EXAMPLE)]
-    Import(Import),
+    Import(ImportArgs),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -92,7 +92,7 @@ serve` first; with MongoDB it may go on.";
 /// Flags of `rollcall import`.
 #[cfg(feature = "mongodb")]
 #[derive(Debug, Args)]
-pub(crate) struct Import {
+pub(crate) struct ImportArgs {
     /// What to read: mongodb://[USER:PASSWORD@]HOST[:PORT]/DATABASE.COLLECTION. Nothing there is changed.
     #[arg(long, env = "ROLLCALL_IMPORT_FROM", value_name = "URL", hide_env_values = true)]
     from: store::Secret,
@@ -110,16 +110,16 @@ pub(crate) struct Import {
 }
 
 #[cfg(feature = "mongodb")]
-impl Import {
+impl ImportArgs {
     /// What to read.
-    pub(crate) fn from(&self) -> rollcall_host::log::mongo::Address {
-        rollcall_host::log::mongo::Address::new(self.from.text())
+    pub(crate) fn from(&self) -> rollcall_host::log::mongo::MongoAddress {
+        rollcall_host::log::mongo::MongoAddress::new(self.from.text())
     }
 }
 
 /// Flags of `rollcall doctor`.
 #[derive(Debug, Args)]
-pub(crate) struct Doctor {
+pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
     #[command(flatten)]
@@ -128,7 +128,7 @@ pub(crate) struct Doctor {
 
 /// Flags of `rollcall serve`.
 #[derive(Debug, Args)]
-pub(crate) struct Serve {
+pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
@@ -143,7 +143,7 @@ pub(crate) struct Serve {
 
 /// Flags of `rollcall ingest`.
 #[derive(Debug, Args)]
-pub(crate) struct Ingest {
+pub(crate) struct IngestArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
@@ -155,7 +155,7 @@ pub(crate) struct Ingest {
 
 /// Flags of `rollcall api`.
 #[derive(Debug, Args)]
-pub(crate) struct Api {
+pub(crate) struct ApiArgs {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
@@ -189,9 +189,9 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use rollcall_host::source::gateway::Credentials;
+    use rollcall_host::source::Credentials;
 
-    fn serve(arguments: &[&str]) -> Serve {
+    fn serve(arguments: &[&str]) -> ServeArgs {
         let all = ["rollcall", "serve"].iter().chain(arguments);
         match Cli::try_parse_from(all).unwrap().command {
             Command::Serve(serve) => serve,
@@ -199,7 +199,7 @@ mod tests {
         }
     }
 
-    fn doors(serve: &Serve) -> anyhow::Result<()> {
+    fn doors(serve: &ServeArgs) -> anyhow::Result<()> {
         let source = serve.source.source()?;
         refuse_open_doors(&[source.door(), serve.http.door()], serve.allow_anonymous)
     }
@@ -208,7 +208,7 @@ mod tests {
     fn the_defaults_listen_on_this_machine_only() {
         let serve = serve(&[]);
         doors(&serve).unwrap();
-        assert!(matches!(serve.source.source().unwrap(), Source::Gateway { credentials: None, .. }));
+        assert!(matches!(serve.source.source().unwrap(), SourceSettings::Gateway { credentials: None, .. }));
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         let mqtt = serve(&[&user[..], &["--mqtt-listen", "0.0.0.0:1883"]].concat());
         doors(&mqtt).unwrap();
         match mqtt.source.source().unwrap() {
-            Source::Gateway { credentials: Some(credentials), .. } => {
+            SourceSettings::Gateway { credentials: Some(credentials), .. } => {
                 assert_eq!(credentials.password, "secret");
             }
             other => panic!("{other:?}"),
@@ -262,7 +262,7 @@ mod tests {
             ["--store", "mongodb:fleet:secret@b"],
         ] {
             let serve = serve(&arguments);
-            let errors = [serve.source.source().err(), serve.store.store().err()];
+            let errors = [serve.source.source().err(), serve.store.store().err().map(Into::into)];
             let errors: Vec<_> = errors.iter().flatten().map(|error| format!("{error:#}")).collect();
             assert!(!errors.is_empty(), "{arguments:?}");
             assert!(errors.iter().all(|error| !error.contains("secret")), "{errors:?}");

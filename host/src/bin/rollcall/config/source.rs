@@ -1,14 +1,17 @@
 //! Where messages come from: the built-in gateway, or a broker.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use rollcall_host::source::broker::{Address, Expected, PlainTopic, RECEIVE_MAX, Settings, Slots, Transport};
-use rollcall_host::source::gateway::Credentials;
+use rollcall_host::source::broker::{
+    Broker, BrokerAddress, BrokerSettings, PlainTopic, RECEIVE_MAX, Slots, Transport,
+};
+use rollcall_host::source::gateway::Gateway;
+use rollcall_host::source::{Credentials, Inbox, Source};
 
 use super::store::Secret;
 
@@ -69,9 +72,9 @@ pub(crate) struct BrokerArgs {
     receive_max: u16,
 }
 
-/// A source, checked.
+/// What was said of a source, checked.
 #[derive(Debug)]
-pub(crate) enum Source {
+pub(crate) enum SourceSettings {
     /// The built-in endpoint.
     Gateway {
         /// Where it listens.
@@ -80,10 +83,10 @@ pub(crate) enum Source {
         credentials: Option<Credentials>,
     },
     /// A broker.
-    Broker(Settings),
+    Broker(BrokerSettings),
 }
 
-impl Source {
+impl SourceSettings {
     /// The address that it listens on, if everyone on the network can reach it and needs no password.
     pub(crate) fn door(&self) -> Option<String> {
         match self {
@@ -93,6 +96,32 @@ impl Source {
             _ => None,
         }
     }
+
+    /// Sets the source up.
+    ///
+    /// # Errors
+    /// What cannot be listened on, or read.
+    pub(crate) fn set_up(self, inbox: Inbox) -> anyhow::Result<Box<dyn Source>> {
+        Ok(match self {
+            Self::Gateway { listen, credentials } => {
+                let gateway = Gateway::bind(bind(listen, "--mqtt-listen")?, credentials, inbox);
+                Box::new(gateway.context("cannot start the MQTT gateway")?)
+            }
+            Self::Broker(settings) => Box::new(Broker::new(settings, inbox)?),
+        })
+    }
+}
+
+/// Listens on the address of a flag.
+///
+/// # Errors
+/// When it is taken, or not ours; says what to do.
+pub(crate) fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; name another address with {flag}, or port 0 for a free one")
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 impl SourceArgs {
@@ -100,12 +129,13 @@ impl SourceArgs {
     ///
     /// # Errors
     /// Half of a credential, an unreadable file, or an address that is none.
-    pub(crate) fn source(&self) -> anyhow::Result<Source> {
+    pub(crate) fn source(&self) -> anyhow::Result<SourceSettings> {
         match self.broker.settings()? {
-            Some(broker) => Ok(Source::Broker(broker)),
-            None => {
-                Ok(Source::Gateway { listen: self.mqtt_listen, credentials: self.gateway_credentials()? })
-            }
+            Some(broker) => Ok(SourceSettings::Broker(broker)),
+            None => Ok(SourceSettings::Gateway {
+                listen: self.mqtt_listen,
+                credentials: self.gateway_credentials()?,
+            }),
         }
     }
 
@@ -125,9 +155,9 @@ impl BrokerArgs {
     ///
     /// # Errors
     /// Half of a credential, an unreadable file, or an address that is none.
-    pub(crate) fn settings(&self) -> anyhow::Result<Option<Settings>> {
+    pub(crate) fn settings(&self) -> anyhow::Result<Option<BrokerSettings>> {
         let Some(broker) = &self.broker else { return Ok(None) };
-        let address = Address::parse(broker.text())?;
+        let address = BrokerAddress::parse(broker.text())?;
         let credentials = self.credentials()?;
         if credentials.is_some() && address.has_credentials() {
             bail!("give the broker's user and password in its URL or with --broker-user, not both");
@@ -140,14 +170,13 @@ impl BrokerArgs {
         if self.broker_ca_file.is_some() && address.transport() == Transport::Tcp {
             bail!("--broker-ca-file is for brokers with TLS: write mqtts://");
         }
-        Ok(Some(Settings {
+        Ok(Some(BrokerSettings {
             address: address.or_credentials(credentials),
             ca_file: self.broker_ca_file.clone(),
             slots,
             client_id,
             plain_topic: self.plain_topic.clone(),
             receive_max: self.receive_max,
-            session: Expected::New,
         }))
     }
 

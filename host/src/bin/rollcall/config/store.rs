@@ -2,16 +2,13 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::bail;
 use clap::Args;
-#[cfg(feature = "mongodb")]
-use rollcall_host::log::mongo;
+use rollcall_host::log::{StoreAddress, StoreAddressError};
 
-/// Where redb puts its data when nothing else is said.
-const DEFAULT_DIRECTORY: &str = "./rollcall-data";
+/// The store when nothing else is said.
+const DEFAULT: &str = "redb:./rollcall-data";
 
 /// Flags of the store.
 #[derive(Debug, Args)]
@@ -47,46 +44,20 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Store {
-    /// The embedded store, in this directory.
-    Redb(PathBuf),
-    /// MongoDB.
-    #[cfg(feature = "mongodb")]
-    Mongo(mongo::Address),
-}
-
 impl StoreArgs {
     /// The store that was asked for, or the default.
     ///
     /// # Errors
     /// How a store is written.
-    pub(crate) fn store(&self) -> anyhow::Result<Store> {
-        Ok(self.given_store()?.unwrap_or_else(|| Store::Redb(DEFAULT_DIRECTORY.into())))
+    pub(crate) fn store(&self) -> Result<StoreAddress, StoreAddressError> {
+        self.given_store().unwrap_or_else(|| StoreAddress::parse(DEFAULT))
     }
 
     /// The store that was asked for, if one was.
     ///
     /// # Errors
     /// As [`StoreArgs::store`].
-    pub(crate) fn given_store(&self) -> anyhow::Result<Option<Store>> {
-        self.store.as_ref().map(|store| parse(store.text())).transpose()
-    }
-}
-
-fn parse(text: &str) -> anyhow::Result<Store> {
-    match text.split_once(':') {
-        Some(("redb", directory)) if !directory.is_empty() => Ok(Store::Redb(directory.into())),
-        #[cfg(feature = "mongodb")]
-        Some(("mongodb" | "mongodb+srv", rest)) if rest.starts_with("//") => {
-            Ok(Store::Mongo(mongo::Address::new(text)))
-        }
-        #[cfg(not(feature = "mongodb"))]
-        Some(("mongodb", _)) => bail!("this rollcall was built without MongoDB: use redb:DIRECTORY"),
-        _ => bail!(
-            "--store is written redb:DIRECTORY, as redb:./rollcall-data, or mongodb://HOST:PORT/DATABASE, as \
-                 mongodb://127.0.0.1:27017/rollcall"
-        ),
+    pub(crate) fn given_store(&self) -> Option<Result<StoreAddress, StoreAddressError>> {
+        self.store.as_ref().map(|store| StoreAddress::parse(store.text()))
     }
 }

@@ -9,7 +9,7 @@ use rumqttc::v5::{ConnectionError, MqttOptions};
 
 use self::probe::{ANSWER_TIMEOUT, Probe, acknowledged};
 use super::options::{SetupError, options};
-use super::{RECEIVE_MAX, SESSION_EXPIRY_S, Settings};
+use super::{BrokerSettings, RECEIVE_MAX, SESSION_EXPIRY_S};
 use crate::ops::check::Check;
 
 /// Below it are topics that no ingest subscribes to.
@@ -19,7 +19,7 @@ const TOPIC: &str = "rollcall/doctor";
 ///
 /// # Errors
 /// [`SetupError`]; what ails the broker is told.
-pub async fn checks(settings: &Settings, mut tell: impl FnMut(Check)) -> Result<(), SetupError> {
+pub async fn checks(settings: &BrokerSettings, mut tell: impl FnMut(Check)) -> Result<(), SetupError> {
     let mut ours = options(settings)?;
     ours.set_client_id(format!("rollcall-doctor-{}", std::process::id()));
     ours.set_receive_maximum(Some(RECEIVE_MAX));
@@ -49,7 +49,7 @@ pub async fn checks(settings: &Settings, mut tell: impl FnMut(Check)) -> Result<
     Ok(())
 }
 
-fn unreachable(settings: &Settings, error: &ConnectionError) -> Check {
+fn unreachable(settings: &BrokerSettings, error: &ConnectionError) -> Check {
     let found = format!("{}: {error}", settings.address);
     match error {
         ConnectionError::ConnectionRefused(
@@ -93,7 +93,7 @@ fn session_expiry(welcome: &ConnAck) -> Check {
     }
 }
 
-async fn anonymous(settings: &Settings, ours: &MqttOptions) -> Check {
+async fn anonymous(settings: &BrokerSettings, ours: &MqttOptions) -> Check {
     const NAME: &str = "anonymous access";
     let open = || {
         Check::warn(
@@ -105,7 +105,8 @@ async fn anonymous(settings: &Settings, ours: &MqttOptions) -> Check {
     if !settings.address.has_credentials() {
         return open();
     }
-    let mut anonymous = Settings { client_id: format!("{}-anonymous", ours.client_id()), ..settings.clone() };
+    let mut anonymous =
+        BrokerSettings { client_id: format!("{}-anonymous", ours.client_id()), ..settings.clone() };
     anonymous.address = anonymous.address.without_credentials();
     let Ok(mut options) = options(&anonymous) else { return open() };
     options.set_clean_start(true).set_session_expiry_interval(None);

@@ -1,0 +1,147 @@
+//! The one place that knows which stores there are: how each is written on the command line, opened and
+//! looked at. A new store adds a line to each of the three.
+
+use std::path::PathBuf;
+
+use rollcall_wire::Slot;
+
+#[cfg(feature = "mongodb")]
+use super::mongo::{self, MongoAddress, MongoStore};
+use super::plan::{Plan, View};
+use super::redb::{self, RedbStore};
+use super::rollup::Chunk;
+use super::{Checkpoint, LogStore, StoreError};
+use crate::model::Entry;
+use crate::ops::check::Check;
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreAddress {
+    /// `redb:DIRECTORY`: the embedded store in that directory.
+    Redb(PathBuf),
+    /// `mongodb://…`: MongoDB.
+    #[cfg(feature = "mongodb")]
+    Mongo(MongoAddress),
+}
+
+/// An address that is none. It does not quote the text, which may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreAddressError {
+    /// No store is written like this.
+    #[error(
+        "--store is written redb:DIRECTORY, as redb:./rollcall-data, or mongodb://HOST:PORT/DATABASE, as mongodb://127.0.0.1:27017/rollcall"
+    )]
+    Unknown,
+    /// The store was left out of this build.
+    #[error("this rollcall was built without MongoDB: use redb:DIRECTORY")]
+    NotBuiltIn,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The embedded store.
+    #[error(transparent)]
+    Redb(#[from] redb::RedbOpenError),
+    /// MongoDB.
+    #[cfg(feature = "mongodb")]
+    #[error(transparent)]
+    Mongo(#[from] mongo::MongoOpenError),
+}
+
+impl OpenError {
+    /// May the same attempt succeed later, without anybody's doing?
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Redb(_) => false,
+            #[cfg(feature = "mongodb")]
+            Self::Mongo(error) => error.may_pass(),
+        }
+    }
+}
+
+impl StoreAddress {
+    /// Reads an address as it is written after `--store`.
+    ///
+    /// # Errors
+    /// [`StoreAddressError`] says how a store is written.
+    pub fn parse(text: &str) -> Result<Self, StoreAddressError> {
+        match text.split_once(':') {
+            Some(("redb", directory)) if !directory.is_empty() => Ok(Self::Redb(directory.into())),
+            #[cfg(feature = "mongodb")]
+            Some(("mongodb" | "mongodb+srv", rest)) if rest.starts_with("//") => {
+                Ok(Self::Mongo(MongoAddress::new(text)))
+            }
+            #[cfg(not(feature = "mongodb"))]
+            Some(("mongodb", _)) => Err(StoreAddressError::NotBuiltIn),
+            _ => Err(StoreAddressError::Unknown),
+        }
+    }
+
+    /// Opens the store, or makes it when there is none.
+    ///
+    /// # Errors
+    /// [`OpenError`] tells whom to ask.
+    pub async fn open(&self) -> Result<AnyStore, OpenError> {
+        Ok(match self {
+            Self::Redb(directory) => AnyStore::Redb(RedbStore::open(directory)?),
+            #[cfg(feature = "mongodb")]
+            Self::Mongo(address) => AnyStore::Mongo(MongoStore::open(address).await?),
+        })
+    }
+
+    /// Looks at the store for `rollcall doctor`, and makes none.
+    pub async fn checks(&self) -> Vec<Check> {
+        match self {
+            Self::Redb(directory) => redb::checks(directory),
+            #[cfg(feature = "mongodb")]
+            Self::Mongo(address) => mongo::checks(address).await,
+        }
+    }
+}
+
+/// A store of whichever kind.
+pub enum AnyStore {
+    /// See [`RedbStore`].
+    Redb(RedbStore),
+    /// See [`MongoStore`].
+    #[cfg(feature = "mongodb")]
+    Mongo(MongoStore),
+}
+
+/// Does the same with a store of each kind.
+macro_rules! each {
+    ($any:ident, $store:ident => $work:expr) => {
+        match $any {
+            Self::Redb($store) => $work,
+            #[cfg(feature = "mongodb")]
+            Self::Mongo($store) => $work,
+        }
+    };
+}
+
+impl LogStore for AnyStore {
+    async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
+        each!(self, store => store.append(entries).await)
+    }
+
+    async fn read(&self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        each!(self, store => store.read(slot, from, limit).await)
+    }
+
+    async fn checkpoint(&self, slot: Slot) -> Result<Checkpoint, StoreError> {
+        each!(self, store => store.checkpoint(slot).await)
+    }
+
+    async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
+        each!(self, store => store.apply(chunks).await)
+    }
+
+    async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
+        each!(self, store => store.view(plan).await)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        each!(self, store => store.ping().await)
+    }
+}
