@@ -128,12 +128,12 @@ async fn what_does_not_exist_or_is_not_allowed_is_a_problem_too() {
 }
 
 #[tokio::test]
-async fn it_is_alive_always_and_ready_unless_a_part_is_ill() {
+async fn it_is_alive_always_and_ready_unless_a_part_is_unhealthy() {
     assert_eq!(get("/healthz").await.0, StatusCode::OK);
     assert_eq!(get("/readyz").await.0, StatusCode::OK);
-    let ill = Health::default();
-    ill.ill(Part::Store, &"disk full");
-    let (status, _, problem) = request(Method::GET, "/readyz", &[], ill).await;
+    let health = Health::default();
+    health.unhealthy(Part::Store, &"disk full");
+    let (status, _, problem) = request(Method::GET, "/readyz", &[], health).await;
     assert_eq!((status, &problem["detail"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("disk full")));
     let (status, ..) = request(Method::GET, "/healthz", &[], Health::starting(Part::Store)).await;
     assert_eq!(status, StatusCode::OK);

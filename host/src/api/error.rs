@@ -11,7 +11,7 @@ pub struct Problem {
     pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
-    /// This occurrence, and how to mend it.
+    /// This occurrence, and what to do about it.
     pub detail: String,
     /// The offending parameter, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]

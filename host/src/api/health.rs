@@ -15,8 +15,8 @@ pub(super) async fn live() -> Response {
 }
 
 pub(super) async fn ready<S: LogStore>(State(api): State<Api<S>>) -> Result<Response, Problem> {
-    if let Some(complaint) = api.health.complaint() {
-        return Err(Problem::unavailable(complaint));
+    if let Some(reason) = api.health.reason() {
+        return Err(Problem::unavailable(reason));
     }
     api.store.ping().await.map_err(|error| Problem::unavailable(error.to_string()))?;
     Ok((JSON, r#"{"status":"ready"}"#).into_response())

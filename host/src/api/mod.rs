@@ -19,7 +19,7 @@ pub use status_count::parse_query;
 pub struct Api<S> {
     /// Where the counts are.
     pub store: Arc<S>,
-    /// What ails the process.
+    /// Why the process is not ready.
     pub health: Arc<Health>,
 }
 

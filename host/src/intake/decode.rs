@@ -27,7 +27,7 @@ pub fn decode(message: &Incoming<'_>) -> Result<Decoded, Rejection> {
         return Err(Rejection::Retained);
     }
     let reading = codec::decode(message.payload)?;
-    // A bare message may come from any client with an expiry interval of its own, which tells no waiting time.
+    // A bare message may come from any client with an expiry interval of its own, which says nothing of a waiting time.
     let waited_s = if reading.id.is_some() { codec::waited_s(message.expiry_left_s) } else { 0 };
     let before_ms = u64::from(reading.age_ms) + u64::from(waited_s) * 1000;
     // Each of the two is within the horizon; the sample has to be as well.

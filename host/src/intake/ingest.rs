@@ -359,13 +359,13 @@ impl<'a> Outage<'a> {
     }
 
     async fn wait(&mut self, what: &str, error: &StoreError) {
-        self.health.ill(Part::Store, error);
+        self.health.unhealthy(Part::Store, error);
         tracing::error!(%error, retry_ms = self.pause.as_millis(), "{what}");
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(RETRY.1);
     }
 
     fn over(self) {
-        self.health.well(Part::Store);
+        self.health.healthy(Part::Store);
     }
 }

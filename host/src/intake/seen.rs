@@ -19,7 +19,7 @@ pub const OPEN_BOOTS_MAX: usize = 16;
 pub const CLOSED_BOOTS_MAX: usize = 1024;
 
 /// How many ranges a boot may have: as many gaps, less one, can still be filled. Past it the oldest gap is
-/// closed for good, and what lies below its end cannot be told. A broker delivers 2,000 messages at once, so
+/// closed for good, and what lies below its end is not known. A broker delivers 2,000 messages at once, so
 /// that in the worst order they make a thousand ranges for a moment.
 pub const RANGES_MAX: usize = 1024;
 
@@ -332,7 +332,7 @@ mod tests {
                 seen.record(device(), sample);
             }
             let boots: HashSet<_> = set.iter().map(|(boot, _)| boot).collect();
-            prop_assert!(!closed || boots.len() > OPEN_BOOTS_MAX, "all could be told");
+            prop_assert!(!closed || boots.len() > OPEN_BOOTS_MAX, "all could be known");
         }
     }
 }

@@ -81,7 +81,7 @@ impl StoreAddress {
     /// Opens the store, or makes it when there is none.
     ///
     /// # Errors
-    /// [`OpenError`] tells whom to ask.
+    /// [`OpenError`] says who can act.
     pub async fn open(&self) -> Result<AnyStore, OpenError> {
         Ok(match self {
             Self::Redb(directory) => AnyStore::Redb(RedbStore::open(directory)?),

@@ -1,6 +1,6 @@
 //! Entries and minutes as bytes, for stores that keep bytes (postcard: small integers take one byte).
 //!
-//! An entry names each device and boot once and tells sequences and times by their differences, so that a
+//! An entry names each device and boot once and writes sequences and times by their differences, so that a
 //! sample of a full flush takes about five bytes. The counts come first: the tail is counted without
 //! reading the samples.
 

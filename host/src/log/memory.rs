@@ -1,4 +1,4 @@
-//! A store in memory, for tests: it keeps what a real store keeps, tells the same things, and fails on
+//! A store in memory, for tests: it keeps what a real store keeps, answers the same, and fails on
 //! request in the ways that real stores fail.
 
 use std::collections::{BTreeMap, VecDeque, btree_map};

@@ -2,7 +2,7 @@
 //!
 //! Pure arithmetic: a store fetches what a [`Plan`] names and gives it back as a [`View`]. The sum is exact
 //! at every instant, late samples included, because a sample is found either in a window or in the tail,
-//! and [`Window::upto`] tells which.
+//! and [`Window::upto`] says which.
 
 use std::ops::Range;
 use std::sync::Arc;

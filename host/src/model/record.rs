@@ -15,7 +15,7 @@ pub struct Record {
     pub status: Status,
     /// When it was taken, by the host's clock.
     pub sampled_at: UnixMs,
-    /// How far off `sampled_at` may be because a broker tells waiting times in whole seconds:
+    /// How far off `sampled_at` may be because a broker states waiting times in whole seconds:
     /// [`TimeError::Exact`] when nothing was waited.
     pub time_error: TimeError,
     /// When the host received it.

@@ -1,4 +1,4 @@
-//! What `rollcall doctor` finds: one line a check, and how to mend what is not well.
+//! What `rollcall doctor` finds: one line a check, and the remedy for what is not as it should be.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub struct Check {
     /// What was found.
     pub found: String,
     /// What to do, when something is to be done.
-    pub mend: Option<String>,
+    pub remedy: Option<String>,
 }
 
 /// How a thing stands.
@@ -29,17 +29,17 @@ pub enum Outcome {
 impl Check {
     /// As it should be.
     pub fn pass(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, outcome: Outcome::Pass, found: found.into(), mend: None }
+        Self { name, outcome: Outcome::Pass, found: found.into(), remedy: None }
     }
 
     /// Works, but.
-    pub fn warn(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, outcome: Outcome::Warn, found: found.into(), mend: Some(mend.into()) }
+    pub fn warn(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, outcome: Outcome::Warn, found: found.into(), remedy: Some(remedy.into()) }
     }
 
     /// Does not do.
-    pub fn fail(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, outcome: Outcome::Fail, found: found.into(), mend: Some(mend.into()) }
+    pub fn fail(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, outcome: Outcome::Fail, found: found.into(), remedy: Some(remedy.into()) }
     }
 }
 
@@ -51,8 +51,8 @@ impl fmt::Display for Check {
             Outcome::Fail => "FAIL",
         };
         write!(f, "{outcome}  {:<24} {}", self.name, self.found)?;
-        match &self.mend {
-            Some(mend) => write!(f, " → {mend}"),
+        match &self.remedy {
+            Some(remedy) => write!(f, " → {remedy}"),
             None => Ok(()),
         }
     }

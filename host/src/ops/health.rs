@@ -1,10 +1,10 @@
-//! What ails the process, for `GET /readyz`. Parts report; nobody here acts on it.
+//! Which parts of the process are unhealthy and why, for `GET /readyz`. Parts report; nobody here acts on it.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A part that can be ill.
+/// A part that can be unhealthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// Messages cannot be stored.
@@ -13,7 +13,7 @@ pub enum Part {
     Source,
 }
 
-/// The ills of the moment.
+/// The parts that are unhealthy now, each with its reason.
 #[derive(Debug, Default)]
 pub struct Health(Mutex<BTreeMap<Part, String>>);
 
@@ -24,21 +24,21 @@ impl Health {
     }
 
     /// The part works.
-    pub fn well(&self, part: Part) {
-        self.ills().remove(&part);
+    pub fn healthy(&self, part: Part) {
+        self.reasons().remove(&part);
     }
 
     /// The part does not work, and why.
-    pub fn ill(&self, part: Part, reason: &dyn Display) {
-        self.ills().insert(part, reason.to_string());
+    pub fn unhealthy(&self, part: Part, reason: &dyn Display) {
+        self.reasons().insert(part, reason.to_string());
     }
 
-    /// One ill of the moment.
-    pub fn complaint(&self) -> Option<String> {
-        self.ills().values().next().cloned()
+    /// Why the process is not ready, if it is not: the reason of one unhealthy part.
+    pub fn reason(&self) -> Option<String> {
+        self.reasons().values().next().cloned()
     }
 
-    fn ills(&self) -> MutexGuard<'_, BTreeMap<Part, String>> {
+    fn reasons(&self) -> MutexGuard<'_, BTreeMap<Part, String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

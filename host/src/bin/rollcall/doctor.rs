@@ -1,4 +1,4 @@
-//! `rollcall doctor`: looks at a live broker and store, and says what to mend.
+//! `rollcall doctor`: looks at a live broker and store, and says what to do.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::config::DoctorArgs;
 /// Prints one line a check; fails when one of them does.
 ///
 /// # Errors
-/// When the command line makes no sense; what ails the services is in the lines.
+/// When the command line makes no sense; what is wrong with the services is in the lines.
 pub(crate) async fn doctor(config: DoctorArgs) -> anyhow::Result<ExitCode> {
     let broker = config.broker.settings()?;
     let store = config.store.given_store().transpose()?;
@@ -19,15 +19,15 @@ pub(crate) async fn doctor(config: DoctorArgs) -> anyhow::Result<ExitCode> {
         bail!("name what to look at: --broker mqtt://…, --store mongodb://… or both");
     }
     let mut outcomes = Vec::new();
-    let mut tell = |check: Check| {
+    let mut report = |check: Check| {
         println!("{check}");
         outcomes.push(check.outcome);
     };
     if let Some(settings) = broker {
-        broker::checks(&settings, &mut tell).await?;
+        broker::checks(&settings, &mut report).await?;
     }
     if let Some(store) = store {
-        store.checks().await.into_iter().for_each(&mut tell);
+        store.checks().await.into_iter().for_each(&mut report);
     }
     let count = |outcome| outcomes.iter().filter(|of| **of == outcome).count();
     let (warned, failed) = (count(Outcome::Warn), count(Outcome::Fail));

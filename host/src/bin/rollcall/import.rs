@@ -59,7 +59,7 @@ async fn run(store: AnyStore, mut documents: Documents, device: DeviceId) -> any
     let mut importer = Importer::open(store, device).await.context("cannot read the log")?;
     let mut summary = Summary::default();
     let mut batch = Vec::with_capacity(BATCH);
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     loop {
         let next = documents.next().await.context("cannot read the documents; run the import again")?;
         let last = next.is_none();
@@ -86,8 +86,8 @@ async fn run(store: AnyStore, mut documents: Documents, device: DeviceId) -> any
         if last {
             return Ok(summary);
         }
-        if told.elapsed() >= PROGRESS_EVERY {
-            told = Instant::now();
+        if reported.elapsed() >= PROGRESS_EVERY {
+            reported = Instant::now();
             tracing::info!(
                 read = summary.read,
                 of = documents.total(),

@@ -82,7 +82,7 @@ async fn run(role: Role) -> anyhow::Result<()> {
         match source {
             Some(source) => take(source, messages, store, health, &mut http, &mut shutdown).await,
             None => {
-                health.well(Part::Store);
+                health.healthy(Part::Store);
                 tokio::select! {
                     () = shutdown.requested() => Ok(()),
                     () = Http::ended(&mut http) => bail!("the HTTP API ended by itself"),
@@ -110,7 +110,7 @@ async fn open(
         };
         match opened {
             Err(error) if error.may_pass() => {
-                health.ill(Part::Store, &error);
+                health.unhealthy(Part::Store, &error);
                 tracing::warn!("{error}; trying again");
             }
             opened => return Ok(Some(opened?)),
@@ -143,7 +143,7 @@ async fn take(
     let log = if ingest.is_empty() { LogState::Empty } else { LogState::Written };
     let mut ingest = tokio::spawn(ingest::run(ingest, messages, health.clone()));
     let mut source = source.start(log, health.clone());
-    health.well(Part::Store);
+    health.healthy(Part::Store);
 
     tokio::select! {
         () = shutdown.requested() => {}
@@ -177,7 +177,7 @@ async fn open_ingest<S: LogStore>(
         };
         match opened {
             Err(error @ StoreError::Unavailable(_)) => {
-                health.ill(Part::Store, &error);
+                health.unhealthy(Part::Store, &error);
                 tracing::warn!("cannot read the log: {error}; trying again");
             }
             opened => return Ok(Some(opened.context("cannot read the log")?)),

@@ -74,7 +74,7 @@ impl Documents {
     /// Begins to read `mongodb://…/DATABASE.COLLECTION`.
     ///
     /// # Errors
-    /// [`MongoOpenError`] tells whom to ask.
+    /// [`MongoOpenError`] says who can act.
     pub async fn open(address: &MongoAddress, fields: Fields) -> Result<Self, MongoOpenError> {
         let how = || "name a collection, as mongodb://HOST:PORT/DATABASE.COLLECTION".to_owned();
         let (database, name) =

@@ -39,7 +39,7 @@ pub use self::open::{MongoAddress, MongoOpenError};
 /// How long a majority may take to confirm a write.
 const MAJORITY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a call may take before its outcome counts as unknown: a server that hangs tells nothing.
+/// How long a call may take before its outcome counts as unknown: a server that hangs does not answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The server's code for an `_id` that exists.

@@ -94,7 +94,7 @@ impl MongoStore {
     /// Connects, and makes what is missing.
     ///
     /// # Errors
-    /// [`MongoOpenError`] tells whom to ask.
+    /// [`MongoOpenError`] says who can act.
     pub async fn open(address: &MongoAddress) -> Result<Self, MongoOpenError> {
         let unavailable = |error: Error| MongoOpenError::Unavailable(address.clone(), error.to_string());
         let (client, database) = connect(address).await?;

@@ -132,7 +132,7 @@ impl Source for Broker {
         let Self { settings, options, inbox } = *self;
         let BrokerSettings { address, slots, client_id, .. } = &settings;
         tracing::info!(%address, %slots, client_id, "taking messages from the broker");
-        health.ill(Part::Source, &"not connected to the broker yet");
+        health.unhealthy(Part::Source, &"not connected to the broker yet");
         let (client, events) =
             AsyncClient::new(options, usize::from(settings.receive_max) + REQUESTS_BESIDE_ACKS);
         let shared = Arc::new(Shared {
@@ -180,7 +180,7 @@ impl RunningBroker {
         while self.shared.unsettled.load(Ordering::SeqCst) > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // Queued behind the acknowledgements. A broker that is away cannot be told, and delivers again.
+        // Queued behind the acknowledgements. A broker that is away does not hear it, and delivers again.
         let goodbye = self.client.try_disconnect();
         if goodbye.is_err() || tokio::time::timeout(GOODBYE_TIMEOUT, &mut self.polling).await.is_err() {
             self.polling.abort();
@@ -263,7 +263,7 @@ impl Connection {
             tracing::warn!(
                 client_id = self.settings.client_id,
                 "gap: the broker lost our session, and with it what it held for us; what was published within {away} \
-                 without a connection is lost (rollcall doctor tells how long the broker keeps a session)"
+                 without a connection is lost (rollcall doctor shows how long the broker keeps a session)"
             );
         }
         let session = if welcome.session_present { "kept" } else { "new" };
@@ -291,24 +291,24 @@ impl Connection {
             filter
         });
         if let Err(error) = self.client.try_subscribe_many(filters.collect::<Vec<_>>()) {
-            self.health.ill(Part::Source, &format!("cannot subscribe: {error}"));
+            self.health.unhealthy(Part::Source, &format!("cannot subscribe: {error}"));
         }
     }
 
     fn subscribed(&self, codes: &[SubscribeReasonCode]) {
         match codes.iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_))) {
-            None => self.health.well(Part::Source),
+            None => self.health.healthy(Part::Source),
             Some(code) => {
-                let complaint = format!("the broker refused our subscription: {code:?}");
-                tracing::error!("{complaint}; its user needs the right to read rollcall/#");
-                self.health.ill(Part::Source, &complaint);
+                let reason = format!("the broker refused our subscription: {code:?}");
+                tracing::error!("{reason}; its user needs the right to read rollcall/#");
+                self.health.unhealthy(Part::Source, &reason);
             }
         }
     }
 
     /// Hands a message to the ingest loop; waits while the loop is busy, and so stops reading.
     async fn take(&self, publish: Publish) -> Result<(), Ended> {
-        // After a connection ended, rumqttc still tells what it had read from it.
+        // After a connection ended, rumqttc still returns what it had read from it.
         if !matches!(self.session, Session::There { .. }) {
             return Ok(());
         }
@@ -354,18 +354,18 @@ impl Connection {
                 self.pause = RETRY.0;
             }
         }
-        let complaint = format!("no connection to {address}: {error}{}", advice(error));
+        let reason = format!("no connection to {address}: {error}{}", advice(error));
         if !self.shared.draining() {
-            tracing::warn!(retry_ms = self.pause.as_millis(), "{complaint}");
+            tracing::warn!(retry_ms = self.pause.as_millis(), "{reason}");
         }
-        self.health.ill(Part::Source, &complaint);
+        self.health.unhealthy(Part::Source, &reason);
     }
 }
 
 /// The ingest loop is gone.
 struct Ended;
 
-/// What to do about an error that waiting does not mend.
+/// What to do about an error that does not pass by itself.
 fn advice(error: &ConnectionError) -> &'static str {
     match error {
         ConnectionError::ConnectionRefused(

@@ -45,7 +45,7 @@ const PEER_CHECK: Duration = Duration::from_secs(1);
 const LAST_MESSAGES: Duration = Duration::from_secs(10);
 
 /// How long the last answers may take to be read by a client, and it to close its side.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves a client until it leaves, breaks the rules or the gateway closes.
 pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
@@ -62,7 +62,7 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     if let Ok(Some((protocol, silence))) = timeout(CONNECT_TIMEOUT, connection.welcome()).await {
         let end = connection.run(protocol, silence).await;
         if let Err(End::Farewell) = end {
-            connection.farewell().await;
+            connection.goodbye().await;
         }
     }
     connection.shared.connections.fetch_sub(1, Ordering::SeqCst);
@@ -125,7 +125,7 @@ impl Connection {
             Ok(hello) => hello,
             Err(NotWelcome::OtherVersion(answer)) => {
                 self.output.extend_from_slice(answer);
-                self.farewell().await;
+                self.goodbye().await;
                 return None;
             }
             Err(NotWelcome::Malformed) => return None,
@@ -147,10 +147,10 @@ impl Connection {
         };
         if let Some(refusal) = refusal {
             protocol.refuse(refusal, &mut self.output);
-            self.farewell().await;
+            self.goodbye().await;
             return None;
         }
-        // MQTT 5 (section 3.1.3.1): a client without an id is told the one that it got.
+        // MQTT 5 (section 3.1.3.1): a client without an id learns the one that it got.
         let given = (!hello.named).then(|| self.shared.unnamed.fetch_add(1, Ordering::Relaxed));
         protocol.welcome(given.map(|number| format!("unnamed-{number}")), &mut self.output);
         // MQTT-3.1.2-22: one and a half times the keep-alive.
@@ -347,7 +347,7 @@ impl Connection {
     }
 
     fn end(&mut self, protocol: &Protocol, reason: Reason) -> End {
-        protocol.farewell(reason, &mut self.output);
+        protocol.goodbye(reason, &mut self.output);
         End::Farewell
     }
 
@@ -376,7 +376,7 @@ impl Connection {
 
     /// Sends what is left to be said, and closes so that it can be read: a socket that is closed with bytes
     /// unread takes back what it had sent.
-    async fn farewell(&mut self) {
+    async fn goodbye(&mut self) {
         let goodbye = async {
             self.write();
             while !self.output.is_empty() {
@@ -391,7 +391,7 @@ impl Connection {
             }
             Ok::<_, io::Error>(())
         };
-        let _ = timeout(FAREWELL_TIMEOUT, goodbye).await;
+        let _ = timeout(GOODBYE_TIMEOUT, goodbye).await;
     }
 }
 

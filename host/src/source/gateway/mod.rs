@@ -55,7 +55,7 @@ struct Shared {
     unsettled: AtomicUsize,
     /// Once true, no further message is taken.
     draining: AtomicBool,
-    /// Once true, every connection says farewell and closes.
+    /// Once true, every connection says goodbye and closes.
     closing: watch::Sender<bool>,
     /// Connections that are open.
     connections: AtomicUsize,

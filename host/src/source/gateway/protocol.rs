@@ -1,7 +1,7 @@
 //! The two versions of MQTT as one: bytes of a client → requests, answers → bytes. The only file that names
 //! ntex-mqtt, whose codec it is; it knows nothing of sockets and waits for nothing.
 //!
-//! A packet is decoded when all of it is there, and from its own bytes alone: no length that it tells makes
+//! A packet is decoded when all of it is there, and from its own bytes alone: no length that it states makes
 //! the codec look beyond it.
 
 use std::collections::HashMap;
@@ -94,7 +94,7 @@ pub(super) enum Protocol {
 pub(super) enum NotWelcome {
     /// It is not MQTT, or not well formed: the connection is closed without a word (MQTT-3.1.0-1).
     Malformed,
-    /// Another version of MQTT: these bytes tell so (MQTT-3.1.2-2 of 3.1.1 and of 5).
+    /// Another version of MQTT: these bytes say so (MQTT-3.1.2-2 of 3.1.1 and of 5).
     OtherVersion(&'static [u8]),
 }
 
@@ -213,7 +213,7 @@ impl Protocol {
         matches!(self, Self::V5(..))
     }
 
-    /// Can it be told that a message is refused?
+    /// Can its client hear that a message is refused?
     pub(super) fn can_refuse(&self) -> bool {
         matches!(self, Self::V5(..))
     }
@@ -330,7 +330,7 @@ impl Protocol {
     }
 
     /// DISCONNECT; a server of 3.1.1 has none.
-    pub(super) fn farewell(&self, reason: Reason, output: &mut Vec<u8>) {
+    pub(super) fn goodbye(&self, reason: Reason, output: &mut Vec<u8>) {
         if let Self::V5(codec, _) = self {
             encode_v5(codec, v5::codec::Packet::Disconnect(v5::codec::Disconnect::new(reason)), output);
         }

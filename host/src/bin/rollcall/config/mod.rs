@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// Answer over HTTP what others stored.
     #[command(after_help = API_EXAMPLES)]
     Api(ApiArgs),
-    /// Look at a live broker and store, one line a check, and say what to mend.
+    /// Look at a live broker and store, one line a check, and say what to do.
     #[command(after_help = DOCTOR_EXAMPLE)]
     Doctor(DoctorArgs),
     /// Take the documents of an older program, one a message, out of a MongoDB collection.

@@ -15,37 +15,37 @@ use crate::ops::check::Check;
 /// Below it are topics that no ingest subscribes to.
 const TOPIC: &str = "rollcall/doctor";
 
-/// Looks at the broker of `settings` and tells each finding at once: all of them take some ten seconds.
+/// Looks at the broker of `settings` and reports each finding at once: all of them take some ten seconds.
 ///
 /// # Errors
-/// [`SetupError`]; what ails the broker is told.
-pub async fn checks(settings: &BrokerSettings, mut tell: impl FnMut(Check)) -> Result<(), SetupError> {
+/// [`SetupError`]; what is wrong with the broker is reported.
+pub async fn checks(settings: &BrokerSettings, mut report: impl FnMut(Check)) -> Result<(), SetupError> {
     let mut ours = options(settings)?;
     ours.set_client_id(format!("rollcall-doctor-{}", std::process::id()));
     ours.set_receive_maximum(Some(RECEIVE_MAX));
     let welcome = match Probe::new(ours.clone()).connect().await {
         Ok(welcome) => welcome,
         Err(error) => {
-            tell(unreachable(settings, &error));
+            report(unreachable(settings, &error));
             return Ok(());
         }
     };
-    tell(Check::pass("broker reachable", settings.address.to_string()));
-    tell(Check::pass("MQTT 5", "spoken"));
-    tell(maximum_qos(&welcome));
-    tell(session_expiry(&welcome));
+    report(Check::pass("broker reachable", settings.address.to_string()));
+    report(Check::pass("MQTT 5", "spoken"));
+    report(maximum_qos(&welcome));
+    report(session_expiry(&welcome));
     sessions::forget(ours.clone()).await;
-    tell(anonymous(settings, &ours).await);
+    report(anonymous(settings, &ours).await);
     let mut publisher = Probe::new(without_session(&ours, "publisher"));
     if let Err(error) = publisher.connect().await {
-        tell(unreachable(settings, &error));
+        report(unreachable(settings, &error));
         return Ok(());
     }
-    tell(no_subscriber(&mut publisher).await);
-    tell(sessions::waiting_time(&ours, &mut publisher).await);
-    sessions::outage(&ours, &mut publisher).await.into_iter().for_each(&mut tell);
-    tell(sessions::redeliveries(&ours, &mut publisher).await);
-    tell(sessions::queue_type(&ours, &mut publisher).await);
+    report(no_subscriber(&mut publisher).await);
+    report(sessions::waiting_time(&ours, &mut publisher).await);
+    sessions::outage(&ours, &mut publisher).await.into_iter().for_each(&mut report);
+    report(sessions::redeliveries(&ours, &mut publisher).await);
+    report(sessions::queue_type(&ours, &mut publisher).await);
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use super::probe::{ANSWER_TIMEOUT, Probe, QUIET, REQUESTS, acknowledged};
 use crate::ops::check::Check;
 use crate::source::broker::SESSION_EXPIRY_S;
 
-/// How long a message waits in the broker to see whether the waiting is told.
+/// How long a message waits in the broker to see whether the waiting time arrives.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// What an ingest of tens of thousands of messages a second needs unacknowledged.
@@ -37,7 +37,7 @@ impl Session {
         options.set_client_id(format!("{}-{name}", ours.client_id()));
         let topic = format!("{TOPIC}/{name}");
         let mut probe = Probe::new(options.clone());
-        // The link ends without a farewell: the session stays, and the broker has to keep what comes.
+        // The link ends without a goodbye: the session stays, and the broker has to keep what comes.
         (probe.connect().await.is_ok() && probe.subscribe(&topic).await).then_some(Self { options, topic })
     }
 
@@ -109,8 +109,8 @@ async fn with_session<T>(
     let outcome = if session.publish(publisher, count).await {
         Ok(look(&session).await)
     } else {
-        let mend = "let our user write to rollcall/#; is a disk or memory alarm on?";
-        Err(Check::fail(name, "the broker takes no messages for a session that is away", mend))
+        let remedy = "let our user write to rollcall/#; is a disk or memory alarm on?";
+        Err(Check::fail(name, "the broker takes no messages for a session that is away", remedy))
     };
     forget(session.options).await;
     outcome
@@ -125,11 +125,11 @@ pub(super) async fn waiting_time(ours: &MqttOptions, publisher: &mut Probe) -> C
         let left = taken.map(|publish| publish.properties.and_then(|of| of.message_expiry_interval));
         match left {
             Some(Some(left)) if left < SESSION_EXPIRY_S => {
-                Check::pass(NAME, "told by the Message Expiry Interval")
+                Check::pass(NAME, "known by the Message Expiry Interval")
             }
             Some(_) => Check::fail(
                 NAME,
-                "not told: after an outage of the ingest, samples are counted when they arrive",
+                "not known: after an outage of the ingest, samples are counted when they arrive",
                 "use a broker that counts the Message Expiry Interval down",
             ),
             None => Check::fail(
@@ -142,7 +142,7 @@ pub(super) async fn waiting_time(ours: &MqttOptions, publisher: &mut Probe) -> C
     with_session(ours, publisher, (NAME, 1), look).await.unwrap_or_else(|check| check)
 }
 
-/// How many messages are delivered before one is acknowledged, which CONNACK does not tell; and whether all
+/// How many messages are delivered before one is acknowledged, which CONNACK does not state; and whether all
 /// that were acknowledged to their publisher come in the end.
 pub(super) async fn outage(ours: &MqttOptions, publisher: &mut Probe) -> Vec<Check> {
     const NAME: &str = "outage of the ingest";
@@ -226,7 +226,7 @@ pub(super) async fn redeliveries(ours: &MqttOptions, publisher: &mut Probe) -> C
     }
 }
 
-/// Where a message is when its taker has died, which tells a quorum queue from the rest: it puts the message
+/// Where a message is when its taker has died, which distinguishes a quorum queue: it puts the message
 /// behind the others that were taken and given back, and a classic queue puts it where it was (seen with
 /// RabbitMQ 4.0).
 pub(super) async fn queue_type(ours: &MqttOptions, publisher: &mut Probe) -> Check {
