@@ -453,8 +453,8 @@ fn draining_acknowledges_all_that_was_taken() {
     assert_eq!(client.receive().unwrap().body[1], 1);
     runtime.block_on(gateway.source.drain());
     let rest: Vec<_> = std::iter::from_fn(|| client.receive()).collect();
-    let (farewell, pubacks) = rest.split_last().unwrap();
-    assert_eq!((farewell.kind(), farewell.reason()), (DISCONNECT, 0x8b), "server shutting down");
+    let (goodbye, pubacks) = rest.split_last().unwrap();
+    assert_eq!((goodbye.kind(), goodbye.reason()), (DISCONNECT, 0x8b), "server shutting down");
     let answered =
         |reason| pubacks.iter().filter(|packet| packet.kind() == PUBACK && packet.reason() == reason).count();
     assert_eq!(answered(0) + answered(0x83), pubacks.len(), "success or not taken");

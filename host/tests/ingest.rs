@@ -285,13 +285,13 @@ async fn a_message_waits_for_a_store_that_is_away_and_readiness_says_so() {
     }
     let (message, verdict) = message(br#"{"status":3,"seq":0,"boot":"9f3c5a0be1d24c77","age_ms":0}"#);
     inbox.send(message).await.unwrap();
-    while health.complaint().is_none() {
+    while health.reason().is_none() {
         tokio::task::yield_now().await;
     }
-    assert!(health.complaint().unwrap().contains("injected: Refuse"));
+    assert!(health.reason().unwrap().contains("injected: Refuse"));
     // The second try was written, but its answer was lost: what is found in the log is recognised.
     assert_eq!(verdict.await, Ok(Verdict::Accepted));
-    assert_eq!(health.complaint(), None);
+    assert_eq!(health.reason(), None);
     assert_eq!(logged(&*store).await.len(), 1);
 }
 

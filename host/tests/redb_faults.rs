@@ -1,17 +1,16 @@
 //! The embedded store on a disk that fails at every one of its operations in turn, and then loses power.
 
-use std::path::Path;
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::sync::{Arc, Mutex};
 
-use redb::{Database, StorageBackend};
+use redb::StorageBackend;
+use rollcall_host::intake::ingest::Ingest;
+use rollcall_host::log::plan::{self, Plan};
+use rollcall_host::log::rollup::CHUNK_ENTRIES;
+use rollcall_host::log::{LogStore, RedbStore, StoreError};
+use rollcall_host::model::{Entry, Record, TimeError, UnixMs, Verdict};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
-
-use super::{RedbStore, prepare};
-use crate::intake::ingest::Ingest;
-use crate::log::plan::{self, Plan};
-use crate::log::rollup::CHUNK_ENTRIES;
-use crate::log::{LogStore, StoreError};
-use crate::model::{Record, TimeError, UnixMs, Verdict};
 
 /// What a disk holds, and what of it survives a power cut.
 #[derive(Debug, Default)]
@@ -24,6 +23,10 @@ struct Platter {
     left: Option<usize>,
     /// What the next opening finds.
     found: Found,
+    /// How often it was opened.
+    openings: usize,
+    /// Does the next write panic?
+    panics: bool,
 }
 
 /// What a store finds when it is opened again after a failure.
@@ -56,22 +59,22 @@ impl Disk {
     /// Opens a store on what is left after a power cut; the disk works again.
     fn open(&self) -> RedbStore {
         let disk = self.clone();
-        let open = move || {
+        RedbStore::over(move || {
             let mut platter = disk.0.lock().unwrap();
             if platter.found == Found::Synced {
                 platter.bytes = platter.synced.clone();
                 platter.unsynced.clear();
             }
             platter.left = None;
-            let new = platter.bytes.is_empty();
+            platter.openings += 1;
             drop(platter);
-            let database = Database::builder().create_with_backend(disk.clone())?;
-            if new {
-                prepare(&database).unwrap();
-            }
-            Ok(database)
-        };
-        RedbStore::open_with(Path::new("the platter"), open).unwrap().0
+            disk.clone()
+        })
+        .unwrap()
+    }
+
+    fn openings(&self) -> usize {
+        self.0.lock().unwrap().openings
     }
 
     fn fail_after(&self, operations: usize) {
@@ -121,6 +124,10 @@ impl StorageBackend for Disk {
 
     fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
         let mut platter = self.0.lock().unwrap();
+        if std::mem::take(&mut platter.panics) {
+            drop(platter);
+            panic!("injected");
+        }
         platter.operation()?;
         let start = offset as usize;
         platter.bytes[start..start + data.len()].copy_from_slice(data);
@@ -238,17 +245,21 @@ async fn after_a_failure_of_whatever_operation_the_same_process_rolls_up_ten_mor
 }
 
 #[tokio::test]
-#[allow(clippy::panic, reason = "it is what is tested")]
-async fn a_panic_in_the_database_says_that_it_is_damaged_and_the_next_call_opens_it_anew() {
-    let store = Disk::default().open();
-    let before = store.database().unwrap();
-    let error = store.run::<()>(|_| panic!("injected")).await.unwrap_err();
+async fn a_panic_below_the_store_says_that_it_is_damaged_and_the_next_call_opens_it_anew() {
+    let disk = Disk::default();
+    let store = disk.open();
+    let record = record(0, 0);
+    let slot = Slot::of(&record.device);
+    let entry = Entry { slot, number: 0, received_at: record.received_at, records: vec![record] };
+    disk.0.lock().unwrap().panics = true;
+    let error = store.append(&[entry]).await.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
     let error = error.to_string();
     assert!(
-        error.contains("injected") && error.contains("the platter") && error.contains("restore"),
+        error.contains("injected") && error.contains("the test's disk") && error.contains("restore"),
         "{error}"
     );
+    let openings = disk.openings();
     store.ping().await.unwrap();
-    assert!(!Arc::ptr_eq(&before, &store.database().unwrap()));
+    assert_eq!(disk.openings(), openings + 1);
 }

@@ -7,6 +7,7 @@
 mod any;
 mod codec;
 mod late;
+#[cfg(feature = "testing")]
 mod memory;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
@@ -20,6 +21,7 @@ use rollcall_wire::Slot;
 
 pub use self::any::{AnyStore, OpenError, StoreAddress, StoreAddressError};
 pub use self::late::LateStore;
+#[cfg(feature = "testing")]
 pub use self::memory::{Fault, MemoryStore};
 use self::plan::{Plan, View};
 pub use self::redb::RedbStore;
@@ -51,14 +53,14 @@ pub enum StoreError {
 /// Each call is atomic as its text says; none may be left half done by dropping its future.
 pub trait LogStore: Send + Sync + 'static {
     /// Appends `entries`, one a partition, each only if its number is still free. When this returns `Ok`,
-    /// the entries are durable, save those of the slots it names: another entry has their number.
+    /// the entries are durable, except those of the slots that it names: another entry has their number.
     ///
     /// # Errors
-    /// After an error each of the entries may be in the log or not: [`LogStore::read`] tells.
+    /// After an error each of the entries may be in the log or not: [`LogStore::read`] shows.
     fn append(&self, entries: &[Entry]) -> impl Future<Output = Result<Vec<Slot>, StoreError>> + Send;
 
     /// The entries of `slot` from number `from` on, in order, `limit` at most. All of them are durable: what
-    /// is told here may be acknowledged.
+    /// is returned here may be acknowledged.
     fn read(
         &self,
         slot: Slot,

@@ -7,8 +7,6 @@
 //! entries are packed: compressed together, in rows that fill a page each.
 
 mod checks;
-#[cfg(test)]
-mod faults;
 mod packed;
 mod tail;
 mod windows;
@@ -23,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
-    TableDefinition, TableError, WriteTransaction,
+    Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    TableError, WriteTransaction,
 };
 use rollcall_wire::Slot;
 
@@ -76,7 +74,7 @@ pub enum RedbOpenError {
     OtherFormat(PathBuf, u64, u64),
 }
 
-type Open = dyn Fn() -> Result<Database, DatabaseError> + Send + Sync;
+type Open = dyn Fn() -> Result<Database, WorkError> + Send + Sync;
 
 /// See the module. After an I/O error or a panic in redb, which is how it meets a damaged file, the file is
 /// closed, and opened anew by the next call.
@@ -132,7 +130,7 @@ impl RedbStore {
     /// Opens or makes the store in `directory`.
     ///
     /// # Errors
-    /// [`RedbOpenError`] tells whom to ask.
+    /// [`RedbOpenError`] says who can act.
     pub fn open(directory: &Path) -> Result<Self, RedbOpenError> {
         let unusable = |reason: String| RedbOpenError::Unusable(directory.into(), reason);
         let unusable_by = |error: io::Error| unusable(error.to_string());
@@ -153,17 +151,41 @@ impl RedbStore {
         if fs::metadata(&file).map_err(unusable_by)?.len() == 0 {
             return Err(RedbOpenError::Empty(file));
         }
-        let (store, format) = Self::open_with(directory, move || builder().open(&file)).map_err(failed)?;
+        let (store, format) =
+            Self::open_with(directory, move || Ok(builder().open(&file)?)).map_err(failed)?;
         match format {
             codec::FORMAT_VERSION => Ok(store),
             other => Err(RedbOpenError::OtherFormat(directory.into(), other, codec::FORMAT_VERSION)),
         }
     }
 
-    /// Opens a store by `open`, which is called again after an I/O error, and tells its format.
+    /// A store on what a test has in place of a disk. `open` makes what is not there yet, and is called again
+    /// after an I/O error.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    #[cfg(feature = "testing")]
+    pub fn over<B: redb::StorageBackend>(
+        backend: impl Fn() -> B + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let open = move || {
+            let database = builder().create_with_backend(backend())?;
+            if database.begin_read()?.list_tables()?.next().is_none() {
+                prepare(&database)?;
+            }
+            Ok(database)
+        };
+        let opened = Self::open_with(Path::new("the test's disk"), open);
+        match opened {
+            Ok((store, _)) => Ok(store),
+            Err(error) => Err(error.damage().map_or_else(|error| error, StoreError::Corrupt)),
+        }
+    }
+
+    /// Opens a store by `open`, which is called again after an I/O error, and reads its format.
     fn open_with(
         directory: &Path,
-        open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
+        open: impl Fn() -> Result<Database, WorkError> + Send + Sync + 'static,
     ) -> Result<(Self, u64), WorkError> {
         guarded(|| {
             let database = open()?;
@@ -286,7 +308,7 @@ enum WorkError {
 }
 
 impl WorkError {
-    /// Which damage of the file it tells of, or the error that it is otherwise.
+    /// Which damage of the file it reports, or the error that it is otherwise.
     fn damage(self) -> Result<String, StoreError> {
         match self {
             Self::Panic(reason) | Self::Redb(redb::Error::Corrupted(reason)) => Ok(reason),
@@ -340,7 +362,7 @@ fn take_over(database: &Database, format: u64) -> Result<u64, redb::Error> {
     Ok(codec::FORMAT_VERSION)
 }
 
-/// Tells a store's format. One that has none has lost its tables: a store is made with them.
+/// Reads a store's format. One that has none has lost its tables: a store is made with them.
 fn format(database: &Database) -> Result<u64, WorkError> {
     let transaction = database.begin_read()?;
     let format = match transaction.open_table(META) {
@@ -348,7 +370,7 @@ fn format(database: &Database) -> Result<u64, WorkError> {
         Err(TableError::TableDoesNotExist(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    format.ok_or_else(|| WorkError::Store(StoreError::Corrupt("it does not tell its format".into())))
+    format.ok_or_else(|| WorkError::Store(StoreError::Corrupt("it has no format number".into())))
 }
 
 /// Numbers have 40 bits: a thousand flushes a second for 34 years.
