@@ -6,10 +6,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rollcall_host::intake::ingest::FLUSH_MESSAGES;
+use rollcall_host::intake::run::FLUSH_MESSAGES;
 use rollcall_host::log::LogStore;
 use rollcall_host::log::mongo::{MongoAddress, MongoStore};
-use rollcall_host::model::{Entry, Record, TimeError, UnixMs};
+use rollcall_host::model::{Entry, Record, RecordKind, TimeError, UnixMs};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 /// Devices take turns; the samples of a flush were taken within the second before it, as a live fleet's.
@@ -75,7 +75,13 @@ impl Fleet {
         let entry = |slot: Slot| {
             let first = number as usize * each;
             let records = (first..first + each).map(|turn| self.record(slot, turn, now));
-            Ok(Entry { slot, number, received_at: now, records: records.collect::<Result<_>>()? })
+            Ok(Entry {
+                slot,
+                number,
+                received_at: now,
+                log_time: now,
+                records: records.collect::<Result<_>>()?,
+            })
         };
         Slot::all().map(entry).collect()
     }
@@ -90,6 +96,7 @@ impl Fleet {
             device: device.id,
             id: Some(id),
             status: Status::new(self.random.u8(..Status::COUNT as u8)).context("no status")?,
+            kind: RecordKind::Sample,
             sampled_at: UnixMs(now.0 - self.random.u64(..TAKEN_WITHIN_MS)),
             time_error: TimeError::Exact,
             received_at: now,

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt::{CONNACK, Client, DISCONNECT, PUBACK, SUBACK, Version, publish, publish_with};
-use rollcall_host::intake::ingest::{self, Ingest};
+use rollcall_host::intake::ingest::Ingest;
+use rollcall_host::intake::run;
 use rollcall_host::log::{LogStore, MemoryStore};
 use rollcall_host::model::{Message, Record, Verdict};
 use rollcall_host::ops::health::Health;
@@ -73,7 +74,7 @@ impl Host {
         let store = Arc::new(MemoryStore::default());
         let (inbox, messages) = source::inbox();
         let ingest = runtime.block_on(Ingest::open(store.clone())).unwrap();
-        let ingest = runtime.spawn(ingest::run(ingest, messages, Arc::new(Health::default())));
+        let ingest = runtime.spawn(run::run(ingest, messages, Arc::new(Health::default())));
         Self { runtime, gateway: start(None, inbox), ingest, store }
     }
 

@@ -7,15 +7,18 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
 use common::{brute_force, device, record};
 use rollcall_host::api::{Api, router};
-use rollcall_host::intake::ingest::{self, Ingest};
+use rollcall_host::intake::ingest::Ingest;
+use rollcall_host::intake::run;
 use rollcall_host::log::rollup::CHUNK_ENTRIES;
+use rollcall_host::log::row::{DeviceState, OPEN_BOOTS_MAX};
 use rollcall_host::log::{Fault, LogStore, MemoryStore, RedbStore};
-use rollcall_host::model::{Ack, Message, Record, Retain, UnixMs, Verdict};
+use rollcall_host::model::{Ack, Message, Record, RecordKind, Retain, Sender, UnixMs, Verdict};
 use rollcall_host::ops::health::Health;
 use rollcall_host::source;
 use rollcall_wire::codec::Rejection;
@@ -94,7 +97,8 @@ async fn what_was_acknowledged_with_success_is_in_the_log_exactly_once_whatever_
                 workers[worker] = Ingest::open(store.clone()).await.unwrap();
             }
             if random.u8(..4) == 0 {
-                let faults = [Fault::Refuse, Fault::LoseReply, Fault::Tear, Fault::RefuseRollup];
+                use Fault::{LoseReply, Refuse, RefuseRollup, RefuseRows, Tear};
+                let faults = [Refuse, LoseReply, Tear, RefuseRollup, RefuseRows];
                 store.inject(random.choice(faults).unwrap());
             }
             let batch: Vec<_> = (0..random.usize(1..20)).map(|_| arriving(&mut random, &mut sent)).collect();
@@ -108,6 +112,9 @@ async fn what_was_acknowledged_with_success_is_in_the_log_exactly_once_whatever_
             while ingest.roll().await.is_err() {
                 ingest.catch_up().await.unwrap();
             }
+            while random.u8(..3) == 0 && ingest.write_all_rows().await.is_err() {
+                ingest.catch_up().await.unwrap();
+            }
             assert_eq!(verdicts.len(), batch.len());
             for (record, verdict) in batch.iter().zip(verdicts) {
                 match verdict {
@@ -118,6 +125,7 @@ async fn what_was_acknowledged_with_success_is_in_the_log_exactly_once_whatever_
                         assert_eq!(rejection, Rejection::CannotTell);
                         refused += 1;
                     }
+                    Verdict::Undecided => panic!("each of them hears a refusal"),
                 }
             }
         }
@@ -179,7 +187,7 @@ async fn a_redelivery_is_known_after_a_restart_and_a_day_of_other_messages() {
         }
     }
     let store = Arc::new(RedbStore::open(directory.path()).unwrap());
-    assert!(store.checkpoint(Slot::of(&old.device)).await.unwrap().next > 0, "nothing was rolled up");
+    assert!(store.checkpoint(Slot::of(&old.device)).await.unwrap().windows > 0, "nothing was rolled up");
     let mut ingest = Ingest::open(store).await.unwrap();
     assert_eq!(ingest.commit(&[old], NOW).await.unwrap(), [Verdict::Duplicate]);
 }
@@ -279,7 +287,7 @@ async fn a_message_waits_for_a_store_that_is_away_and_readiness_says_so() {
     let health = Arc::new(Health::default());
     let (inbox, messages) = source::inbox();
     let ingest = Ingest::open(store.clone()).await.unwrap();
-    tokio::spawn(ingest::run(ingest, messages, health.clone()));
+    tokio::spawn(run::run(ingest, messages, health.clone()));
     for fault in [Fault::Refuse, Fault::LoseReply] {
         store.inject(fault);
     }
@@ -309,12 +317,80 @@ async fn a_bare_message_whose_append_had_no_answer_is_logged_once() {
             verdicts.push(verdict);
         }
         drop(inbox);
-        ingest::run(ingest, messages, Arc::new(Health::default())).await;
+        run::run(ingest, messages, Arc::new(Health::default())).await;
         for verdict in verdicts {
             assert_eq!(verdict.await, Ok(Verdict::Accepted), "{fault:?}");
         }
         assert_eq!(logged(&*store).await.len(), 20, "{fault:?}");
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_and_not_be_refused_is_stored_as_undecided_and_not_counted() {
+    let store = Arc::new(MemoryStore::default());
+    let (inbox, messages) = source::inbox();
+    let ingest = Ingest::open(store.clone()).await.unwrap();
+    let running = tokio::spawn(run::run(ingest, messages, Arc::new(Health::default())));
+    let send = async |boot: usize, sender| {
+        let payload = format!(r#"{{"status":3,"seq":5,"boot":"{boot:016x}","age_ms":0}}"#);
+        let (mut message, verdict) = message(payload.as_bytes());
+        message.sender = sender;
+        inbox.send(message).await.unwrap();
+        verdict.await.unwrap()
+    };
+    for boot in 0..=OPEN_BOOTS_MAX {
+        assert_eq!(send(boot, Sender::HearsNothing).await, Verdict::Accepted);
+    }
+    assert_eq!(send(0, Sender::HearsRefusal).await, Verdict::Rejected(Rejection::CannotTell));
+    for _ in 0..2 {
+        assert_eq!(send(0, Sender::HearsNothing).await, Verdict::Undecided);
+    }
+    assert_eq!(send(1, Sender::HearsNothing).await, Verdict::Duplicate);
+    drop(inbox);
+    running.await.unwrap();
+    let logged = logged(&*store).await;
+    let undecided = logged.iter().filter(|record| record.kind == RecordKind::Undecided).count();
+    assert_eq!((logged.len(), undecided), (OPEN_BOOTS_MAX + 3, 2));
+    let counted = ask(store.clone(), &(0..u64::from(u32::MAX))).await;
+    assert_eq!(counted.iter().sum::<u64>(), OPEN_BOOTS_MAX as u64 + 1);
+    let rows = store.rows(Slot::of(&device(1)), None, 10).await.unwrap();
+    assert_eq!(DeviceState::from_bytes(&rows[0].state).unwrap().undecided, 2, "listed with its device");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rows_of_a_few_devices_are_stored_within_seconds_without_further_messages() {
+    let store = Arc::new(MemoryStore::default());
+    let (inbox, messages) = source::inbox();
+    let ingest = Ingest::open(store.clone()).await.unwrap();
+    let running = tokio::spawn(run::run(ingest, messages, Arc::new(Health::default())));
+    let (message, verdict) = message(br#"{"status":3,"seq":5,"boot":"0000000000000001","age_ms":0}"#);
+    inbox.send(message).await.unwrap();
+    verdict.await.unwrap();
+    let slot = Slot::of(&device(1));
+    let start = tokio::time::Instant::now();
+    while store.rows(slot, None, 10).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(start.elapsed() < Duration::from_secs(6), "not stored");
+    }
+    assert_eq!(store.checkpoint(slot).await.unwrap().rows, 1);
+    drop(inbox);
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn log_time_does_not_follow_a_clock_that_steps() {
+    let mut random = common::random();
+    let store = Arc::new(MemoryStore::default());
+    let slot = Slot::of(&device(1));
+    let mut log_times = Vec::new();
+    let now = UnixMs::now();
+    for (seq, at) in [(0, now.0), (1, now.0 + 365 * 86_400_000), (2, 5), (3, now.0 + 10)] {
+        let mut ingest = Ingest::open(store.clone()).await.unwrap();
+        ingest.commit(&[record(&mut random, device(1), seq)], UnixMs(at)).await.unwrap();
+        log_times.push(store.read(slot, seq, 1).await.unwrap()[0].log_time);
+    }
+    assert!(log_times.is_sorted(), "{log_times:?}");
+    assert!(log_times[3].0 - now.0 < 60_000, "{log_times:?} from {now:?}");
 }
 
 /// A message of device 1, and where its verdict will be heard.
@@ -331,6 +407,7 @@ fn message_of(number: u64, payload: &[u8]) -> (Message, tokio::sync::oneshot::Re
         retain: Retain::No,
         expiry_left_s: None,
         received_at: NOW,
+        sender: Sender::HearsRefusal,
         ack,
     };
     (message, verdict)
@@ -341,7 +418,7 @@ async fn a_rollup_that_fails_is_done_again_without_storing_its_messages_twice() 
     let store = Arc::new(MemoryStore::default());
     let (inbox, messages) = source::inbox();
     let ingest = Ingest::open(store.clone()).await.unwrap();
-    let running = tokio::spawn(ingest::run(ingest, messages, Arc::new(Health::default())));
+    let running = tokio::spawn(run::run(ingest, messages, Arc::new(Health::default())));
     store.inject(Fault::RefuseRollup);
     // Bare messages, since nothing would tell that one is there already; each is an entry of its own.
     for _ in 0..CHUNK_ENTRIES {
@@ -352,5 +429,5 @@ async fn a_rollup_that_fails_is_done_again_without_storing_its_messages_twice() 
     drop(inbox);
     running.await.unwrap();
     assert_eq!(logged(&*store).await.len() as u64, CHUNK_ENTRIES);
-    assert_eq!(store.checkpoint(Slot::of(&device(1))).await.unwrap().next, CHUNK_ENTRIES);
+    assert_eq!(store.checkpoint(Slot::of(&device(1))).await.unwrap().windows, CHUNK_ENTRIES);
 }

@@ -9,7 +9,7 @@ use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::plan::{self, Plan};
 use rollcall_host::log::rollup::CHUNK_ENTRIES;
 use rollcall_host::log::{LogStore, RedbStore, StoreError};
-use rollcall_host::model::{Entry, Record, TimeError, UnixMs, Verdict};
+use rollcall_host::model::{Entry, Record, RecordKind, TimeError, UnixMs, Verdict};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 /// What a disk holds, and what of it survives a power cut.
@@ -141,6 +141,7 @@ fn record(device: u64, seq: u64) -> Record {
         device: DeviceId::new(&format!("device-{device}")).unwrap(),
         id: Some(SampleId { boot: BootId(1), seq: Sequence::new(seq).unwrap() }),
         status: Status::new((seq % 7) as u8).unwrap(),
+        kind: RecordKind::Sample,
         sampled_at: UnixMs(1_700_000_000_000 + seq * 1000),
         time_error: TimeError::Exact,
         received_at: UnixMs(1_700_000_000_000),
@@ -195,7 +196,10 @@ async fn whatever_operation_fails_every_acknowledged_record_is_there_once_after_
 /// All records and chunks made durable, however often the store fails; how often it did.
 async fn surely(ingest: &mut Ingest<RedbStore>, records: &[Record]) -> usize {
     let mut failures = 0;
-    while ingest.commit(records, UnixMs(0)).await.is_err() || ingest.roll().await.is_err() {
+    while ingest.commit(records, UnixMs(0)).await.is_err()
+        || ingest.roll().await.is_err()
+        || ingest.write_all_rows().await.is_err()
+    {
         failures += 1;
         assert!(failures < 10, "the ingest does not recover");
         ingest.catch_up().await.unwrap();
@@ -230,8 +234,9 @@ async fn after_a_failure_of_whatever_operation_the_same_process_rolls_up_ten_mor
             let failed = disk.failed() || failures > 0;
             one_by_one(&mut ingest, BEFORE + 1..AFTER).await;
 
-            let checkpoint = store.checkpoint(Slot::of(&record(0, 0).device)).await.unwrap().next;
+            let checkpoint = store.checkpoint(Slot::of(&record(0, 0).device)).await.unwrap().windows;
             assert_eq!(checkpoint, AFTER - AFTER % CHUNK_ENTRIES, "{found:?}, operation {fails_at}");
+            assert_eq!(store.checkpoint(Slot::of(&record(0, 0).device)).await.unwrap().rows, AFTER);
             let plan = Plan::new(0..u64::MAX / 2);
             let counted = plan::total(&plan, &store.view(&plan).await.unwrap()).total();
             assert_eq!(counted, AFTER, "{found:?}, operation {fails_at}");
@@ -250,7 +255,13 @@ async fn a_panic_below_the_store_says_that_it_is_damaged_and_the_next_call_opens
     let store = disk.open();
     let record = record(0, 0);
     let slot = Slot::of(&record.device);
-    let entry = Entry { slot, number: 0, received_at: record.received_at, records: vec![record] };
+    let entry = Entry {
+        slot,
+        number: 0,
+        received_at: record.received_at,
+        log_time: record.received_at,
+        records: vec![record],
+    };
     disk.0.lock().unwrap().panics = true;
     let error = store.append(&[entry]).await.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt(_)), "{error}");

@@ -13,13 +13,15 @@ use common::mongod::{self, Server};
 use common::{brute_force, device_of, entry, range, record};
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::intake::partition::Partition;
+use rollcall_host::intake::seen::Sighting;
 #[cfg(feature = "mongodb")]
 use rollcall_host::log::mongo::{MongoAddress, MongoStore};
 use rollcall_host::log::plan::{Plan, View, total};
 use rollcall_host::log::rollup::{CHUNK_ENTRIES, Chunk};
-use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, StoreError};
+use rollcall_host::log::row::Row;
+use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
 use rollcall_host::model::{Entry, UnixMs, Verdict};
-use rollcall_wire::Slot;
+use rollcall_wire::{DeviceId, Slot};
 
 /// A store of one kind, empty at first.
 trait Fixture: Sized + Send + Sync + 'static {
@@ -90,6 +92,44 @@ impl Fixture for Mongo {
     }
 }
 
+/// All of a store but its appends, by another store.
+macro_rules! delegate_reads {
+    ($self:ident => $store:expr) => {
+        async fn read(&$self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
+            $store.read(slot, from, limit).await
+        }
+
+        async fn checkpoint(&$self, slot: Slot) -> Result<Checkpoint, StoreError> {
+            $store.checkpoint(slot).await
+        }
+
+        async fn apply(&$self, chunks: &[Chunk]) -> Result<(), StoreError> {
+            $store.apply(chunks).await
+        }
+
+        async fn rows(
+            &$self,
+            slot: Slot,
+            after: Option<DeviceId>,
+            limit: usize,
+        ) -> Result<Vec<Row>, StoreError> {
+            $store.rows(slot, after, limit).await
+        }
+
+        async fn write_rows(&$self, writes: &[RowWrite]) -> Result<(), StoreError> {
+            $store.write_rows(writes).await
+        }
+
+        async fn view(&$self, plan: &Plan) -> Result<View, StoreError> {
+            $store.view(plan).await
+        }
+
+        async fn ping(&$self) -> Result<(), StoreError> {
+            $store.ping().await
+        }
+    };
+}
+
 macro_rules! contract {
     ($($store:ident: $fixture:ty;)*) => {$(
         mod $store {
@@ -100,6 +140,8 @@ macro_rules! contract {
                 a_chunk_counts_once_however_often_it_is_applied
                 a_chunk_beyond_the_checkpoint_is_refused
                 a_checkpoint_brings_the_partition_back
+                rows_come_back_in_the_order_of_their_devices_and_the_furthest_stays
+                a_restart_sees_what_the_log_holds_wherever_rows_and_windows_are
                 counts_agree_with_the_oracle_whatever_is_rolled_up
                 ingest_logs_each_record_once_through_lost_replies_repeats_and_a_jumping_clock
             );
@@ -160,7 +202,7 @@ async fn chunks<S: LogStore>(
     slot: u8,
     count: u64,
 ) -> (Vec<Entry>, Vec<Chunk>) {
-    let mut partition = Partition::restore(Slot::new(slot).unwrap(), &Checkpoint::default()).unwrap();
+    let mut partition = Partition::restore(Slot::new(slot).unwrap(), Checkpoint::default());
     let (mut entries, mut chunks) = (Vec::new(), Vec::new());
     for number in 0..count * CHUNK_ENTRIES {
         let entry = entry(random, slot, number, number * 3, 3);
@@ -217,13 +259,84 @@ async fn a_checkpoint_brings_the_partition_back<F: Fixture>() {
     );
     assert_eq!(fixture.store().read(slot, 10, 3).await.unwrap(), entries[10..13]);
     let checkpoint = fixture.store().checkpoint(slot).await.unwrap();
-    assert_eq!(checkpoint, Checkpoint { next: CHUNK_ENTRIES, dedupe: chunks[0].dedupe.clone() });
-    let partition = Partition::restore(slot, &checkpoint).unwrap();
+    assert_eq!(checkpoint, Checkpoint { windows: CHUNK_ENTRIES, rows: 0 });
+    let mut partition = Partition::restore(slot, checkpoint);
+    entries.iter().for_each(|entry| assert_eq!(partition.apply(entry).unwrap(), None, "rolled up already"));
     let last = entries.last().unwrap().records.last().unwrap();
-    assert_eq!(
-        partition.check(&last.device, last.id.unwrap()),
-        rollcall_host::intake::seen::Sighting::Counted
-    );
+    assert_eq!(partition.check(&last.device, last.id.unwrap()), Sighting::Counted);
+}
+
+fn row(number: u64, upto: u64, state: u8, closed: Option<u8>) -> Row {
+    Row { device: common::device(number), upto, state: vec![state], closed: closed.map(|byte| vec![byte]) }
+}
+
+async fn rows_come_back_in_the_order_of_their_devices_and_the_furthest_stays<F: Fixture>() {
+    let fixture = F::fresh().await;
+    let slot = Slot::new(3).unwrap();
+    let write = |rows: Vec<Row>, checkpoint| RowWrite { slot, rows, checkpoint };
+    let store = fixture.store();
+    let first = [row(1, 5, 1, Some(9)), row(10, 5, 1, None), row(2, 7, 1, None)];
+    store.write_rows(&[write(first.to_vec(), None)]).await.unwrap();
+    assert_eq!(store.checkpoint(slot).await.unwrap(), Checkpoint::default());
+    // One that is less far, one that is as far, and one that is further and leaves its closed boots.
+    let second = [row(1, 8, 2, None), row(10, 5, 2, None), row(2, 6, 2, None)];
+    store.write_rows(&[write(second.to_vec(), Some(5))]).await.unwrap();
+    store.write_rows(&[write(Vec::new(), Some(4))]).await.unwrap();
+    let other = RowWrite { slot: Slot::new(4).unwrap(), rows: vec![row(3, 1, 1, None)], checkpoint: None };
+    store.write_rows(&[other]).await.unwrap();
+
+    let fixture = fixture.reopened().await;
+    let store = fixture.store();
+    assert_eq!(store.checkpoint(slot).await.unwrap(), Checkpoint { windows: 0, rows: 5 }, "never back");
+    let expected = [row(1, 8, 2, Some(9)), row(10, 5, 1, None), row(2, 7, 1, None)];
+    assert_eq!(store.rows(slot, None, 100).await.unwrap(), expected);
+    assert_eq!(store.rows(slot, None, 2).await.unwrap(), expected[..2]);
+    assert_eq!(store.rows(slot, Some(expected[0].device), 100).await.unwrap(), expected[1..]);
+    assert_eq!(store.rows(slot, Some(expected[2].device), 100).await.unwrap(), []);
+}
+
+/// Whatever of rows and windows was stored before the end, a restart comes to the same answers.
+async fn a_restart_sees_what_the_log_holds_wherever_rows_and_windows_are<F: Fixture>() {
+    let mut random = common::random();
+    let mut fixture = Arc::new(F::fresh().await);
+    let devices: Vec<_> = (0..40).map(common::device).collect();
+    let mut sent = Vec::new();
+    let mut next = vec![0_u64; devices.len()];
+    for _ in 0..6 {
+        let link = Arc::new(Link(fixture.clone()));
+        let mut ingest = Ingest::open(link.clone()).await.unwrap();
+        let verdicts = ingest.commit(&sent, UnixMs(0)).await.unwrap();
+        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Duplicate), "{verdicts:?}");
+        for _ in 0..random.usize(1..120) {
+            let device = random.usize(..devices.len());
+            let records: Vec<_> = (0..random.u64(1..4))
+                .map(|more| record(&mut random, devices[device], next[device] + more))
+                .collect();
+            next[device] += records.len() as u64;
+            ingest.commit(&records, UnixMs(0)).await.unwrap();
+            sent.extend(records);
+            match random.u8(..10) {
+                0..6 => ingest.roll().await.unwrap(),
+                6..8 => ingest.write_all_rows().await.unwrap(),
+                _ => {}
+            }
+        }
+        drop((ingest, link));
+        let Ok(alone) = Arc::try_unwrap(fixture) else { panic!("the store is in use") };
+        fixture = Arc::new(alone.reopened().await);
+    }
+    assert_eq!(count(fixture.store(), 0..4_000_000_000).await, brute_force(&sent, &(0..4_000_000_000)));
+}
+
+/// A store as an ingest can share it.
+struct Link<F>(Arc<F>);
+
+impl<F: Fixture> LogStore for Link<F> {
+    async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
+        self.0.store().append(entries).await
+    }
+
+    delegate_reads!(self => self.0.store());
 }
 
 async fn counts_agree_with_the_oracle_whatever_is_rolled_up<F: Fixture>() {
@@ -263,25 +376,7 @@ impl<F: Fixture> LogStore for Faulty<F> {
         }
     }
 
-    async fn read(&self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        self.0.store().read(slot, from, limit).await
-    }
-
-    async fn checkpoint(&self, slot: Slot) -> Result<Checkpoint, StoreError> {
-        self.0.store().checkpoint(slot).await
-    }
-
-    async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
-        self.0.store().apply(chunks).await
-    }
-
-    async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
-        self.0.store().view(plan).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.0.store().ping().await
-    }
+    delegate_reads!(self => self.0.store());
 }
 
 async fn ingest_logs_each_record_once_through_lost_replies_repeats_and_a_jumping_clock<F: Fixture>() {
@@ -340,39 +435,6 @@ fn a_redb_file_of_another_format_is_refused_and_left_alone() {
     let error = RedbStore::open(directory.path()).err().unwrap().to_string();
     assert!(error.contains("has format 99"), "{error}");
     assert_eq!(redb_format(directory.path()), 99);
-}
-
-#[tokio::test]
-async fn a_redb_file_of_the_older_format_is_taken_over_with_what_it_has_seen() {
-    let mut random = common::random();
-    let directory = tempfile::tempdir().unwrap();
-    let records: Vec<_> = (0..2 * CHUNK_ENTRIES).map(|seq| record(&mut random, device_of(5), seq)).collect();
-    {
-        let store = Arc::new(RedbStore::open(directory.path()).unwrap());
-        let mut ingest = Ingest::open(store).await.unwrap();
-        for record in &records[..CHUNK_ENTRIES as usize] {
-            ingest.commit(&[*record], UnixMs(0)).await.unwrap();
-        }
-        ingest.roll().await.unwrap();
-    }
-    // As it was: id, highest sequence, and a bit for each of the 64 below it; sequence 0 was not there yet.
-    let state = vec![(device_of(5).to_string(), vec![(7_u64, CHUNK_ENTRIES - 1, u64::MAX >> 1)])];
-    let state = postcard::to_allocvec(&state).unwrap();
-    change_redb(directory.path(), |transaction| {
-        let dedupe: ::redb::TableDefinition<'_, u8, &[u8]> = ::redb::TableDefinition::new("dedupe");
-        transaction.open_table(dedupe).unwrap().insert(5, state.as_slice()).unwrap();
-        transaction.open_table(REDB_META).unwrap().insert("format", 1).unwrap();
-    });
-
-    let store = Arc::new(RedbStore::open(directory.path()).unwrap());
-    let mut ingest = Ingest::open(store.clone()).await.unwrap();
-    let verdicts = ingest.commit(&records, UnixMs(0)).await.unwrap();
-    for (seq, verdict) in (0..).zip(verdicts) {
-        let expected = if seq < CHUNK_ENTRIES { Verdict::Duplicate } else { Verdict::Accepted };
-        assert_eq!(verdict, expected, "{seq}");
-    }
-    drop((ingest, store));
-    assert_eq!(redb_format(directory.path()), 2);
 }
 
 const REDB_META: ::redb::TableDefinition<'_, &str, u64> = ::redb::TableDefinition::new("meta");

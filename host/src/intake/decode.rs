@@ -3,7 +3,7 @@
 use rollcall_wire::codec::{self, Rejection};
 use rollcall_wire::{Kind, Topic};
 
-use crate::model::{Incoming, Record, Retain, TimeError, UnixMs};
+use crate::model::{Incoming, Record, RecordKind, Retain, TimeError, UnixMs};
 
 /// What a message says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub fn decode(message: &Incoming<'_>) -> Result<Decoded, Rejection> {
         device: topic.device,
         id: reading.id,
         status: reading.status,
+        kind: RecordKind::Sample,
         sampled_at: UnixMs(message.received_at.0.saturating_sub(before_ms)),
         time_error: if waited_s == 0 { TimeError::Exact } else { TimeError::OneSecond },
         received_at: message.received_at,
@@ -66,6 +67,7 @@ mod tests {
             device: DeviceId::new("sim-0").unwrap(),
             id: Some(SampleId { boot: BootId(0x9f3c_5a0b_e1d2_4c77), seq: Sequence::new(17).unwrap() }),
             status: Status::new(3).unwrap(),
+            kind: RecordKind::Sample,
             sampled_at: UnixMs(NOW.0 - 1500),
             time_error: TimeError::Exact,
             received_at: NOW,

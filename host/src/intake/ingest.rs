@@ -1,41 +1,45 @@
-//! source → decode → seen → log → acknowledge: the path of every message.
+//! Records into the log, and what is made from it: windows, and the rows of devices.
 //!
-//! Guarantees: a message is acknowledged only after it is durable in the log or known to be there; the log
-//! holds each (device, boot, sequence) once, whatever a store or a second writer does in between; a store
-//! that is away stops the flow instead of losing it.
+//! Guarantees: the log counts each (device, boot, sequence) once, whatever a store or a second writer does in
+//! between; what cannot be told is refused, or stored as undecided where its sender would not hear that; after
+//! any error of the store, what is known here is what the store holds.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rollcall_wire::codec::Rejection;
 use rollcall_wire::{DeviceId, SampleId, Slot};
-use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::decode::{Decoded, decode};
+use super::log_clock::LogClock;
 use super::partition::Partition;
 use super::seen::Sighting;
-use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
-use crate::log::{LogStore, StoreError};
-use crate::model::{Ack, Entry, Message, Record, UnixMs, Verdict};
-use crate::ops::health::{Health, Part};
+use crate::log::rollup::Chunk;
+use crate::log::{Checkpoint, LogStore, StoreError};
+use crate::model::{Entry, Record, RecordKind, Sender, UnixMs, Verdict};
 use crate::ops::tally::Tally;
 
-/// The most messages in one flush.
-pub const FLUSH_MESSAGES: usize = 4096;
-
-/// Under load the next flush waits so long for more messages, so that an entry is worth its fsync.
-const LINGER: Duration = Duration::from_millis(2);
-
-/// A flush of so many messages says that there is load; so many waiting ones say that lingering gains nothing.
-const LOAD_MESSAGES: usize = 16;
-const ENOUGH_MESSAGES: usize = 256;
-
-/// How many entries are read back at a time.
+/// How many entries, and how many rows, are read back at a time.
 const READ_ENTRIES: usize = 256;
+const READ_ROWS: usize = 4096;
 
-/// The pause before a store that failed is tried again: doubled each time up to the second.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often it is said how far a long reading is.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// The most rows that are written between two flushes: messages wait so long.
+const WRITE_ROWS: usize = 2048;
+
+/// Rows are written when so many records came for each that is changed: a row takes about as many bytes as
+/// these take in the log, so that all rows together cost no more than the log does.
+const RECORDS_A_ROW: u64 = 8;
+
+/// No sweep over rows begins for fewer records than these, unless time has come.
+const SWEEP_RECORDS_MIN: u64 = 512;
+
+/// After so long a change is written in any case: with few devices, and with more than [`FEW_DEVICES`].
+const SWEEP_LATEST: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+const FEW_DEVICES: usize = 10_000;
 
 /// Writes the log of every partition.
 pub struct Ingest<S> {
@@ -44,6 +48,7 @@ pub struct Ingest<S> {
     /// Full chunks that the store has not rolled up yet.
     unrolled: Vec<Chunk>,
     tally: Tally,
+    log_clock: LogClock,
 }
 
 /// An entry to be appended, and which of the records it holds.
@@ -67,27 +72,40 @@ impl Draft {
 
 /// Records on their way into the log, and what became of each so far, over all attempts.
 #[derive(Default)]
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     records: &'a [Record],
+    /// Who sent them; where it ends, all hear a refusal.
+    senders: &'a [Sender],
     verdicts: Vec<Option<Verdict>>,
     /// Appended without an answer: each is in the log or not.
     in_doubt: Vec<Draft>,
 }
 
 impl<'a> Batch<'a> {
-    fn new(records: &'a [Record]) -> Self {
-        Self { records, verdicts: vec![None; records.len()], in_doubt: Vec::new() }
+    pub(super) fn new(records: &'a [Record], senders: &'a [Sender]) -> Self {
+        Self { records, senders, verdicts: vec![None; records.len()], in_doubt: Vec::new() }
     }
 
-    fn accept(&mut self, places: &[usize]) {
-        places.iter().for_each(|place| self.verdicts[*place] = Some(Verdict::Accepted));
+    /// What became of each, when all are settled.
+    pub(super) fn verdicts(self) -> Vec<Verdict> {
+        self.verdicts.into_iter().flatten().collect()
+    }
+
+    /// The draft is in the log.
+    fn accept(&mut self, draft: &Draft) {
+        for (place, record) in draft.places.iter().zip(&draft.entry.records) {
+            self.verdicts[*place] = Some(match record.kind {
+                RecordKind::Undecided => Verdict::Undecided,
+                RecordKind::Sample | RecordKind::Imported => Verdict::Accepted,
+            });
+        }
     }
 
     /// An entry of the log was read; it may be one that we had lost sight of.
     fn recognise(&mut self, entry: &Entry) {
         if let Some(at) = self.in_doubt.iter().position(|draft| draft.is(entry)) {
             let draft = self.in_doubt.swap_remove(at);
-            self.accept(&draft.places);
+            self.accept(&draft);
         }
     }
 }
@@ -100,11 +118,20 @@ impl<S: LogStore> Ingest<S> {
     pub async fn open(store: Arc<S>) -> Result<Self, StoreError> {
         let mut partitions = Vec::with_capacity(Slot::COUNT);
         for slot in Slot::all() {
-            partitions.push(Partition::restore(slot, &store.checkpoint(slot).await?)?);
+            partitions.push(restored(&*store, slot, store.checkpoint(slot).await?).await?);
         }
-        let mut ingest = Self { store, partitions, unrolled: Vec::new(), tally: Tally::default() };
-        ingest.catch_up().await?;
-        ingest.roll().await?;
+        let log_clock = LogClock::new(&partitions, UnixMs(0));
+        let mut ingest = Self { store, partitions, unrolled: Vec::new(), tally: Tally::default(), log_clock };
+        for slot in Slot::all() {
+            ingest.catch_up_slot(slot, &mut Batch::default()).await?;
+            // A long way need not be gone twice.
+            ingest.roll().await?;
+            ingest.write_due_rows().await?;
+            while ingest.partitions[slot.index()].is_sweeping() {
+                ingest.write_due_rows().await?;
+            }
+        }
+        ingest.log_clock = LogClock::new(&ingest.partitions, UnixMs::now());
         Ok(ingest)
     }
 
@@ -113,18 +140,23 @@ impl<S: LogStore> Ingest<S> {
         self.partitions.iter().all(|partition| partition.next() == 0)
     }
 
+    /// The log time of the next entry of `slot`.
+    pub fn log_time(&self, slot: Slot, now: UnixMs) -> UnixMs {
+        self.log_clock.time(slot, &self.partitions[slot.index()], now)
+    }
+
     /// Makes `records` durable, each (device, boot, sequence) once in the log's whole life.
     ///
     /// # Errors
     /// [`StoreError`]: some of them may be in the log. [`Ingest::catch_up`] before calling again.
     pub async fn commit(&mut self, records: &[Record], now: UnixMs) -> Result<Vec<Verdict>, StoreError> {
-        let mut batch = Batch::new(records);
+        let mut batch = Batch::new(records, &[]);
         self.advance(&mut batch, now).await?;
-        Ok(batch.verdicts.into_iter().flatten().collect())
+        Ok(batch.verdicts())
     }
 
     /// Settles what of a batch is not settled yet. After an error, [`Ingest::recover`] before calling again.
-    async fn advance(&mut self, batch: &mut Batch<'_>, now: UnixMs) -> Result<(), StoreError> {
+    pub(super) async fn advance(&mut self, batch: &mut Batch<'_>, now: UnixMs) -> Result<(), StoreError> {
         loop {
             batch.in_doubt = self.draft(batch, now);
             if batch.in_doubt.is_empty() {
@@ -137,7 +169,7 @@ impl<S: LogStore> Ingest<S> {
                 .partition(|draft| taken.contains(&draft.entry.slot));
             batch.in_doubt = lost;
             for draft in won {
-                batch.accept(&draft.places);
+                batch.accept(&draft);
                 self.apply(&draft.entry)?;
             }
             for entry in entries.iter().filter(|entry| taken.contains(&entry.slot)) {
@@ -148,38 +180,55 @@ impl<S: LogStore> Ingest<S> {
 
     /// One entry a slot with the records that are neither settled nor in the log.
     fn draft(&mut self, batch: &mut Batch<'_>, now: UnixMs) -> Vec<Draft> {
-        let Batch { records, verdicts, .. } = batch;
         let mut drafts = BTreeMap::<Slot, Draft>::new();
-        let mut met = HashSet::<(DeviceId, SampleId)>::with_capacity(records.len());
-        for (place, record) in records.iter().enumerate() {
-            if verdicts[place].is_some() {
+        let mut met = HashSet::<(DeviceId, SampleId)>::with_capacity(batch.records.len());
+        for (place, record) in batch.records.iter().enumerate() {
+            if batch.verdicts[place].is_some() {
                 continue;
             }
+            let sender = *batch.senders.get(place).unwrap_or(&Sender::HearsRefusal);
+            let kind = match self.judge(record, sender, &mut met) {
+                Ok(kind) => kind,
+                Err(verdict) => {
+                    batch.verdicts[place] = Some(verdict);
+                    continue;
+                }
+            };
             let slot = Slot::of(&record.device);
-            let partition = &self.partitions[slot.index()];
-            if let Some(id) = record.id {
-                let sighting = partition.check(&record.device, id);
-                if sighting == Sighting::CannotTell {
-                    verdicts[place] = Some(Verdict::Rejected(Rejection::CannotTell));
-                    if let Some(total) = self.tally.count(Rejection::CannotTell.name(), Instant::now()) {
-                        let (device, boot, seq) = (record.device, id.boot, id.seq.get());
-                        tracing::warn!(%device, %boot, seq, total, "cannot_tell: behind the bounds of what is known of its boot, and not counted; the next is logged in a minute");
-                    }
-                    continue;
+            let draft = drafts.entry(slot).or_insert_with(|| {
+                let log_time = self.log_time(slot, now);
+                let number = self.partitions[slot.index()].next();
+                let records = Vec::new();
+                Draft {
+                    entry: Entry { slot, number, received_at: now, log_time, records },
+                    places: Vec::new(),
                 }
-                if sighting == Sighting::Counted || !met.insert((record.device, id)) {
-                    verdicts[place] = Some(Verdict::Duplicate);
-                    continue;
-                }
-            }
-            let draft = drafts.entry(slot).or_insert_with(|| Draft {
-                entry: Entry { slot, number: partition.next(), received_at: now, records: Vec::new() },
-                places: Vec::new(),
             });
-            draft.entry.records.push(*record);
+            draft.entry.records.push(Record { kind, ..*record });
             draft.places.push(place);
         }
         drafts.into_values().collect()
+    }
+
+    /// As what a record is to be stored, or why it is not. `met` are those that are drafted already.
+    fn judge(
+        &mut self,
+        record: &Record,
+        sender: Sender,
+        met: &mut HashSet<(DeviceId, SampleId)>,
+    ) -> Result<RecordKind, Verdict> {
+        let Some(id) = record.id else { return Ok(record.kind) };
+        match self.partitions[Slot::of(&record.device).index()].check(&record.device, id) {
+            Sighting::New if met.insert((record.device, id)) => Ok(record.kind),
+            Sighting::New | Sighting::Counted => Err(Verdict::Duplicate),
+            Sighting::CannotTell => {
+                cannot_tell(&mut self.tally, &record.device, id, sender);
+                match sender {
+                    Sender::HearsRefusal => Err(Verdict::Rejected(Rejection::CannotTell)),
+                    Sender::HearsNothing => Ok(RecordKind::Undecided),
+                }
+            }
+        }
     }
 
     /// Another writer had this entry's number: takes over what it wrote.
@@ -204,29 +253,24 @@ impl<S: LogStore> Ingest<S> {
     }
 
     /// As [`Ingest::catch_up`], and settles the records of `batch` that are found in the log.
-    async fn recover(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+    pub(super) async fn recover(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
         for slot in Slot::all() {
+            self.partitions[slot.index()].abandon_sweep();
             let checkpoint = self.store.checkpoint(slot).await?;
-            if checkpoint.next < self.rolled(slot) {
-                let (rolled, next) = (self.rolled(slot), checkpoint.next);
-                tracing::warn!(%slot, rolled, next, "the store lost rollups that were not durable yet; they are made again from the log");
+            let known = self.partitions[slot.index()].stored();
+            if checkpoint.windows < known.windows || checkpoint.rows < known.rows {
+                tracing::warn!(%slot, ?known, stored = ?checkpoint, "the store lost windows or rows that were not durable yet; they are made again from the log");
                 self.unrolled.retain(|chunk| chunk.slot != slot);
-                self.partitions[slot.index()] = Partition::restore(slot, &checkpoint)?;
+                self.partitions[slot.index()] = restored(&*self.store, slot, checkpoint).await?;
             }
             self.catch_up_slot(slot, batch).await?;
         }
         Ok(())
     }
 
-    /// Up to where the store has rolled up a slot, as far as is known here.
-    fn rolled(&self, slot: Slot) -> u64 {
-        let next = self.partitions[slot.index()].next();
-        let waiting = self.unrolled.iter().find(|chunk| chunk.slot == slot);
-        waiting.map_or(next - next % CHUNK_ENTRIES, |chunk| chunk.entries.start)
-    }
-
     async fn catch_up_slot(&mut self, slot: Slot, batch: &mut Batch<'_>) -> Result<usize, StoreError> {
         let mut read = 0;
+        let mut reported = Instant::now();
         loop {
             let from = self.partitions[slot.index()].next();
             let entries = self.store.read(slot, from, READ_ENTRIES).await?;
@@ -235,10 +279,22 @@ impl<S: LogStore> Ingest<S> {
                 self.apply(entry)?;
             }
             read += entries.len();
+            if reported.elapsed() >= REPORT_EVERY {
+                reported = Instant::now();
+                tracing::info!(%slot, entry = from, "reading the log");
+            }
             if entries.len() < READ_ENTRIES {
-                return Ok(read);
+                break;
             }
         }
+        let partition = &self.partitions[slot.index()];
+        let (next, stored) = (partition.next(), partition.stored());
+        if next < stored.windows.max(stored.rows) {
+            return Err(StoreError::Corrupt(format!(
+                "the log of slot {slot} ends at {next}, before what was made from it"
+            )));
+        }
+        Ok(read)
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), StoreError> {
@@ -253,119 +309,103 @@ impl<S: LogStore> Ingest<S> {
     pub async fn roll(&mut self) -> Result<(), StoreError> {
         if !self.unrolled.is_empty() {
             self.store.apply(&self.unrolled).await?;
-            self.unrolled.clear();
+            for chunk in self.unrolled.drain(..) {
+                self.partitions[chunk.slot.index()].rolled(chunk.entries.end);
+            }
         }
         Ok(())
     }
-}
 
-/// Settles messages until the inbox is closed and empty.
-pub async fn run<S: LogStore>(
-    mut ingest: Ingest<S>,
-    mut inbox: mpsc::Receiver<Message>,
-    health: Arc<Health>,
-) {
-    let mut batch = Vec::new();
-    let mut last = 0;
-    while collect(&mut inbox, &mut batch, last).await {
-        last = batch.len();
-        let (records, acks) = decode_all(batch.drain(..), &mut ingest.tally);
-        let verdicts = commit_surely(&mut ingest, &records, &health).await;
-        for (ack, verdict) in acks.into_iter().zip(verdicts) {
-            ack.settle(verdict);
+    /// Writes some of the rows that are due.
+    ///
+    /// # Errors
+    /// [`StoreError`]. After it, [`Ingest::catch_up`] before calling again.
+    pub async fn write_due_rows(&mut self) -> Result<(), StoreError> {
+        let latest = self.sweep_latest();
+        let due = |partition: &Partition| {
+            let (devices, records, changed_at) = partition.changes();
+            records >= (devices * RECORDS_A_ROW).max(SWEEP_RECORDS_MIN)
+                || changed_at.is_some_and(|since| since.elapsed() >= latest)
+        };
+        self.write_rows(due).await
+    }
+
+    /// Writes all rows that are changed.
+    ///
+    /// # Errors
+    /// As [`Ingest::write_due_rows`].
+    pub async fn write_all_rows(&mut self) -> Result<(), StoreError> {
+        let changed = |partition: &Partition| partition.changes().0 > 0;
+        while self.partitions.iter().any(|partition| partition.is_sweeping() || changed(partition)) {
+            self.write_rows(changed).await?;
         }
-        roll_surely(&mut ingest, &health).await;
+        Ok(())
     }
-}
 
-/// Waits for messages; false when there will be none.
-async fn collect(inbox: &mut mpsc::Receiver<Message>, batch: &mut Vec<Message>, last: usize) -> bool {
-    if inbox.recv_many(batch, FLUSH_MESSAGES).await == 0 {
-        return false;
-    }
-    if last >= LOAD_MESSAGES && batch.len() < ENOUGH_MESSAGES {
-        tokio::time::sleep(LINGER).await;
-        while batch.len() < FLUSH_MESSAGES {
-            let Ok(message) = inbox.try_recv() else { break };
-            batch.push(message);
-        }
-    }
-    true
-}
-
-/// Settles what needs no store, and returns the rest.
-fn decode_all(batch: impl Iterator<Item = Message>, tally: &mut Tally) -> (Vec<Record>, Vec<Ack>) {
-    let (mut records, mut acks) = (Vec::new(), Vec::new());
-    for message in batch {
-        match decode(&message.incoming()) {
-            Ok(Decoded::Sample(record)) => {
-                records.push(record);
-                acks.push(message.ack);
+    async fn write_rows(&mut self, due: impl Fn(&Partition) -> bool) -> Result<(), StoreError> {
+        let mut writes = Vec::new();
+        let mut room = WRITE_ROWS;
+        for partition in &mut self.partitions {
+            if !partition.is_sweeping() && due(partition) {
+                partition.begin_sweep();
             }
-            Ok(Decoded::Presence) => message.ack.settle(Verdict::Accepted),
-            Err(rejection) => {
-                if let Some(total) = tally.count(rejection.name(), Instant::now()) {
-                    let topic = &*message.topic;
-                    tracing::warn!(%rejection, total, topic, "message rejected; the next of this name is logged in a minute");
-                }
-                message.ack.settle(Verdict::Rejected(rejection));
+            if room > 0
+                && let Some(write) = partition.write(room)
+            {
+                room -= write.rows.len();
+                writes.push(write);
             }
         }
+        if !writes.is_empty() {
+            self.store.write_rows(&writes).await?;
+        }
+        for write in &writes {
+            self.partitions[write.slot.index()].written();
+        }
+        Ok(())
     }
-    (records, acks)
-}
 
-/// Commits, however long the store is away.
-async fn commit_surely<S: LogStore>(
-    ingest: &mut Ingest<S>,
-    records: &[Record],
-    health: &Health,
-) -> Vec<Verdict> {
-    let mut outage = Outage::new(health);
-    let mut batch = Batch::new(records);
-    while let Err(error) = ingest.advance(&mut batch, UnixMs::now()).await {
-        outage.wait("cannot store; messages wait unacknowledged", &error).await;
-        recover_surely(ingest, &mut batch, &mut outage).await;
+    /// When rows are due whether or not messages come; `None` when nothing is changed.
+    pub(super) fn rows_due_at(&self) -> Option<Instant> {
+        if self.partitions.iter().any(Partition::is_sweeping) {
+            return Some(Instant::now());
+        }
+        let oldest = self.partitions.iter().filter_map(|partition| partition.changes().2).min();
+        oldest.map(|since| since + self.sweep_latest())
     }
-    outage.over();
-    batch.verdicts.into_iter().flatten().collect()
-}
 
-/// Rolls up, however long the store is away: chunks that wait in memory must not pile up.
-async fn roll_surely<S: LogStore>(ingest: &mut Ingest<S>, health: &Health) {
-    let mut outage = Outage::new(health);
-    while let Err(error) = ingest.roll().await {
-        outage.wait("cannot roll up", &error).await;
-        recover_surely(ingest, &mut Batch::default(), &mut outage).await;
-    }
-    outage.over();
-}
-
-async fn recover_surely<S: LogStore>(ingest: &mut Ingest<S>, batch: &mut Batch<'_>, outage: &mut Outage<'_>) {
-    while let Err(error) = ingest.recover(batch).await {
-        outage.wait("cannot read the log", &error).await;
+    fn sweep_latest(&self) -> Duration {
+        let devices: usize = self.partitions.iter().map(Partition::devices).sum();
+        if devices <= FEW_DEVICES { SWEEP_LATEST.0 } else { SWEEP_LATEST.1 }
     }
 }
 
-/// A store that is away: readiness says so, and the pauses between attempts grow.
-struct Outage<'a> {
-    health: &'a Health,
-    pause: Duration,
+/// A partition at a checkpoint, with the rows that the store has.
+async fn restored<S: LogStore>(
+    store: &S,
+    slot: Slot,
+    checkpoint: Checkpoint,
+) -> Result<Partition, StoreError> {
+    let mut partition = Partition::restore(slot, checkpoint);
+    let mut after = None;
+    loop {
+        let rows = store.rows(slot, after, READ_ROWS).await?;
+        rows.iter().try_for_each(|row| partition.restore_row(row))?;
+        after = rows.last().map(|row| row.device);
+        if rows.len() < READ_ROWS {
+            return Ok(partition);
+        }
+    }
 }
 
-impl<'a> Outage<'a> {
-    fn new(health: &'a Health) -> Self {
-        Self { health, pause: RETRY.0 }
-    }
-
-    async fn wait(&mut self, what: &str, error: &StoreError) {
-        self.health.unhealthy(Part::Store, error);
-        tracing::error!(%error, retry_ms = self.pause.as_millis(), "{what}");
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(RETRY.1);
-    }
-
-    fn over(self) {
-        self.health.healthy(Part::Store);
+/// Says so in the log, once a minute.
+fn cannot_tell(tally: &mut Tally, device: &DeviceId, id: SampleId, sender: Sender) {
+    let (name, what) = match sender {
+        Sender::HearsRefusal => (Rejection::CannotTell.name(), "refused"),
+        Sender::HearsNothing => ("undecided", "stored as undecided"),
+    };
+    if let Some(total) = tally.count(name, std::time::Instant::now()) {
+        let (boot, seq) = (id.boot, id.seq.get());
+        tracing::warn!(%device, %boot, seq, total, "cannot_tell: behind the bounds of what is known of its boot, not counted, and {what}; the next is logged in a minute");
     }
 }

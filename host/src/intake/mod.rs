@@ -3,5 +3,7 @@
 
 pub mod decode;
 pub mod ingest;
+mod log_clock;
 pub mod partition;
+pub mod run;
 pub mod seen;

@@ -1,41 +1,108 @@
 //! The state of one partition: a pure function of its log's prefix. [`Partition::apply`] is the only way
 //! on, for entries just appended and for entries read back alike, so both lead to the same state.
+//!
+//! Two things of it are stored beside the log, each with a checkpoint of its own: counts, a chunk at a time, and
+//! the rows of devices, a sweep at a time. A sweep writes every device that was changed before it began; each
+//! row says how far it is, so that a replay from the checkpoint knows what is in it already.
+
+use std::collections::HashMap;
 
 use rollcall_wire::{DeviceId, SampleId, Slot};
+use tokio::time::Instant;
 
 use super::seen::{Seen, Sighting};
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
-use crate::log::{Checkpoint, StoreError};
-use crate::model::{BySecond, Entry};
+use crate::log::row::Row;
+use crate::log::{Checkpoint, RowWrite, StoreError};
+use crate::model::{BySecond, Entry, RecordKind, UnixMs};
 
 /// What an ingest worker knows of a partition that it writes.
 #[derive(Debug)]
 pub struct Partition {
     slot: Slot,
     next: u64,
+    log_time: UnixMs,
+    /// What the store holds of what is made from the log, as far as is known here.
+    stored: Checkpoint,
     seen: Seen,
+    /// While the log is replayed: devices whose rows are further than the checkpoint, and how far.
+    ahead: HashMap<DeviceId, u64>,
+    /// The furthest of them.
+    ahead_upto: u64,
     /// The samples of the chunk that is not full yet.
     counts: BySecond,
+    /// When the oldest change was made that no sweep has taken.
+    changed_at: Option<Instant>,
+    /// Records since the last sweep began.
+    records: u64,
+    sweep: Option<Sweep>,
+}
+
+/// Rows on their way into the store.
+#[derive(Debug)]
+struct Sweep {
+    /// Where the checkpoint will be.
+    upto: u64,
+    /// In the order of their ids, which is that of the store.
+    devices: Vec<DeviceId>,
+    /// So many are written.
+    written: usize,
+    /// So many are with the store now.
+    writing: usize,
 }
 
 impl Partition {
-    /// The state at a checkpoint; apply the tail of the log to come to the present.
+    /// The state at a checkpoint, before its rows; apply the log from [`Partition::next`] on to come to the
+    /// present.
+    pub fn restore(slot: Slot, checkpoint: Checkpoint) -> Self {
+        Self {
+            slot,
+            next: checkpoint.windows.min(checkpoint.rows),
+            log_time: UnixMs(0),
+            stored: checkpoint,
+            seen: Seen::default(),
+            ahead: HashMap::new(),
+            ahead_upto: 0,
+            counts: BySecond::new(),
+            changed_at: None,
+            records: 0,
+            sweep: None,
+        }
+    }
+
+    /// Takes a row out of the store, before the log is applied.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when the checkpoint is none of ours.
-    pub fn restore(slot: Slot, checkpoint: &Checkpoint) -> Result<Self, StoreError> {
-        let seen = match (checkpoint.next, checkpoint.dedupe.as_slice()) {
-            (0, []) => Some(Seen::default()),
-            // With entries below it, nothing is not a state: every sample there would be counted again.
-            (_, bytes) => Seen::from_bytes(bytes),
-        };
-        let seen = seen.ok_or_else(|| StoreError::Corrupt(format!("the checkpoint of slot {slot}")))?;
-        Ok(Self { slot, next: checkpoint.next, seen, counts: BySecond::new() })
+    /// [`StoreError::Corrupt`] when it is none.
+    pub fn restore_row(&mut self, row: &Row) -> Result<(), StoreError> {
+        if !self.seen.restore(row) {
+            return Err(StoreError::Corrupt(format!("the row of device {}", row.device)));
+        }
+        if row.upto > self.stored.rows {
+            self.ahead.insert(row.device, row.upto);
+            self.ahead_upto = self.ahead_upto.max(row.upto);
+        }
+        Ok(())
     }
 
     /// The number of the next entry.
     pub fn next(&self) -> u64 {
         self.next
+    }
+
+    /// The log time of the last entry that was applied.
+    pub fn log_time(&self) -> UnixMs {
+        self.log_time
+    }
+
+    /// What the store holds, as far as is known here.
+    pub fn stored(&self) -> Checkpoint {
+        self.stored
+    }
+
+    /// How many devices it has.
+    pub fn devices(&self) -> usize {
+        self.seen.len()
     }
 
     /// Is this sample in the log?
@@ -54,40 +121,89 @@ impl Partition {
                 "slot {slot} has entry {number} where {next} should be"
             )));
         }
-        for record in &entry.records {
-            self.counts.entry(record.sampled_at.second()).or_default().count(record.status);
-            if let Some(id) = record.id {
-                self.seen.record(record.device, id);
-            }
+        self.log_time = entry.log_time;
+        if entry.number >= self.stored.rows {
+            self.see(entry);
         }
         self.next += 1;
+        if entry.number < self.stored.windows {
+            return Ok(None);
+        }
+        for record in entry.records.iter().filter(|record| record.kind != RecordKind::Undecided) {
+            self.counts.entry(record.sampled_at.second()).or_default().count(record.status);
+        }
         if !self.next.is_multiple_of(CHUNK_ENTRIES) {
             return Ok(None);
         }
-        Ok(Some(Chunk {
-            slot: self.slot,
-            entries: self.next - CHUNK_ENTRIES..self.next,
-            counts: std::mem::take(&mut self.counts),
-            dedupe: self.seen.to_bytes(),
-        }))
+        let entries = self.next - CHUNK_ENTRIES..self.next;
+        Ok(Some(Chunk { slot: self.slot, entries, counts: std::mem::take(&mut self.counts) }))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn see(&mut self, entry: &Entry) {
+        for record in &entry.records {
+            if self.ahead.get(&record.device).is_none_or(|upto| *upto <= entry.number) {
+                self.seen.record(record, entry.log_time);
+            }
+        }
+        if self.ahead_upto <= entry.number + 1 {
+            self.ahead = HashMap::new();
+        }
+        self.records += entry.records.len() as u64;
+        if self.seen.changed() > 0 {
+            self.changed_at.get_or_insert_with(Instant::now);
+        }
+    }
 
-    #[test]
-    fn a_checkpoint_with_entries_below_it_and_no_state_is_damaged() {
-        let slot = Slot::new(3).unwrap();
-        let restore = |next, dedupe: &[u8]| {
-            Partition::restore(slot, &Checkpoint { next, dedupe: dedupe.to_vec() })
-                .map(|partition| partition.next())
-        };
-        assert!(matches!(restore(0, &[]), Ok(0)));
-        assert!(matches!(restore(64, &Seen::default().to_bytes()), Ok(64)));
-        for damaged in [&[][..], &[3, 1], &[0, 0]] {
-            assert!(matches!(restore(64, damaged), Err(StoreError::Corrupt(_))), "{damaged:?}");
+    /// The store has these windows.
+    pub fn rolled(&mut self, upto: u64) {
+        self.stored.windows = upto;
+    }
+
+    /// How many devices were changed that no sweep has taken, by how many records at most, and since when.
+    pub fn changes(&self) -> (u64, u64, Option<Instant>) {
+        (self.seen.changed() as u64, self.records, self.changed_at)
+    }
+
+    /// Is there a sweep that is not written to its end?
+    pub fn is_sweeping(&self) -> bool {
+        self.sweep.is_some()
+    }
+
+    /// Begins a sweep over all devices that are changed now.
+    pub fn begin_sweep(&mut self) {
+        debug_assert!(self.sweep.is_none());
+        let mut devices = self.seen.take_changed();
+        devices.sort_unstable();
+        self.sweep = Some(Sweep { upto: self.next, devices, written: 0, writing: 0 });
+        (self.changed_at, self.records) = (None, 0);
+    }
+
+    /// The next `rows` rows of the sweep, if there is one; with the last of them, the checkpoint.
+    pub fn write(&mut self, rows: usize) -> Option<RowWrite> {
+        let sweep = self.sweep.as_mut()?;
+        let end = sweep.devices.len().min(sweep.written + rows);
+        sweep.writing = end - sweep.written;
+        let devices = &sweep.devices[sweep.written..end];
+        let rows = devices.iter().map(|device| self.seen.row(*device, self.next)).collect();
+        let checkpoint = (end == sweep.devices.len()).then_some(sweep.upto);
+        Some(RowWrite { slot: self.slot, rows, checkpoint })
+    }
+
+    /// The store has what [`Partition::write`] gave last.
+    pub fn written(&mut self) {
+        let Some(sweep) = &mut self.sweep else { return };
+        sweep.written += std::mem::take(&mut sweep.writing);
+        if sweep.written == sweep.devices.len() {
+            self.stored.rows = sweep.upto;
+            self.sweep = None;
+        }
+    }
+
+    /// The store may have forgotten rows of a sweep that is not at its end: they are written again.
+    pub fn abandon_sweep(&mut self) {
+        if let Some(sweep) = self.sweep.take() {
+            self.seen.put_back(sweep.devices);
+            self.changed_at.get_or_insert_with(Instant::now);
         }
     }
 }

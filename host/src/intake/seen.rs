@@ -4,24 +4,22 @@
 //! A sample is new if and only if it is not in the set: no order, prefetch or overtaking makes it otherwise,
 //! and a jump forward is a range of its own. What is kept is bounded, by names; what falls behind a bound is
 //! neither new nor counted: [`Sighting::CannotTell`]. A pure function of the log's prefix: only
-//! [`Seen::record`] changes it, and only for logged samples.
+//! [`Seen::record`] changes it, and only for logged records.
 
 use std::collections::HashMap;
 
 use rollcall_wire::{DeviceId, SampleId, Sequence};
-use serde::{Deserialize, Serialize};
 
-/// How many boots of a device can get samples. A new boot is always taken: the one that was silent longest is
-/// closed for it.
-pub const OPEN_BOOTS_MAX: usize = 16;
+use crate::log::row::{Boot, ClosedBoots, DeviceState, OPEN_BOOTS_MAX, RANGES_MAX, Row, SeqRange};
+use crate::model::{Record, RecordKind, UnixMs};
 
-/// How many closed boots of a device are known by their id. One that was closed longer ago is forgotten.
-pub const CLOSED_BOOTS_MAX: usize = 1024;
+/// How many devices a slot may have: two million in all, which take some 700 MB. One more is not taken: of its
+/// samples it could not be told whether they are in the log.
+pub const DEVICES_MAX: usize = 131_072;
 
-/// How many ranges a boot may have: as many gaps, less one, can still be filled. Past it the oldest gap is
-/// closed for good, and what lies below its end is not known. A broker delivers 2,000 messages at once, so
-/// that in the worst order they make a thousand ranges for a moment.
-pub const RANGES_MAX: usize = 1024;
+/// How long a boot is known after its last sample, in log time. What a device or a broker still holds of it
+/// then is older than the wire's horizon, and refused for that.
+const BOOT_KEPT_MS: u64 = rollcall_wire::codec::AGE_MAX_MS as u64;
 
 /// What is known of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,162 +32,219 @@ pub enum Sighting {
     CannotTell,
 }
 
-/// The samples of one partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The devices of one partition.
+#[derive(Debug, Default)]
 pub struct Seen {
     devices: HashMap<DeviceId, Device>,
+    /// Those that were changed since their rows were taken, in the order in which they were.
+    changed: Vec<DeviceId>,
 }
 
-/// What is known of one device.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug)]
 struct Device {
-    /// The boot of the last sample stands last.
-    open: Vec<Boot>,
-    /// The boot that was closed last stands last.
-    closed: Vec<u64>,
+    state: DeviceState,
+    /// `None` for the many that have none.
+    closed: Option<Box<ClosedBoots>>,
+    /// Is it in [`Seen::changed`]?
+    changed: bool,
+    /// Were its closed boots changed since their row was taken?
+    closed_changed: bool,
 }
-
-/// The samples of one boot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Boot {
-    id: u64,
-    /// Of sequences below this one nothing is known, but for those in `ranges`.
-    open_from: u64,
-    /// First and last sequence of each range; in order, with a gap between any two.
-    ranges: Vec<(u64, u64)>,
-}
-
-/// The state as it was kept until format 1 (redb) and 2 (MongoDB): the highest sequence, and bit i for
-/// `highest − 1 − i`.
-#[derive(Deserialize)]
-struct WindowOf64 {
-    id: u64,
-    highest: u64,
-    below: u64,
-}
-
-/// What bytes of today's form begin with. Bytes of the older form begin with a number of devices, whose tenth
-/// byte cannot be this one.
-const TODAY: [u8; 10] = [0xff; 10];
 
 impl Seen {
+    /// Takes a device's row out of a store; `false` when it is none.
+    pub fn restore(&mut self, row: &Row) -> bool {
+        let Some(state) = DeviceState::from_bytes(&row.state) else { return false };
+        let closed = match row.closed.as_deref().map(ClosedBoots::from_bytes) {
+            Some(None) => return false,
+            Some(Some(closed)) if !closed.is_empty() => Some(Box::new(closed)),
+            _ => None,
+        };
+        let device = Device { state, closed, changed: false, closed_changed: false };
+        self.devices.insert(row.device, device);
+        true
+    }
+
+    /// How many devices there are.
+    pub fn len(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty()
+    }
+
     /// Is this sample in the log?
     pub fn check(&self, device: &DeviceId, sample: SampleId) -> Sighting {
-        let Some(device) = self.devices.get(device) else { return Sighting::New };
-        match device.open.iter().rfind(|boot| boot.id == sample.boot.0) {
-            Some(boot) => boot.check(sample.seq),
-            None if device.closed.contains(&sample.boot.0) => Sighting::CannotTell,
+        match self.devices.get(device) {
+            Some(device) => device.check(sample),
+            None if self.devices.len() >= DEVICES_MAX => Sighting::CannotTell,
             None => Sighting::New,
         }
     }
 
-    /// The sample is in the log now.
-    pub fn record(&mut self, device: DeviceId, sample: SampleId) {
-        self.devices.entry(device).or_default().record(sample);
-    }
-
-    /// The checkpoint's form.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let devices: Vec<_> = self.devices.iter().map(|(id, device)| (id.as_str(), device)).collect();
-        let bytes = TODAY.to_vec();
-        postcard::to_extend(&devices, bytes).expect("plain data always serialises into memory")
-    }
-
-    /// Reads what [`Seen::to_bytes`] wrote, today or in an older version; `None` when it is something else.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        match bytes.strip_prefix(&TODAY) {
-            Some(bytes) => Self::of(bytes, |device: Device| Some(device)),
-            None => Self::of(bytes, Device::of_windows),
+    /// The record is in the log now, in an entry of the log time `log_time`.
+    pub fn record(&mut self, record: &Record, log_time: UnixMs) {
+        // Documents of an older program have identities of their own, and are no device's.
+        if record.kind == RecordKind::Imported {
+            return;
+        }
+        if self.devices.len() >= DEVICES_MAX && !self.devices.contains_key(&record.device) {
+            return;
+        }
+        let device = self.devices.entry(record.device).or_insert_with(|| Device::new(record.received_at));
+        device.record(record, log_time);
+        if !std::mem::replace(&mut device.changed, true) {
+            self.changed.push(record.device);
         }
     }
 
-    fn of<'a, T: Deserialize<'a>>(bytes: &'a [u8], device: impl Fn(T) -> Option<Device>) -> Option<Self> {
-        let (devices, rest): (Vec<(&str, T)>, _) = postcard::take_from_bytes(bytes).ok()?;
-        if !rest.is_empty() {
-            return None;
+    /// How many devices were changed since [`Seen::take_changed`].
+    pub fn changed(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// The devices that were changed since this was called last.
+    pub fn take_changed(&mut self) -> Vec<DeviceId> {
+        let changed = std::mem::take(&mut self.changed);
+        for device in &changed {
+            self.device(device).changed = false;
         }
-        let devices = devices.into_iter().map(|(id, state)| {
-            let device = device(state).filter(Device::is_sound)?;
-            Some((DeviceId::new(id).ok()?, device))
-        });
-        Some(Self { devices: devices.collect::<Option<_>>()? })
+        changed
+    }
+
+    /// These were taken, and may not be stored: they count as changed again.
+    pub fn put_back(&mut self, devices: Vec<DeviceId>) {
+        for id in devices {
+            let device = self.device(&id);
+            device.closed_changed = device.closed.is_some();
+            if !std::mem::replace(&mut device.changed, true) {
+                self.changed.push(id);
+            }
+        }
+    }
+
+    /// A device's row, up to entry `upto`.
+    pub fn row(&mut self, id: DeviceId, upto: u64) -> Row {
+        let device = self.device(&id);
+        let closed = if std::mem::take(&mut device.closed_changed) { device.closed.as_deref() } else { None };
+        let closed = closed.map(ClosedBoots::to_bytes);
+        Row { device: id, upto, state: device.state.to_bytes(), closed }
+    }
+
+    fn device(&mut self, id: &DeviceId) -> &mut Device {
+        self.devices.get_mut(id).expect("a device that was recorded stays")
     }
 }
 
 impl Device {
-    fn record(&mut self, sample: SampleId) {
-        let id = sample.boot.0;
-        let mut boot = match self.open.iter().rposition(|boot| boot.id == id) {
-            Some(last) if last + 1 == self.open.len() => return self.open[last].record(sample.seq),
-            Some(at) => self.open.remove(at),
-            None if self.closed.contains(&id) => return,
-            None => Boot { id, open_from: 0, ranges: Vec::with_capacity(1) },
+    fn new(first_seen: UnixMs) -> Self {
+        let state = DeviceState {
+            first_seen,
+            last_seen: first_seen,
+            last_sample: None,
+            undecided: 0,
+            boots: Vec::with_capacity(1),
         };
-        boot.record(sample.seq);
-        if self.open.len() == OPEN_BOOTS_MAX {
-            if self.closed.len() == CLOSED_BOOTS_MAX {
-                self.closed.remove(0);
+        Self { state, closed: None, changed: false, closed_changed: false }
+    }
+
+    fn check(&self, sample: SampleId) -> Sighting {
+        match self.state.boots.iter().rfind(|boot| boot.id == sample.boot) {
+            Some(boot) => check(boot, sample.seq),
+            None if self.closed.as_ref().is_some_and(|closed| closed.contains(sample.boot)) => {
+                Sighting::CannotTell
             }
-            self.closed.push(self.open.remove(0).id);
+            None => Sighting::New,
         }
-        self.open.push(boot);
     }
 
-    /// Within a window of 64 the older form was exact as well.
-    fn of_windows(windows: Vec<WindowOf64>) -> Option<Self> {
-        let boot = |window: WindowOf64| {
-            let mut boot =
-                Boot { id: window.id, open_from: window.highest.saturating_sub(64), ranges: Vec::new() };
-            let below = (0..64).filter(|bit| window.below >> bit & 1 == 1).map(|bit| bit + 1);
-            for back in below.rev().chain([0]) {
-                boot.record(Sequence::new(window.highest.checked_sub(back)?)?);
+    fn record(&mut self, record: &Record, log_time: UnixMs) {
+        let state = &mut self.state;
+        state.last_seen = state.last_seen.max(record.received_at);
+        if record.kind == RecordKind::Undecided {
+            state.undecided += 1;
+            return;
+        }
+        if state.last_sample.is_none_or(|(at, _)| at <= record.sampled_at) {
+            state.last_sample = Some((record.sampled_at, record.status));
+        }
+        if let Some(id) = record.id {
+            self.record_sample(id, record.sampled_at, log_time);
+        }
+    }
+
+    fn record_sample(&mut self, id: SampleId, sampled_at: UnixMs, log_time: UnixMs) {
+        let boots = &mut self.state.boots;
+        let mut boot = match boots.iter().rposition(|boot| boot.id == id.boot) {
+            Some(last) if last + 1 == boots.len() => {
+                boots[last].last_logged = log_time;
+                return insert(&mut boots[last], id.seq, sampled_at);
             }
-            Some(boot)
+            Some(at) => boots.remove(at),
+            None if self.closed.as_ref().is_some_and(|closed| closed.contains(id.boot)) => return,
+            None => {
+                self.forget(log_time);
+                Boot { id: id.boot, open_from: 0, last_logged: log_time, ranges: Vec::with_capacity(1) }
+            }
         };
-        Some(Self { open: windows.into_iter().map(boot).collect::<Option<_>>()?, closed: Vec::new() })
+        boot.last_logged = log_time;
+        insert(&mut boot, id.seq, sampled_at);
+        let boots = &mut self.state.boots;
+        if boots.len() == OPEN_BOOTS_MAX {
+            let silent = boots.remove(0);
+            self.closed.get_or_insert_default().push(silent.id, silent.last_logged);
+            self.closed_changed = true;
+        }
+        self.state.boots.push(boot);
     }
 
-    /// Is it a state that [`Device::record`] can come to? Bytes that were damaged are none.
-    fn is_sound(&self) -> bool {
-        let in_order = |ranges: &[(u64, u64)]| {
-            ranges.iter().all(|(first, last)| first <= last && *last <= Sequence::MAX.get())
-                && ranges.windows(2).all(|two| two[0].1 + 1 < two[1].0)
-        };
-        let sound = |boot: &Boot| in_order(&boot.ranges) && (1..=RANGES_MAX).contains(&boot.ranges.len());
-        self.open.len() <= OPEN_BOOTS_MAX
-            && self.closed.len() <= CLOSED_BOOTS_MAX
-            && self.open.iter().all(sound)
+    /// A new boot is the occasion to forget those of which nothing can come any more.
+    fn forget(&mut self, log_time: UnixMs) {
+        let before = UnixMs(log_time.0.saturating_sub(BOOT_KEPT_MS));
+        self.state.boots.retain(|boot| boot.last_logged >= before);
+        if let Some(closed) = &mut self.closed {
+            let length = closed.len();
+            closed.forget(before);
+            self.closed_changed |= closed.len() < length;
+        }
     }
 }
 
-impl Boot {
-    fn check(&self, seq: Sequence) -> Sighting {
-        let seq = seq.get();
-        let at = self.ranges.partition_point(|(_, last)| *last < seq);
-        if self.ranges.get(at).is_some_and(|(first, _)| *first <= seq) {
-            return Sighting::Counted;
-        }
-        if seq < self.open_from { Sighting::CannotTell } else { Sighting::New }
+fn check(boot: &Boot, seq: Sequence) -> Sighting {
+    let seq = seq.get();
+    let at = boot.ranges.partition_point(|range| range.last < seq);
+    if boot.ranges.get(at).is_some_and(|range| range.first <= seq) {
+        return Sighting::Counted;
     }
+    if seq < boot.open_from { Sighting::CannotTell } else { Sighting::New }
+}
 
-    fn record(&mut self, seq: Sequence) {
-        let seq = seq.get();
-        let at = self.ranges.partition_point(|(_, last)| *last < seq);
-        let joins_next = self.ranges.get(at).is_some_and(|(first, _)| *first <= seq + 1);
-        let joins_last = at > 0 && self.ranges[at - 1].1 + 1 == seq;
-        match (joins_last, joins_next) {
-            (true, true) => {
-                self.ranges[at - 1].1 = self.ranges[at].1;
-                self.ranges.remove(at);
-            }
-            (true, false) => self.ranges[at - 1].1 = seq,
-            (false, true) => self.ranges[at].0 = self.ranges[at].0.min(seq),
-            (false, false) => self.ranges.insert(at, (seq, seq)),
+fn insert(boot: &mut Boot, seq: Sequence, sampled_at: UnixMs) {
+    let (seq, ranges) = (seq.get(), &mut boot.ranges);
+    let at = ranges.partition_point(|range| range.last < seq);
+    if ranges.get(at).is_some_and(|range| range.first <= seq) {
+        return;
+    }
+    let joins_next = ranges.get(at).is_some_and(|range| range.first == seq + 1);
+    let joins_last = at > 0 && ranges[at - 1].last + 1 == seq;
+    match (joins_last, joins_next) {
+        (true, true) => {
+            let next = ranges.remove(at);
+            let range = &mut ranges[at - 1];
+            (range.last, range.last_at) = (next.last, next.last_at);
         }
-        if self.ranges.len() > RANGES_MAX {
-            self.ranges.remove(0);
-            self.open_from = self.open_from.max(self.ranges[0].0);
+        (true, false) => (ranges[at - 1].last, ranges[at - 1].last_at) = (seq, sampled_at),
+        (false, true) => (ranges[at].first, ranges[at].first_at) = (seq, sampled_at),
+        (false, false) => {
+            let range = SeqRange { first: seq, last: seq, first_at: sampled_at, last_at: sampled_at };
+            ranges.insert(at, range);
         }
+    }
+    if ranges.len() > RANGES_MAX {
+        ranges.remove(0);
+        boot.open_from = boot.open_from.max(ranges[0].first);
     }
 }
 
@@ -198,8 +253,13 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::log::row::CLOSED_BOOTS_MAX;
+    use crate::model::TimeError;
     use proptest::prelude::*;
-    use rollcall_wire::BootId;
+    use rollcall_wire::{BootId, Status};
+
+    /// The 28th of November 2023.
+    const START: UnixMs = UnixMs(1_701_129_600_000);
 
     fn device() -> DeviceId {
         DeviceId::new("d").unwrap()
@@ -209,97 +269,164 @@ mod tests {
         SampleId { boot: BootId(boot), seq: Sequence::new(seq).unwrap() }
     }
 
+    fn record(id: SampleId) -> Record {
+        Record {
+            device: device(),
+            id: Some(id),
+            status: Status::new((id.seq.get() % 7) as u8).unwrap(),
+            kind: RecordKind::Sample,
+            sampled_at: UnixMs(START.0 + id.seq.get() % 1_000_000),
+            time_error: TimeError::Exact,
+            received_at: START,
+        }
+    }
+
+    impl Seen {
+        fn take(&mut self, boot: u64, seq: u64) {
+            self.record(&record(sample(boot, seq)), START);
+        }
+
+        fn sees(&self, boot: u64, seq: u64) -> Sighting {
+            self.check(&device(), sample(boot, seq))
+        }
+
+        /// The same after a restart.
+        fn restored(&mut self) -> Self {
+            let mut restored = Self::default();
+            for id in self.take_changed() {
+                // As a store keeps closed boots that are not written again.
+                self.device(&id).closed_changed = self.device(&id).closed.is_some();
+                assert!(restored.restore(&self.row(id, 1)));
+                let (ours, theirs) = (&self.devices[&id], &restored.devices[&id]);
+                assert_eq!((&ours.state, &ours.closed), (&theirs.state, &theirs.closed));
+            }
+            restored
+        }
+    }
+
     #[test]
     fn the_newest_sample_first_leaves_the_older_ones_new() {
         let mut seen = Seen::default();
         for seq in std::iter::once(300).chain(0..300) {
-            assert_eq!(seen.check(&device(), sample(1, seq)), Sighting::New, "{seq}");
-            seen.record(device(), sample(1, seq));
+            assert_eq!(seen.sees(1, seq), Sighting::New, "{seq}");
+            seen.take(1, seq);
         }
-        assert!((0..=300).all(|seq| seen.check(&device(), sample(1, seq)) == Sighting::Counted));
-        assert_eq!(seen.devices[&device()].open[0].ranges, [(0, 300)]);
+        assert!((0..=300).all(|seq| seen.sees(1, seq) == Sighting::Counted));
+        let range =
+            SeqRange { first: 0, last: 300, first_at: START, last_at: record(sample(1, 300)).sampled_at };
+        assert_eq!(seen.devices[&device()].state.boots[0].ranges, [range]);
     }
 
     #[test]
     fn a_jump_to_the_last_sequence_swallows_none_of_those_before() {
         let mut seen = Seen::default();
-        seen.record(device(), sample(1, 9));
-        seen.record(device(), sample(1, Sequence::MAX.get()));
-        assert_eq!(seen.check(&device(), sample(1, 10)), Sighting::New);
-        assert_eq!(seen.check(&device(), sample(1, 9)), Sighting::Counted);
+        seen.take(1, 9);
+        seen.take(1, Sequence::MAX.get());
+        assert_eq!(seen.sees(1, 10), Sighting::New);
+        assert_eq!(seen.sees(1, 9), Sighting::Counted);
+    }
+
+    #[test]
+    fn the_ends_of_a_range_have_the_times_of_their_samples() {
+        let mut seen = Seen::default();
+        for seq in [5, 7, 6, 4, 9] {
+            seen.take(1, seq);
+        }
+        let at = |seq| UnixMs(START.0 + seq);
+        assert_eq!(
+            seen.devices[&device()].state.boots[0].ranges,
+            [
+                SeqRange { first: 4, last: 7, first_at: at(4), last_at: at(7) },
+                SeqRange { first: 9, last: 9, first_at: at(9), last_at: at(9) },
+            ]
+        );
     }
 
     #[test]
     fn a_boot_that_other_boots_have_closed_cannot_be_told_and_is_never_new_again() {
         let mut seen = Seen::default();
-        seen.record(device(), sample(0, 7));
+        seen.take(0, 7);
         for boot in 1..=(OPEN_BOOTS_MAX + 3) as u64 {
-            assert_eq!(seen.check(&device(), sample(boot, 0)), Sighting::New, "a new boot is always taken");
-            seen.record(device(), sample(boot, 0));
+            assert_eq!(seen.sees(boot, 0), Sighting::New, "a new boot is always taken");
+            seen.take(boot, 0);
         }
-        assert_eq!(seen.check(&device(), sample(0, 7)), Sighting::CannotTell);
-        assert_eq!(seen.check(&device(), sample(0, 8)), Sighting::CannotTell);
+        assert_eq!(seen.sees(0, 7), Sighting::CannotTell);
+        assert_eq!(seen.sees(0, 8), Sighting::CannotTell);
+    }
+
+    #[test]
+    fn a_boot_is_closed_through_more_boots_than_a_device_can_have_in_a_month_of_crashes() {
+        let mut seen = Seen::default();
+        for boot in 0..(OPEN_BOOTS_MAX + CLOSED_BOOTS_MAX) as u64 {
+            seen.take(boot, 0);
+        }
+        assert_eq!(seen.sees(0, 0), Sighting::CannotTell);
+        seen.take(u64::MAX, 0);
+        assert_eq!(seen.sees(0, 0), Sighting::New, "the first to be closed is forgotten past the bound");
+    }
+
+    #[test]
+    fn boots_are_forgotten_30_days_of_log_time_after_their_last_sample_and_no_sooner() {
+        let mut seen = Seen::default();
+        for boot in 0..=OPEN_BOOTS_MAX as u64 {
+            seen.take(boot, 0);
+        }
+        assert_eq!(seen.sees(0, 0), Sighting::CannotTell, "closed");
+        let at = |ms: u64| UnixMs(START.0 + ms);
+        seen.record(&record(sample(1, 1)), at(BOOT_KEPT_MS));
+        seen.record(&record(sample(100, 0)), at(BOOT_KEPT_MS));
+        assert_eq!(seen.sees(0, 0), Sighting::CannotTell, "30 days, and not longer");
+        seen.record(&record(sample(101, 0)), at(BOOT_KEPT_MS + 1));
+        assert_eq!(seen.sees(0, 0), Sighting::New);
+        assert_eq!(seen.sees(3, 0), Sighting::New, "an open one goes too");
+        assert_eq!(seen.sees(1, 1), Sighting::Counted, "it was heard in between");
     }
 
     #[test]
     fn the_boot_that_was_silent_longest_is_closed_first() {
         let mut seen = Seen::default();
         for boot in 0..OPEN_BOOTS_MAX as u64 {
-            seen.record(device(), sample(boot, 0));
+            seen.take(boot, 0);
         }
-        seen.record(device(), sample(0, 1));
-        seen.record(device(), sample(99, 0));
-        assert_eq!(seen.check(&device(), sample(0, 1)), Sighting::Counted);
-        assert_eq!(seen.check(&device(), sample(1, 0)), Sighting::CannotTell);
+        seen.take(0, 1);
+        seen.take(99, 0);
+        assert_eq!(seen.sees(0, 1), Sighting::Counted);
+        assert_eq!(seen.sees(1, 0), Sighting::CannotTell);
     }
 
     #[test]
     fn past_the_bound_the_oldest_gap_is_closed_and_no_other() {
         let mut seen = Seen::default();
         for seq in (0..=2 * RANGES_MAX as u64).step_by(2) {
-            seen.record(device(), sample(1, seq));
+            seen.take(1, seq);
         }
-        assert_eq!(seen.check(&device(), sample(1, 1)), Sighting::CannotTell);
-        assert_eq!(seen.check(&device(), sample(1, 2)), Sighting::Counted);
-        assert_eq!(seen.check(&device(), sample(1, 3)), Sighting::New);
+        assert_eq!(seen.sees(1, 1), Sighting::CannotTell);
+        assert_eq!(seen.sees(1, 2), Sighting::Counted);
+        assert_eq!(seen.sees(1, 3), Sighting::New);
     }
 
     #[test]
-    fn bytes_that_no_one_wrote_are_refused() {
-        let today = |bytes: &[u8]| [&TODAY[..], bytes].concat();
-        // A range that ends before it begins, two that touch, and one device too few.
-        let boot = |ranges: &[u8]| today(&[&[1, 1, b'd', 1, 5, 0][..], ranges, &[0]].concat());
-        assert!(Seen::from_bytes(&boot(&[1, 3, 9])).is_some());
-        for bytes in [
-            vec![3, 1],
-            vec![],
-            today(&[3]),
-            today(&[0, 0]),
-            boot(&[1, 9, 3]),
-            boot(&[2, 1, 3, 4, 5]),
-            boot(&[0]),
-        ] {
-            assert_eq!(Seen::from_bytes(&bytes), None, "{bytes:?}");
-        }
+    fn what_is_imported_or_undecided_is_no_sample_of_the_devices() {
+        let mut seen = Seen::default();
+        seen.record(&Record { kind: RecordKind::Imported, ..record(sample(1, 1)) }, START);
+        assert!(seen.is_empty());
+        seen.record(&Record { kind: RecordKind::Undecided, ..record(sample(1, 1)) }, START);
+        assert_eq!(seen.sees(1, 1), Sighting::New);
+        assert_eq!(seen.devices[&device()].state.undecided, 1);
     }
 
     #[test]
-    fn a_state_of_the_older_form_is_exact_within_its_window_and_unknown_below() {
-        // Boot 5 with 100, 99 and 97; written as it was: id, highest, bits.
-        let old = postcard::to_allocvec(&vec![("d", vec![(5_u64, 100_u64, 0b101_u64)])]).unwrap();
-        let seen = Seen::from_bytes(&old).unwrap();
-        for (seq, expected) in [
-            (101, Sighting::New),
-            (100, Sighting::Counted),
-            (99, Sighting::Counted),
-            (98, Sighting::New),
-            (97, Sighting::Counted),
-            (36, Sighting::New),
-            (35, Sighting::CannotTell),
-        ] {
-            assert_eq!(seen.check(&device(), sample(5, seq)), expected, "{seq}");
+    fn a_row_that_is_none_is_refused() {
+        let mut seen = Seen::default();
+        seen.take(1, 3);
+        let row = seen.row(device(), 1);
+        assert!(Seen::default().restore(&row));
+        let longer = [&row.state[..], &[0]].concat();
+        for state in [&[][..], &[0, 0], &longer[..5], &longer] {
+            assert!(!Seen::default().restore(&Row { state: state.to_vec(), ..row.clone() }), "{state:?}");
         }
-        assert_eq!(Seen::from_bytes(&seen.to_bytes()), Some(seen));
+        let closed = Some(vec![9]);
+        assert!(!Seen::default().restore(&Row { closed, ..row }));
     }
 
     proptest! {
@@ -316,20 +443,18 @@ mod tests {
             let mut set = HashSet::new();
             let mut closed = false;
             for (at, (boot, seq)) in steps.into_iter().enumerate() {
-                if restarts.contains(&at) {
-                    let restored = Seen::from_bytes(&seen.to_bytes());
-                    prop_assert_eq!(restored.as_ref(), Some(&seen));
+                if restarts.contains(&at) && seen.changed() > 0 {
+                    seen = seen.restored();
                 }
-                let sample = sample(boot, seq);
-                match seen.check(&device(), sample) {
-                    Sighting::New => prop_assert!(set.insert((boot, seq)), "{:?} is in the log", sample),
-                    Sighting::Counted => prop_assert!(set.contains(&(boot, seq)), "{:?} is not in the log", sample),
+                match seen.sees(boot, seq) {
+                    Sighting::New => prop_assert!(set.insert((boot, seq)), "{boot} {seq} is in the log"),
+                    Sighting::Counted => prop_assert!(set.contains(&(boot, seq)), "{boot} {seq} is not in the log"),
                     Sighting::CannotTell => {
                         closed = true;
                         continue;
                     }
                 }
-                seen.record(device(), sample);
+                seen.take(boot, seq);
             }
             let boots: HashSet<_> = set.iter().map(|(boot, _)| boot).collect();
             prop_assert!(!closed || boots.len() > OPEN_BOOTS_MAX, "all could be known");

@@ -3,14 +3,15 @@
 
 use std::path::PathBuf;
 
-use rollcall_wire::Slot;
+use rollcall_wire::{DeviceId, Slot};
 
 #[cfg(feature = "mongodb")]
 use super::mongo::{self, MongoAddress, MongoStore};
 use super::plan::{Plan, View};
 use super::redb::{self, RedbStore};
 use super::rollup::Chunk;
-use super::{Checkpoint, LogStore, StoreError};
+use super::row::Row;
+use super::{Checkpoint, LogStore, RowWrite, StoreError};
 use crate::model::Entry;
 use crate::ops::check::Check;
 
@@ -90,6 +91,19 @@ impl StoreAddress {
         })
     }
 
+    /// Opens an older store whose tables were made today's; `None` when it is one of today's already, or there is
+    /// none. Its rows are made by who opens it, then [`AnyStore::end_migration`].
+    ///
+    /// # Errors
+    /// As [`StoreAddress::open`].
+    pub async fn begin_migration(&self, report: impl FnMut(&str)) -> Result<Option<AnyStore>, OpenError> {
+        Ok(match self {
+            Self::Redb(directory) => RedbStore::begin_migration(directory, report)?.map(AnyStore::Redb),
+            #[cfg(feature = "mongodb")]
+            Self::Mongo(address) => MongoStore::begin_migration(address).await?.map(AnyStore::Mongo),
+        })
+    }
+
     /// Looks at the store for `rollcall doctor`, and makes none.
     pub async fn checks(&self) -> Vec<Check> {
         match self {
@@ -120,6 +134,16 @@ macro_rules! each {
     };
 }
 
+impl AnyStore {
+    /// An older store is one of today's from now on.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the migration may be run again.
+    pub async fn end_migration(&self) -> Result<(), StoreError> {
+        each!(self, store => store.end_migration().await)
+    }
+}
+
 impl LogStore for AnyStore {
     async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
         each!(self, store => store.append(entries).await)
@@ -135,6 +159,14 @@ impl LogStore for AnyStore {
 
     async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
         each!(self, store => store.apply(chunks).await)
+    }
+
+    async fn rows(&self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        each!(self, store => store.rows(slot, after, limit).await)
+    }
+
+    async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
+        each!(self, store => store.write_rows(writes).await)
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

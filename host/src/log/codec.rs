@@ -3,19 +3,18 @@
 //! An entry names each device and boot once and writes sequences and times by their differences, so that a
 //! sample of a full flush takes about five bytes. The counts come first: the tail is counted without
 //! reading the samples.
+//!
+//! An entry begins with the version of its form. The first form had none and no log time: it began with a time,
+//! whose first byte is at least 0x80.
 
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use crate::model::{BySecond, Counts, Entry, Record, TimeError, UnixMs};
+use crate::model::{BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs};
 
-/// The version of everything here and of the tables' layout. [`OLDER_FORMAT`] is read too; any other is refused.
-pub(super) const FORMAT_VERSION: u64 = 2;
-
-/// Differs in the state of a checkpoint alone, which is read in both forms and written in the new one by the
-/// next chunk. A store of it becomes one of [`FORMAT_VERSION`] when it is opened.
-pub(super) const OLDER_FORMAT: u64 = 1;
+/// What an entry of today's form begins with.
+const ENTRY_VERSION: u8 = 2;
 
 /// Counts of one second: its distance from the second before it, and the statuses that occurred.
 type StoredSecond = (u64, Vec<(u8, u64)>);
@@ -31,7 +30,7 @@ struct StoredStream<'a> {
 /// Differences from the record before it in the stream, the first from 0 and the entry's `received_at`.
 #[derive(Serialize, Deserialize)]
 struct StoredRecord {
-    /// The status, plus [`INEXACT`] when the time is known to a second only.
+    /// The status and the flags beside it.
     status: u8,
     /// The sequence less the one after the last; 0 for bare messages.
     seq: i64,
@@ -39,11 +38,50 @@ struct StoredRecord {
     received: i64,
 }
 
-const INEXACT: u8 = 0x80;
+/// The bits of a status, and the flags: the time is known to a second only, or not at all; the record is
+/// imported, or undecided.
+const STATUS: u8 = 0x07;
+const ONE_SECOND: u8 = 0x80;
+const IMPORTED: u8 = 0x40;
+const UNDECIDED: u8 = 0x20;
+const TIME_UNKNOWN: u8 = 0x10;
+
+fn flags(record: &Record) -> u8 {
+    let time = match record.time_error {
+        TimeError::Exact => 0,
+        TimeError::OneSecond => ONE_SECOND,
+        TimeError::Unknown => TIME_UNKNOWN,
+    };
+    let kind = match record.kind {
+        RecordKind::Sample => 0,
+        RecordKind::Imported => IMPORTED,
+        RecordKind::Undecided => UNDECIDED,
+    };
+    time | kind
+}
+
+fn time_error(status: u8) -> Option<TimeError> {
+    match status & (ONE_SECOND | TIME_UNKNOWN) {
+        0 => Some(TimeError::Exact),
+        ONE_SECOND => Some(TimeError::OneSecond),
+        TIME_UNKNOWN => Some(TimeError::Unknown),
+        _ => None,
+    }
+}
+
+fn kind(status: u8) -> Option<RecordKind> {
+    match status & (IMPORTED | UNDECIDED) {
+        0 => Some(RecordKind::Sample),
+        IMPORTED => Some(RecordKind::Imported),
+        UNDECIDED => Some(RecordKind::Undecided),
+        _ => None,
+    }
+}
 
 /// Read back whole by [`entry`], the counts alone by [`entry_counts`].
 pub(super) fn entry_bytes(entry: &Entry, counts: &BySecond) -> Vec<u8> {
-    let head = (entry.received_at.0, seconds(counts));
+    let log_time = entry.log_time.0.wrapping_sub(entry.received_at.0) as i64;
+    let head = (ENTRY_VERSION, entry.received_at.0, log_time, seconds(counts));
     let mut sorted: Vec<&Record> = entry.records.iter().collect();
     sorted.sort_by_key(|record| stream_key(record));
     let streams: Vec<StoredStream<'_>> = sorted
@@ -77,9 +115,8 @@ struct Last {
 impl Last {
     fn difference(&mut self, record: &Record) -> StoredRecord {
         let seq = record.id.map_or(0, |id| id.seq.get());
-        let inexact = if record.time_error == TimeError::OneSecond { INEXACT } else { 0 };
         let stored = StoredRecord {
-            status: record.status.get() | inexact,
+            status: record.status.get() | flags(record),
             seq: seq.wrapping_sub(self.seq) as i64,
             sampled: record.sampled_at.0.wrapping_sub(self.sampled) as i64,
             received: record.received_at.0.wrapping_sub(self.received) as i64,
@@ -100,19 +137,31 @@ impl Last {
         Some(Record {
             device,
             id,
-            status: Status::new(stored.status & !INEXACT)?,
+            status: Status::new(stored.status & STATUS)?,
+            kind: kind(stored.status)?,
             sampled_at: UnixMs(sampled),
-            time_error: if stored.status & INEXACT == 0 { TimeError::Exact } else { TimeError::OneSecond },
+            time_error: time_error(stored.status)?,
             received_at: UnixMs(received),
         })
     }
 }
 
+/// The head of an entry of either form: `received_at`, log time and counts, and the bytes after it.
+fn head(bytes: &[u8]) -> Option<(u64, u64, Vec<StoredSecond>, &[u8])> {
+    if bytes.first() == Some(&ENTRY_VERSION) {
+        let ((received_at, log_time, seconds), rest): ((u64, i64, _), _) =
+            postcard::take_from_bytes(&bytes[1..]).ok()?;
+        return Some((received_at, received_at.wrapping_add_signed(log_time), seconds, rest));
+    }
+    let ((received_at, seconds), rest) = postcard::take_from_bytes(bytes).ok()?;
+    Some((received_at, received_at, seconds, rest))
+}
+
 /// Reads a whole entry.
 pub(super) fn entry(slot: Slot, number: u64, bytes: &[u8]) -> Result<Entry, StoreError> {
     let unreadable = || StoreError::Corrupt(format!("entry {number} of slot {slot}"));
-    let ((received_at, _), streams): ((u64, Vec<StoredSecond>), Vec<StoredStream<'_>>) =
-        postcard::from_bytes(bytes).map_err(|_| unreadable())?;
+    let (received_at, log_time, _, rest) = head(bytes).ok_or_else(unreadable)?;
+    let streams: Vec<StoredStream<'_>> = postcard::from_bytes(rest).map_err(|_| unreadable())?;
     let mut records = Vec::new();
     for stream in streams {
         let device = DeviceId::new(stream.device).map_err(|_| unreadable())?;
@@ -122,15 +171,13 @@ pub(super) fn entry(slot: Slot, number: u64, bytes: &[u8]) -> Result<Entry, Stor
             records.push(last.restore(device, boot, stored).ok_or_else(unreadable)?);
         }
     }
-    Ok(Entry { slot, number, received_at: UnixMs(received_at), records })
+    Ok(Entry { slot, number, received_at: UnixMs(received_at), log_time: UnixMs(log_time), records })
 }
 
 /// Reads an entry's counts only.
 pub(super) fn entry_counts(slot: Slot, number: u64, bytes: &[u8]) -> Result<BySecond, StoreError> {
-    let unreadable = || StoreError::Corrupt(format!("entry {number} of slot {slot}"));
-    let ((_, seconds), _): ((u64, Vec<StoredSecond>), _) =
-        postcard::take_from_bytes(bytes).map_err(|_| unreadable())?;
-    by_second(seconds).ok_or_else(unreadable)
+    let counts = head(bytes).and_then(|(_, _, seconds, _)| by_second(seconds));
+    counts.ok_or_else(|| StoreError::Corrupt(format!("entry {number} of slot {slot}")))
 }
 
 /// A minute's counts by second.
@@ -178,13 +225,18 @@ mod tests {
     fn record() -> impl Strategy<Value = Record> {
         let id = prop::option::of((0..3_u64, 0..=Sequence::MAX.get()));
         let at = prop_oneof![1_700_000_000_000..1_700_000_100_000_u64, any::<u32>().prop_map(u64::from)];
-        (0..4_u8, id, 0..7_u8, at.clone(), at, any::<bool>()).prop_map(
-            |(device, id, status, sampled_at, received_at, exact)| Record {
+        let time_error =
+            prop::sample::select(&[TimeError::Exact, TimeError::OneSecond, TimeError::Unknown][..]);
+        let kind =
+            prop::sample::select(&[RecordKind::Sample, RecordKind::Imported, RecordKind::Undecided][..]);
+        (0..4_u8, id, 0..7_u8, at.clone(), at, time_error, kind).prop_map(
+            |(device, id, status, sampled_at, received_at, time_error, kind)| Record {
                 device: DeviceId::new(&format!("device-{device}")).unwrap(),
                 id: id.map(|(boot, seq)| SampleId { boot: BootId(boot), seq: Sequence::new(seq).unwrap() }),
                 status: Status::new(status).unwrap(),
+                kind,
                 sampled_at: UnixMs(sampled_at),
-                time_error: if exact { TimeError::Exact } else { TimeError::OneSecond },
+                time_error,
                 received_at: UnixMs(received_at),
             },
         )
@@ -192,9 +244,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_entry_comes_back_sorted_by_stream(records in prop::collection::vec(record(), 0..50)) {
+        fn an_entry_comes_back_sorted_by_stream(
+            records in prop::collection::vec(record(), 0..50), log_time in 0..1_800_000_000_000_u64,
+        ) {
             let slot = Slot::new(5).unwrap();
-            let mut sent = Entry { slot, number: 9, received_at: UnixMs(1_700_000_050_000), records };
+            let received_at = UnixMs(1_700_000_050_000);
+            let mut sent = Entry { slot, number: 9, received_at, log_time: UnixMs(log_time), records };
             let bytes = entry_bytes(&sent, &sent.counts());
             prop_assert_eq!(entry_counts(slot, 9, &bytes).unwrap(), sent.counts());
             sent.records.sort_by(|a, b| stream_key(a).cmp(&stream_key(b)));
@@ -209,17 +264,38 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_of_the_first_form_is_read_with_its_own_time_as_log_time() {
+        let at = 1_700_000_050_000_u64;
+        let boot = Some(9_u64.to_le_bytes());
+        let record = StoredRecord { status: 3 | ONE_SECOND, seq: 17, sampled: -50, received: -2 };
+        let stream = StoredStream { device: "d", boot, records: vec![record] };
+        let seconds: Vec<StoredSecond> = vec![(at / 1000 - 1, vec![(3, 1)])];
+        let bytes = postcard::to_allocvec(&((at, &seconds), vec![stream])).unwrap();
+        let slot = Slot::new(4).unwrap();
+        let read = entry(slot, 2, &bytes).unwrap();
+        assert_eq!((read.received_at, read.log_time), (UnixMs(at), UnixMs(at)));
+        assert_eq!(read.records[0].sampled_at, UnixMs(at - 50));
+        assert_eq!(
+            (read.records[0].time_error, read.records[0].kind),
+            (TimeError::OneSecond, RecordKind::Sample)
+        );
+        assert_eq!(entry_counts(slot, 2, &bytes).unwrap(), by_second(seconds).unwrap());
+    }
+
+    #[test]
     fn a_sample_of_a_full_flush_takes_few_bytes() {
         let records = (0..1_000_u64).map(|n| Record {
             device: DeviceId::new(if n % 3 == 0 { "sim-000123" } else { "sim-000124" }).unwrap(),
             id: Some(SampleId { boot: BootId(u64::MAX - n % 3), seq: Sequence::new(n / 3).unwrap() }),
             status: Status::new((n % 7) as u8).unwrap(),
+            kind: RecordKind::Sample,
             sampled_at: UnixMs(1_700_000_000_000 + n),
             time_error: TimeError::Exact,
             received_at: UnixMs(1_700_000_000_000 + n),
         });
         let received_at = UnixMs(1_700_000_001_000);
-        let entry = Entry { slot: Slot::new(0).unwrap(), number: 0, received_at, records: records.collect() };
+        let slot = Slot::new(0).unwrap();
+        let entry = Entry { slot, number: 0, received_at, log_time: received_at, records: records.collect() };
         let bytes = entry_bytes(&entry, &entry.counts()).len();
         assert!(bytes < 6 * 1_000, "{bytes}");
     }

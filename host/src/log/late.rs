@@ -2,11 +2,12 @@
 
 use std::sync::OnceLock;
 
-use rollcall_wire::Slot;
+use rollcall_wire::{DeviceId, Slot};
 
 use super::plan::{Plan, View};
 use super::rollup::Chunk;
-use super::{Checkpoint, LogStore, StoreError};
+use super::row::Row;
+use super::{Checkpoint, LogStore, RowWrite, StoreError};
 use crate::model::Entry;
 
 /// See the module.
@@ -45,6 +46,14 @@ impl<S: LogStore> LogStore for LateStore<S> {
 
     async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
         self.there()?.apply(chunks).await
+    }
+
+    async fn rows(&self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.there()?.rows(slot, after, limit).await
+    }
+
+    async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
+        self.there()?.write_rows(writes).await
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

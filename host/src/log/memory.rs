@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rollcall_wire::Slot;
+use rollcall_wire::{DeviceId, Slot};
 
 use super::plan::{Plan, TailEntry, View, Window};
 use super::rollup::{Chunk, Resolution};
-use super::{Checkpoint, LogStore, StoreError};
+use super::row::Row;
+use super::{Checkpoint, LogStore, RowWrite, StoreError};
 use crate::model::{self, BySecond, Entry};
 
 /// What the next append, or the next rollup, does instead of its work.
@@ -22,6 +23,8 @@ pub enum Fault {
     Tear,
     /// Nothing is rolled up, and an error is returned. Appends are not concerned.
     RefuseRollup,
+    /// No row is stored, and an error is returned. Only rows are concerned.
+    RefuseRows,
 }
 
 /// See the module.
@@ -32,6 +35,7 @@ pub struct MemoryStore(Mutex<State>);
 struct State {
     entries: BTreeMap<(Slot, u64), Entry>,
     checkpoints: BTreeMap<Slot, Checkpoint>,
+    rows: BTreeMap<(Slot, DeviceId), Row>,
     /// By resolution and start; a minute's by second, the others' at their start.
     windows: BTreeMap<(Resolution, u64), BySecond>,
     faults: VecDeque<Fault>,
@@ -51,9 +55,10 @@ impl MemoryStore {
 impl LogStore for MemoryStore {
     async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
         let mut state = self.state();
-        let fault = state.faults.pop_front_if(|fault| *fault != Fault::RefuseRollup);
+        let fault =
+            state.faults.pop_front_if(|fault| !matches!(fault, Fault::RefuseRollup | Fault::RefuseRows));
         let written = match fault {
-            Some(Fault::Refuse | Fault::RefuseRollup) => 0,
+            Some(Fault::Refuse | Fault::RefuseRollup | Fault::RefuseRows) => 0,
             Some(Fault::Tear) => entries.len().min(1),
             Some(Fault::LoseReply) | None => entries.len(),
         };
@@ -79,7 +84,7 @@ impl LogStore for MemoryStore {
     }
 
     async fn checkpoint(&self, slot: Slot) -> Result<Checkpoint, StoreError> {
-        Ok(self.state().checkpoints.get(&slot).cloned().unwrap_or_default())
+        Ok(self.state().checkpoints.get(&slot).copied().unwrap_or_default())
     }
 
     async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
@@ -89,10 +94,10 @@ impl LogStore for MemoryStore {
         }
         for chunk in chunks {
             let checkpoint = state.checkpoints.entry(chunk.slot).or_default();
-            if !super::is_next(chunk, checkpoint.next)? {
+            if !super::is_next(chunk, checkpoint.windows)? {
                 continue;
             }
-            *checkpoint = Checkpoint { next: chunk.entries.end, dedupe: chunk.dedupe.clone() };
+            checkpoint.windows = chunk.entries.end;
             for (second, counts) in &chunk.counts {
                 for resolution in [Resolution::Minute, Resolution::Hour, Resolution::Day] {
                     let start = resolution.window_start(*second);
@@ -104,9 +109,37 @@ impl LogStore for MemoryStore {
         Ok(())
     }
 
+    async fn rows(&self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        let state = self.state();
+        let rows = state.rows.iter().filter(|((of, device), _)| *of == slot && Some(*device) > after);
+        Ok(rows.take(limit).map(|(_, row)| row.clone()).collect())
+    }
+
+    async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if let Some(fault) = state.faults.pop_front_if(|fault| *fault == Fault::RefuseRows) {
+            return Err(StoreError::Unavailable(format!("injected: {fault:?}")));
+        }
+        for write in writes {
+            for row in &write.rows {
+                let stored = state.rows.get(&(write.slot, row.device));
+                if stored.is_some_and(|stored| stored.upto >= row.upto) {
+                    continue;
+                }
+                let closed = row.closed.clone().or_else(|| stored.and_then(|stored| stored.closed.clone()));
+                state.rows.insert((write.slot, row.device), Row { closed, ..row.clone() });
+            }
+            if let Some(upto) = write.checkpoint {
+                let checkpoint = state.checkpoints.entry(write.slot).or_default();
+                checkpoint.rows = checkpoint.rows.max(upto);
+            }
+        }
+        Ok(())
+    }
+
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
         let state = self.state();
-        let next = |slot: Slot| state.checkpoints.get(&slot).map_or(0, |checkpoint| checkpoint.next);
+        let next = |slot: Slot| state.checkpoints.get(&slot).map_or(0, |checkpoint| checkpoint.windows);
         let mut upto = [0; Slot::COUNT];
         Slot::all().for_each(|slot| upto[slot.index()] = next(slot));
         let mut windows = Vec::new();

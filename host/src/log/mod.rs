@@ -6,6 +6,7 @@
 
 mod any;
 mod codec;
+mod key;
 mod late;
 #[cfg(feature = "testing")]
 mod memory;
@@ -14,10 +15,11 @@ pub mod mongo;
 pub mod plan;
 pub mod redb;
 pub mod rollup;
+pub mod row;
 
 use std::future::Future;
 
-use rollcall_wire::Slot;
+use rollcall_wire::{DeviceId, Slot};
 
 pub use self::any::{AnyStore, OpenError, StoreAddress, StoreAddressError};
 pub use self::late::LateStore;
@@ -26,15 +28,27 @@ pub use self::memory::{Fault, MemoryStore};
 use self::plan::{Plan, View};
 pub use self::redb::RedbStore;
 use self::rollup::Chunk;
+use self::row::Row;
 use crate::model::Entry;
 
-/// Where a partition's rollups end and what was deduplicated until then.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How far what is made from a partition's log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Every entry below this number is in the windows.
-    pub next: u64,
-    /// [`Chunk::dedupe`] of the last chunk; empty at the start of a log.
-    pub dedupe: Vec<u8>,
+    pub windows: u64,
+    /// Every entry below this number is in the rows of its devices; single rows may be further.
+    pub rows: u64,
+}
+
+/// Rows of a partition's devices to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowWrite {
+    /// The partition.
+    pub slot: Slot,
+    /// The rows, in the order of their devices.
+    pub rows: Vec<Row>,
+    /// Where [`Checkpoint::rows`] is once these rows are stored, if it moves by them.
+    pub checkpoint: Option<u64>,
 }
 
 /// Why a store did not do what it was asked for.
@@ -68,13 +82,25 @@ pub trait LogStore: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Entry>, StoreError>> + Send;
 
-    /// How far the rollups of `slot` are.
+    /// How far the windows and rows of `slot` are.
     fn checkpoint(&self, slot: Slot) -> impl Future<Output = Result<Checkpoint, StoreError>> + Send;
 
     /// Adds chunks to the windows and moves the checkpoints on. A chunk below its checkpoint changes
     /// nothing; a chunk beyond its checkpoint is [`StoreError::Corrupt`]. It needs no durability of its own:
     /// what is lost is made again from the log.
     fn apply(&self, chunks: &[Chunk]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The rows of `slot`, in the order of their devices, those after `after` and `limit` at most.
+    fn rows(
+        &self,
+        slot: Slot,
+        after: Option<DeviceId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
+
+    /// Stores rows, each unless the one that is there is as far or further, and then moves the checkpoints, never
+    /// back. It needs no durability of its own, but no checkpoint outlives its rows.
+    fn write_rows(&self, writes: &[RowWrite]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// What the store holds of a plan.
     fn view(&self, plan: &Plan) -> impl Future<Output = Result<View, StoreError>> + Send;

@@ -49,8 +49,6 @@ pub struct Chunk {
     pub entries: Range<u64>,
     /// The chunk's samples by second.
     pub counts: BySecond,
-    /// The partition's [`crate::intake::seen::Seen`] at the chunk's end, as bytes.
-    pub dedupe: Vec<u8>,
 }
 
 /// Adds up seconds into windows of `resolution`, by their start.

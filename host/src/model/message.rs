@@ -42,6 +42,8 @@ pub struct Message {
     pub expiry_left_s: Option<u32>,
     /// See [`Incoming`].
     pub received_at: UnixMs,
+    /// Can its sender hear that it is refused?
+    pub sender: Sender,
     /// To be settled once.
     pub ack: Ack,
 }
@@ -59,13 +61,24 @@ impl Message {
     }
 }
 
-/// What became of a message. All three end it: none is to be sent again.
+/// Who waits for a message to be settled: can it hear that it is refused?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// MQTT 5 and QoS 1 at the gateway: by the reason code of the PUBACK.
+    HearsRefusal,
+    /// It was acknowledged already, or whatever is answered counts as success: a broker's, 3.1.1's, QoS 0.
+    HearsNothing,
+}
+
+/// What became of a message. Each ends it: none is to be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is durable and counted, or it was presence.
     Accepted,
     /// It was durable and counted before.
     Duplicate,
+    /// Whether it was counted before cannot be told: it is durable as undecided, and not counted.
+    Undecided,
     /// It will never be counted.
     Rejected(Rejection),
 }

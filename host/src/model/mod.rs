@@ -8,5 +8,5 @@ mod record;
 
 pub use self::counts::{BySecond, Counts, sum};
 pub use self::instant::{UnixMs, parse_rfc3339_second};
-pub use self::message::{Ack, Incoming, Message, Retain, Verdict};
-pub use self::record::{Entry, Record, TimeError};
+pub use self::message::{Ack, Incoming, Message, Retain, Sender, Verdict};
+pub use self::record::{Entry, Record, RecordKind, TimeError};

@@ -13,22 +13,37 @@ pub struct Record {
     pub id: Option<SampleId>,
     /// What was sampled.
     pub status: Status,
+    /// Is it counted, and is it one of a device's own samples?
+    pub kind: RecordKind,
     /// When it was taken, by the host's clock.
     pub sampled_at: UnixMs,
-    /// How far off `sampled_at` may be because a broker states waiting times in whole seconds:
-    /// [`TimeError::Exact`] when nothing was waited.
+    /// How far off `sampled_at` may be.
     pub time_error: TimeError,
     /// When the host received it.
     pub received_at: UnixMs,
 }
 
-/// How exactly the time of a sample is known.
+/// Why a record is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// A sample that was new when it was stored: it is counted.
+    Sample,
+    /// A document of an older program: it is counted, and its identity is the document's, no device's.
+    Imported,
+    /// Whether it was counted before cannot be told, and its sender could not be refused: it is not counted.
+    Undecided,
+}
+
+/// How exactly the time of a sample is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimeError {
     /// To the millisecond and the time of flight.
+    #[default]
     Exact,
-    /// To a second: the message waited in a broker.
+    /// To a second: the message waited in a broker, which states waiting times in whole seconds.
     OneSecond,
+    /// Not known.
+    Unknown,
 }
 
 /// One flush of one partition.
@@ -40,15 +55,18 @@ pub struct Entry {
     pub number: u64,
     /// When the flush began.
     pub received_at: UnixMs,
+    /// The log's own time: as `received_at`, but it never goes back, and forward no faster than a clock that
+    /// nobody sets. What is forgotten after 30 days is forgotten by it.
+    pub log_time: UnixMs,
     /// The samples of the flush. Those of one device and boot keep their order; devices may change theirs.
     pub records: Vec<Record>,
 }
 
 impl Entry {
-    /// The samples by the second in which they were taken.
+    /// The samples that are counted, by the second in which they were taken.
     pub fn counts(&self) -> BySecond {
         let mut counts = BySecond::new();
-        for record in &self.records {
+        for record in self.records.iter().filter(|record| record.kind != RecordKind::Undecided) {
             counts.entry(record.sampled_at.second()).or_default().count(record.status);
         }
         counts

@@ -7,7 +7,7 @@ pub(crate) mod mongod;
 
 use std::ops::Range;
 
-use rollcall_host::model::{Entry, Record, TimeError, UnixMs};
+use rollcall_host::model::{Entry, Record, RecordKind, TimeError, UnixMs};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 /// Where the random times begin: not on any window's boundary.
@@ -41,6 +41,7 @@ pub(crate) fn record(random: &mut fastrand::Rng, device: DeviceId, seq: u64) -> 
         device,
         id: Some(SampleId { boot: BootId(7), seq: Sequence::new(seq).unwrap() }),
         status: Status::new(random.u8(..7)).unwrap(),
+        kind: RecordKind::Sample,
         sampled_at: UnixMs(sampled_ms),
         time_error: TimeError::Exact,
         received_at: UnixMs((START_S + SPAN_S) * 1000),
@@ -54,6 +55,7 @@ pub(crate) fn entry(random: &mut fastrand::Rng, slot: u8, number: u64, seq: u64,
         slot: Slot::of(&device),
         number,
         received_at: UnixMs((START_S + SPAN_S) * 1000),
+        log_time: UnixMs((START_S + SPAN_S) * 1000),
         records: (seq..seq + records).map(|seq| record(random, device, seq)).collect(),
     }
 }

@@ -11,7 +11,7 @@ use anyhow::Context;
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::mongo::{Documents, Fields, Refusal};
 use rollcall_host::log::{AnyStore, LogStore, StoreError};
-use rollcall_host::model::{Entry, Record, UnixMs};
+use rollcall_host::model::{Entry, Record, RecordKind, UnixMs};
 use rollcall_wire::{DeviceId, SampleId, Slot};
 
 use crate::config::ImportArgs;
@@ -69,6 +69,7 @@ async fn run(store: AnyStore, mut documents: Documents, device: DeviceId) -> any
                 device,
                 id: Some(sample.id),
                 status: sample.status,
+                kind: RecordKind::Imported,
                 sampled_at: sample.sampled_at,
                 time_error: sample.time_error,
                 received_at: UnixMs::now(),
@@ -157,7 +158,9 @@ impl Importer {
             return Ok(true);
         }
         let received_at = UnixMs::now();
-        let entry = Entry { slot: self.slot, number: self.next, received_at, records: records.clone() };
+        let log_time = self.ingest.log_time(self.slot, received_at);
+        let entry =
+            Entry { slot: self.slot, number: self.next, received_at, log_time, records: records.clone() };
         if !self.store.append(&[entry]).await?.is_empty() {
             return Ok(false);
         }
@@ -170,6 +173,7 @@ impl Importer {
 
     async fn roll(&mut self) -> Result<(), StoreError> {
         self.ingest.catch_up().await?;
-        self.ingest.roll().await
+        self.ingest.roll().await?;
+        self.ingest.write_due_rows().await
     }
 }

@@ -5,6 +5,7 @@ mod config;
 mod doctor;
 #[cfg(feature = "mongodb")]
 mod import;
+mod migrate;
 mod serve;
 mod shutdown;
 mod telemetry;
@@ -39,6 +40,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Api(config) => runtime.block_on(serve::api(config))?,
         #[cfg(feature = "mongodb")]
         Command::Import(config) => runtime.block_on(import::import(config))?,
+        Command::Migrate(config) => runtime.block_on(migrate::migrate(config))?,
         Command::Doctor(config) => return runtime.block_on(doctor::doctor(config)),
     }
     Ok(ExitCode::SUCCESS)

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use rollcall_host::api;
-use rollcall_host::intake::ingest;
+use rollcall_host::intake::ingest::Ingest;
+use rollcall_host::intake::run;
 use rollcall_host::log::{AnyStore, LateStore, LogStore, StoreAddress, StoreError};
 use rollcall_host::model::Message;
 use rollcall_host::ops::health::{Health, Part};
@@ -141,7 +142,7 @@ async fn take(
 ) -> anyhow::Result<()> {
     let Some(ingest) = open_ingest(store, &health, shutdown).await? else { return Ok(()) };
     let log = if ingest.is_empty() { LogState::Empty } else { LogState::Written };
-    let mut ingest = tokio::spawn(ingest::run(ingest, messages, health.clone()));
+    let mut ingest = tokio::spawn(run::run(ingest, messages, health.clone()));
     let mut source = source.start(log, health.clone());
     health.healthy(Part::Store);
 
@@ -169,10 +170,10 @@ async fn open_ingest<S: LogStore>(
     store: Arc<S>,
     health: &Health,
     shutdown: &mut Shutdown,
-) -> anyhow::Result<Option<ingest::Ingest<S>>> {
+) -> anyhow::Result<Option<Ingest<S>>> {
     loop {
         let opened = tokio::select! {
-            opened = ingest::Ingest::open(store.clone()) => opened,
+            opened = Ingest::open(store.clone()) => opened,
             () = shutdown.requested() => return Ok(None),
         };
         match opened {

@@ -6,7 +6,7 @@ use mongodb::Database;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error;
 
-use super::format::{FORMAT_VERSION, OLDER_FORMAT};
+use super::format::{FORMAT_VERSION, OLDEST_FORMAT};
 use super::open::{MongoAddress, connect};
 use crate::model::UnixMs;
 use crate::ops::check::Check;
@@ -126,13 +126,15 @@ async fn format(database: &Database) -> Result<Check, Error> {
     let version = stored.as_ref().and_then(|stored| stored.get("version")).and_then(Bson::as_i64);
     Ok(match version {
         Some(FORMAT_VERSION) => Check::pass(NAME, FORMAT_VERSION.to_string()),
-        Some(OLDER_FORMAT) => {
-            Check::pass(NAME, format!("{OLDER_FORMAT}, which becomes {FORMAT_VERSION} at the next start"))
-        }
+        Some(older @ OLDEST_FORMAT..FORMAT_VERSION) => Check::fail(
+            NAME,
+            format!("{older}, and this rollcall reads and writes {FORMAT_VERSION}"),
+            "stop all that use it, and convert it with rollcall migrate",
+        ),
         None => Check::pass(NAME, "none: nothing is stored yet"),
         Some(other) => Check::fail(
             NAME,
-            format!("{other}, and this rollcall reads and writes {FORMAT_VERSION} only"),
+            format!("{other}, and this rollcall reads and writes {FORMAT_VERSION}"),
             "use the version of rollcall that wrote it, or another database",
         ),
     })

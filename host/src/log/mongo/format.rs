@@ -10,34 +10,26 @@ use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 use serde::{Deserialize, Serialize};
 
 use super::stored_counts::{self, StoredSeconds};
-use crate::log::StoreError;
 use crate::log::plan::TailEntry;
-use crate::model::{Entry, Record, TimeError, UnixMs};
+use crate::log::{StoreError, key};
+use crate::model::{Entry, Record, RecordKind, TimeError, UnixMs};
 
-/// The version of the documents' form. [`OLDER_FORMAT`] is read too; any other is refused.
-pub(super) const FORMAT_VERSION: i64 = 3;
+/// The version of the documents' form. Older ones are converted by `rollcall migrate`.
+pub(super) const FORMAT_VERSION: i64 = 4;
 
-/// Differs in the state of a checkpoint alone, which is read in both forms and written in the new one by the
-/// next chunk. A database of it becomes one of [`FORMAT_VERSION`] when it is opened.
-pub(super) const OLDER_FORMAT: i64 = 2;
+/// The oldest version that can be converted.
+pub(super) const OLDEST_FORMAT: i64 = 2;
 
-/// `_id` is slot · 2⁴⁰ + number. Numbers have 40 bits: a thousand flushes a second for 34 years.
-const NUMBER_BITS: u32 = 40;
-
-pub(super) fn key(slot: Slot, number: u64) -> i64 {
-    ((slot.index() as i64) << NUMBER_BITS) + number.cast_signed()
-}
-
-/// The keys of a slot from `number` on.
+/// The keys of a slot's entries from `number` on, as `_id`s.
 pub(super) fn keys(slot: Slot, number: u64) -> Range<i64> {
-    key(slot, number)..((slot.index() as i64 + 1) << NUMBER_BITS)
+    let keys = key::keys(slot, number);
+    keys.start.cast_signed()..keys.end.cast_signed()
 }
 
-/// The slot and the number that a key stands for.
-fn place(key: i64) -> Result<(Slot, u64), StoreError> {
-    let slot = u8::try_from(key >> NUMBER_BITS).ok().and_then(Slot::new);
-    let slot = slot.ok_or_else(|| StoreError::Corrupt(format!("there is an entry with the _id {key}")))?;
-    Ok((slot, (key & ((1 << NUMBER_BITS) - 1)).cast_unsigned()))
+/// The slot and the number that an `_id` stands for.
+fn place(id: i64) -> Result<(Slot, u64), StoreError> {
+    let place = u64::try_from(id).ok().and_then(key::place);
+    place.ok_or_else(|| StoreError::Corrupt(format!("there is an entry with the _id {id}")))
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +37,9 @@ pub(super) struct StoredEntry<'a> {
     #[serde(rename = "_id")]
     key: i64,
     received_at: DateTime,
+    /// Absent in entries of formats before 4, and when it is `received_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log_time: Option<DateTime>,
     seconds: StoredSeconds,
     messages: Vec<StoredMessage<'a>>,
 }
@@ -60,9 +55,47 @@ struct StoredMessage<'a> {
     status: i32,
     sampled_at: DateTime,
     received_at: DateTime,
-    /// Absent when the time is exact.
+    /// Absent when the time is exact; null when it is not known how far it is off.
+    #[serde(default, with = "time_error", skip_serializing_if = "is_exact")]
+    time_error_ms: TimeError,
+    /// `imported` or `undecided`; absent for a device's own sample that is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    time_error_ms: Option<i32>,
+    kind: Option<StoredKind>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StoredKind {
+    Imported,
+    Undecided,
+}
+
+fn is_exact(error: &TimeError) -> bool {
+    *error == TimeError::Exact
+}
+
+/// How far off a time may be in milliseconds.
+mod time_error {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::model::TimeError;
+
+    pub(super) fn serialize<S: Serializer>(error: &TimeError, serializer: S) -> Result<S::Ok, S::Error> {
+        match error {
+            TimeError::Exact => Some(0),
+            TimeError::OneSecond => Some(1000),
+            TimeError::Unknown => None,
+        }
+        .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TimeError, D::Error> {
+        Ok(match <Option<i32>>::deserialize(deserializer)? {
+            Some(0) => TimeError::Exact,
+            Some(_) => TimeError::OneSecond,
+            None => TimeError::Unknown,
+        })
+    }
 }
 
 /// What the tail of a log is counted from.
@@ -94,8 +127,9 @@ fn time(date: DateTime) -> UnixMs {
 impl<'a> StoredEntry<'a> {
     pub(super) fn of(entry: &'a Entry) -> Self {
         Self {
-            key: key(entry.slot, entry.number),
+            key: key::key(entry.slot, entry.number).cast_signed(),
             received_at: date(entry.received_at),
+            log_time: (entry.log_time != entry.received_at).then(|| date(entry.log_time)),
             seconds: stored_counts::seconds(&entry.counts()),
             messages: entry.records.iter().map(StoredMessage::of).collect(),
         }
@@ -105,7 +139,9 @@ impl<'a> StoredEntry<'a> {
         let (slot, number) = place(self.key)?;
         let records: Option<Vec<_>> = self.messages.into_iter().map(StoredMessage::record).collect();
         let records = records.ok_or_else(|| StoreError::Corrupt(format!("entry {number} of slot {slot}")))?;
-        Ok(Entry { slot, number, received_at: time(self.received_at), records })
+        let received_at = time(self.received_at);
+        let log_time = self.log_time.map_or(received_at, time);
+        Ok(Entry { slot, number, received_at, log_time, records })
     }
 }
 
@@ -118,7 +154,12 @@ impl<'a> StoredMessage<'a> {
             status: record.status.get().into(),
             sampled_at: date(record.sampled_at),
             received_at: date(record.received_at),
-            time_error_ms: (record.time_error == TimeError::OneSecond).then_some(1000),
+            time_error_ms: record.time_error,
+            kind: match record.kind {
+                RecordKind::Sample => None,
+                RecordKind::Imported => Some(StoredKind::Imported),
+                RecordKind::Undecided => Some(StoredKind::Undecided),
+            },
         }
     }
 
@@ -134,8 +175,13 @@ impl<'a> StoredMessage<'a> {
             device: DeviceId::new(&self.device).ok()?,
             id,
             status: Status::new(u8::try_from(self.status).ok()?)?,
+            kind: match self.kind {
+                None => RecordKind::Sample,
+                Some(StoredKind::Imported) => RecordKind::Imported,
+                Some(StoredKind::Undecided) => RecordKind::Undecided,
+            },
             sampled_at: time(self.sampled_at),
-            time_error: if self.time_error_ms.is_some() { TimeError::OneSecond } else { TimeError::Exact },
+            time_error: self.time_error_ms,
             received_at: time(self.received_at),
         })
     }

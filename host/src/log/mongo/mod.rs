@@ -6,7 +6,9 @@
 mod checks;
 mod format;
 mod import;
+mod migrate;
 mod open;
+mod rows;
 mod stored_counts;
 mod tail;
 mod view;
@@ -21,15 +23,19 @@ use mongodb::bson::{Document, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{Client, ClientSession, Collection, Database};
-use rollcall_wire::Slot;
+use rollcall_wire::{DeviceId, Slot};
 use serde::Deserialize;
 
 use self::format::{StoredEntry, keys};
+use self::rows::StoredRow;
 use self::tail::Tail;
-use self::windows::{StoredCheckpoint, checkpoint_update, collection, window_updates};
+use self::windows::{
+    StoredCheckpoint, checkpoint_update, collection, rows_checkpoint_update, window_updates,
+};
 use super::plan::{Plan, View};
 use super::rollup::{Chunk, Resolution};
-use super::{Checkpoint, LogStore, StoreError};
+use super::row::Row;
+use super::{Checkpoint, LogStore, RowWrite, StoreError};
 use crate::model::Entry;
 
 pub use self::checks::checks;
@@ -230,6 +236,35 @@ impl LogStore for MongoStore {
                 self.apply_round(round).await?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    async fn rows(&self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        in_time(async {
+            // As far as a majority has them, and what they say is in the log there.
+            let collection = self.database.collection::<StoredRow>(rows::COLLECTION);
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let find = collection.find(rows::filter(slot, after)).sort(doc! { "_id": 1 }).limit(limit);
+            let mut cursor = find.batch_size(BATCH_DOCUMENTS).await.map_err(unavailable)?;
+            let mut rows = Vec::new();
+            while cursor.advance().await.map_err(unavailable)? {
+                rows.push(cursor.deserialize_current().map_err(corrupt)?.row()?);
+            }
+            Ok(rows)
+        })
+        .await
+    }
+
+    async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
+        in_time(async {
+            let updates =
+                writes.iter().flat_map(|write| write.rows.iter().map(|row| rows::update(write.slot, row)));
+            self.update(rows::COLLECTION, updates.collect()).await?;
+            // Only now: the checkpoint says that every row is there, and a majority has them by then.
+            let checkpoints =
+                writes.iter().filter_map(|write| Some(rows_checkpoint_update(write.slot, write.checkpoint?)));
+            self.update("checkpoints", checkpoints.collect()).await
         })
         .await
     }

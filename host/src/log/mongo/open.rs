@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Database, IndexModel};
 
-use super::format::{FORMAT_VERSION, OLDER_FORMAT, messages_view};
+use super::format::{FORMAT_VERSION, OLDEST_FORMAT, messages_view};
 use super::{MongoStore, Topology, committed, durable};
 
 /// How long to look for a server, and to connect to one, before the call fails; it is tried again later.
@@ -76,10 +76,13 @@ pub enum MongoOpenError {
     /// It may be there later.
     #[error("MongoDB at {0} cannot be used: {1}")]
     Unavailable(MongoAddress, String),
-    /// Another version of Rollcall wrote it. Nothing was changed.
+    /// An older version of Rollcall wrote it. Nothing was changed.
     #[error(
-        "the database at {0} has format {1}, but this version of rollcall reads and writes format {2} only"
+        "the database at {0} has the older format {1}: stop all that use it, and convert it with rollcall migrate"
     )]
+    OlderFormat(MongoAddress, i64),
+    /// Another version of Rollcall wrote it. Nothing was changed.
+    #[error("the database at {0} has format {1}, but this version of rollcall reads and writes format {2}")]
     OtherFormat(MongoAddress, i64, i64),
 }
 
@@ -97,17 +100,30 @@ impl MongoStore {
     /// [`MongoOpenError`] says who can act.
     pub async fn open(address: &MongoAddress) -> Result<Self, MongoOpenError> {
         let unavailable = |error: Error| MongoOpenError::Unavailable(address.clone(), error.to_string());
-        let (client, database) = connect(address).await?;
-        let hello = database.run_command(doc! { "hello": 1 }).await.map_err(unavailable)?;
-        let topology =
-            if hello.contains_key("setName") { Topology::ReplicaSet } else { Topology::Standalone };
-        match format(&database).await.map_err(unavailable)? {
-            FORMAT_VERSION => {}
-            other => return Err(MongoOpenError::OtherFormat(address.clone(), other, FORMAT_VERSION)),
+        let store = connected(address).await?;
+        set_format(&store.database).await.map_err(unavailable)?;
+        match format(&store.database).await.map_err(unavailable)? {
+            Some(FORMAT_VERSION) => {}
+            Some(older @ OLDEST_FORMAT..FORMAT_VERSION) => {
+                return Err(MongoOpenError::OlderFormat(address.clone(), older));
+            }
+            other => {
+                let other = other.unwrap_or_default();
+                return Err(MongoOpenError::OtherFormat(address.clone(), other, FORMAT_VERSION));
+            }
         }
-        prepare(&database).await.map_err(unavailable)?;
-        Ok(Self { client, database, topology, tail: Arc::default() })
+        prepare(&store.database).await.map_err(unavailable)?;
+        Ok(store)
     }
+}
+
+/// A store of whichever format.
+pub(super) async fn connected(address: &MongoAddress) -> Result<MongoStore, MongoOpenError> {
+    let (client, database) = connect(address).await?;
+    let hello = database.run_command(doc! { "hello": 1 }).await;
+    let hello = hello.map_err(|error| MongoOpenError::Unavailable(address.clone(), error.to_string()))?;
+    let topology = if hello.contains_key("setName") { Topology::ReplicaSet } else { Topology::Standalone };
+    Ok(MongoStore { client, database, topology, tail: Arc::default() })
 }
 
 /// A client with the guarantees that Rollcall needs, whatever the address says of them.
@@ -133,15 +149,17 @@ pub(super) async fn connect(address: &MongoAddress) -> Result<(Client, Database)
     Ok((client, database))
 }
 
-/// The version of the format, set when there is none.
-async fn format(database: &Database) -> Result<i64, Error> {
+/// Sets the version of the format when there is none.
+async fn set_format(database: &Database) -> Result<(), Error> {
     let meta = database.collection::<Document>("meta");
     let set = doc! { "$setOnInsert": { "version": FORMAT_VERSION } };
-    meta.update_one(doc! { "_id": "format" }, set).upsert(true).await.or_else(ignore_race)?;
-    let older = doc! { "_id": "format", "version": OLDER_FORMAT };
-    meta.update_one(older, doc! { "$set": { "version": FORMAT_VERSION } }).await?;
-    let stored = meta.find_one(doc! { "_id": "format" }).await?;
-    Ok(stored.and_then(|stored| stored.get_i64("version").ok()).unwrap_or(0))
+    meta.update_one(doc! { "_id": "format" }, set).upsert(true).await.map(|_| ()).or_else(ignore_race)
+}
+
+/// The version of the format, if there is one.
+pub(super) async fn format(database: &Database) -> Result<Option<i64>, Error> {
+    let stored = database.collection::<Document>("meta").find_one(doc! { "_id": "format" }).await?;
+    Ok(stored.and_then(|stored| stored.get("version").and_then(Bson::as_i64)))
 }
 
 /// Two processes that start at once may both try to insert.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use mongodb::bson::{Binary, Document, doc, spec::BinarySubtype};
+use mongodb::bson::{Document, doc};
 use rollcall_wire::Slot;
 use serde::Deserialize;
 
@@ -31,9 +31,12 @@ pub(super) struct StoredWindow {
 pub(super) struct StoredCheckpoint {
     #[serde(rename = "_id")]
     slot: i32,
+    /// How far the windows are; absent when only rows were written yet.
+    #[serde(default)]
     next: i64,
-    /// Absent when it was not asked for.
-    dedupe: Option<Binary>,
+    /// How far the rows of devices are.
+    #[serde(default)]
+    rows: i64,
 }
 
 /// The collection of a resolution's windows.
@@ -75,11 +78,19 @@ fn increments(add: &mut Document, path: &str, counts: &Counts) {
 
 /// The statement that moves a checkpoint to the end of a chunk.
 pub(super) fn checkpoint_update(chunk: &Chunk) -> Document {
-    let end = chunk.entries.end.cast_signed();
-    let dedupe = Binary { subtype: BinarySubtype::Generic, bytes: chunk.dedupe.clone() };
+    forward(chunk.slot, "next", chunk.entries.end)
+}
+
+/// The statement that moves the checkpoint of rows.
+pub(super) fn rows_checkpoint_update(slot: Slot, upto: u64) -> Document {
+    forward(slot, "rows", upto)
+}
+
+fn forward(slot: Slot, field: &str, upto: u64) -> Document {
+    let upto = upto.cast_signed();
     doc! {
-        "q": { "_id": chunk.slot.index() as i32, "next": { "$not": { "$gte": end } } },
-        "u": { "$set": { "next": end, "dedupe": dedupe } },
+        "q": { "_id": slot.index() as i32, field: { "$not": { "$gte": upto } } },
+        "u": { "$set": { field: upto } },
         "upsert": true,
     }
 }
@@ -121,7 +132,6 @@ impl StoredCheckpoint {
     }
 
     pub(super) fn checkpoint(self) -> Checkpoint {
-        let dedupe = self.dedupe.map(|dedupe| dedupe.bytes).unwrap_or_default();
-        Checkpoint { next: self.next.cast_unsigned(), dedupe }
+        Checkpoint { windows: self.next.cast_unsigned(), rows: self.rows.cast_unsigned() }
     }
 }

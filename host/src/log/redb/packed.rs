@@ -4,66 +4,67 @@
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
-use super::{ENTRIES, WorkError, codec, key};
-use crate::log::StoreError;
+use super::{WorkError, damage, sealed};
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
+use crate::log::{codec, key};
 use crate::model::Entry;
 
 /// (the key of the chunk's first entry, 0, 1, …) → a piece of the packed chunk.
-const PACKED: TableDefinition<'_, (u64, u16), &[u8]> = TableDefinition::new("packed");
+const CHUNKS: TableDefinition<'_, (u64, u16), &[u8]> = TableDefinition::new("chunks");
+
+/// The same without checksums, as formats 1 and 2 wrote them. They stay as they are: the log is not rewritten.
+pub(super) const OLDER_CHUNKS: TableDefinition<'_, (u64, u16), &[u8]> = TableDefinition::new("packed");
 
 /// What a row may take so that it fills a page of redb's, 4,096 bytes: less 4 for the page's head, 10 for
 /// the key, 4 for the end of the value, and a little.
-const PIECE_BYTES: usize = 4_064;
+const ROW_BYTES: usize = 4_064;
 
 /// The largest chunk that is unpacked, in bytes: 64 flushes at their largest take a tenth of it.
 const CHUNK_MAX: usize = 256 << 20;
 
-/// Makes the table, so that readers find it.
+/// Makes the tables, so that readers find them.
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
-    transaction.open_table(PACKED)?;
+    transaction.open_table(CHUNKS)?;
+    transaction.open_table(OLDER_CHUNKS)?;
     Ok(())
 }
 
-/// Moves a chunk's entries from rows of their own into packed rows.
-pub(super) fn pack(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), WorkError> {
-    let range = key(chunk.slot, chunk.entries.start)..key(chunk.slot, chunk.entries.end);
-    let mut table = transaction.open_table(ENTRIES)?;
-    let mut entries = Vec::<Vec<u8>>::new();
-    table.retain_in::<u64, _>(range.clone(), |_, bytes| {
-        entries.push(bytes.to_vec());
-        false
-    })?;
-    if entries.len() as u64 != CHUNK_ENTRIES {
-        return Err(damaged(chunk.slot, chunk.entries.start));
-    }
-    let plain = postcard::to_allocvec(&entries).expect("plain data always serialises into memory");
-    let mut packed = transaction.open_table(PACKED)?;
-    for (piece, number) in lz4_flex::compress_prepend_size(&plain).chunks(PIECE_BYTES).zip(0_u16..) {
-        packed.insert((range.start, number), piece)?;
+/// Writes a chunk's entries into packed rows.
+pub(super) fn pack(
+    transaction: &WriteTransaction,
+    chunk: &Chunk,
+    entries: &[Vec<u8>],
+) -> Result<(), WorkError> {
+    let first = key::key(chunk.slot, chunk.entries.start);
+    let plain = postcard::to_allocvec(entries).expect("plain data always serialises into memory");
+    let packed = lz4_flex::compress_prepend_size(&plain);
+    let mut table = transaction.open_table(CHUNKS)?;
+    for (piece, number) in packed.chunks(ROW_BYTES - sealed::SEAL_BYTES).zip(0_u16..) {
+        let sealed = sealed::seal("chunks", &key_bytes(first, number), piece.to_vec());
+        table.insert((first, number), sealed.as_slice())?;
     }
     Ok(())
 }
 
-/// The packed entries of `slot` from number `from` on, in order, `limit` at most.
+/// The packed entries of `slot` from number `from` on, in order, `limit` at most; all of those below `upto`
+/// are packed.
 pub(super) fn read(
     transaction: &ReadTransaction,
     slot: Slot,
     from: u64,
+    upto: u64,
     limit: usize,
 ) -> Result<Vec<Entry>, WorkError> {
-    let table = transaction.open_table(PACKED)?;
     let mut entries = Vec::new();
     let mut first = from - from % CHUNK_ENTRIES;
-    while entries.len() < limit {
-        let mut packed = Vec::new();
-        for row in table.range((key(slot, first), 0)..=(key(slot, first), u16::MAX))? {
-            packed.extend_from_slice(row?.1.value());
+    while first < upto && entries.len() < limit {
+        let unreadable = || damage(format!("the chunk of entry {first} of slot {slot}"));
+        let packed = packed(transaction, key::key(slot, first))?;
+        let chunk = packed.and_then(|packed| unpack(&packed)).ok_or_else(unreadable)?;
+        if chunk.len() as u64 != CHUNK_ENTRIES {
+            return Err(unreadable());
         }
-        if packed.is_empty() {
-            break;
-        }
-        for (bytes, number) in unpack(&packed).ok_or_else(|| damaged(slot, first))?.iter().zip(first..) {
+        for (bytes, number) in chunk.iter().zip(first..) {
             if number >= from && entries.len() < limit {
                 entries.push(codec::entry(slot, number, bytes).map_err(WorkError::Store)?);
             }
@@ -73,12 +74,34 @@ pub(super) fn read(
     Ok(entries)
 }
 
+/// The pieces of a chunk, put together; `None` when one of them is damaged.
+fn packed(transaction: &ReadTransaction, first: u64) -> Result<Option<Vec<u8>>, WorkError> {
+    let mut packed = Vec::new();
+    for row in transaction.open_table(CHUNKS)?.range((first, 0)..=(first, u16::MAX))? {
+        let (key, stored) = row?;
+        let (first, number) = key.value();
+        let Some(piece) = sealed::open("chunks", &key_bytes(first, number), stored.value()) else {
+            return Ok(None);
+        };
+        packed.extend_from_slice(piece);
+    }
+    if packed.is_empty() {
+        for row in transaction.open_table(OLDER_CHUNKS)?.range((first, 0)..=(first, u16::MAX))? {
+            packed.extend_from_slice(row?.1.value());
+        }
+    }
+    Ok(Some(packed))
+}
+
+fn key_bytes(first: u64, number: u16) -> [u8; 10] {
+    let mut bytes = [0; 10];
+    bytes[..8].copy_from_slice(&first.to_le_bytes());
+    bytes[8..].copy_from_slice(&number.to_le_bytes());
+    bytes
+}
+
 fn unpack(packed: &[u8]) -> Option<Vec<Vec<u8>>> {
     let (size, _) = lz4_flex::block::uncompressed_size(packed).ok()?;
     let plain = (size <= CHUNK_MAX).then(|| lz4_flex::decompress_size_prepended(packed).ok())??;
     postcard::from_bytes(&plain).ok()
-}
-
-fn damaged(slot: Slot, first: u64) -> WorkError {
-    WorkError::Store(StoreError::Corrupt(format!("the chunk of entry {first} of slot {slot}")))
 }

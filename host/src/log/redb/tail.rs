@@ -1,17 +1,169 @@
-//! The counts of the entries that are not rolled up yet, in memory: a query reads them without the disk.
+//! The entries that are not rolled up yet: a row each, and their counts in memory, so that a query reads them
+//! without the disk.
+//!
+//! Beside a slot's last entry, on the same page, stands the length of its log. So a page that loses rows, or
+//! goes back, is noticed.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
-use super::{ENTRIES, WorkError, checkpoints, codec, keys, number};
+use super::{WorkError, checkpoints, damage, sealed};
 use crate::log::plan::TailEntry;
 use crate::log::rollup::Chunk;
+use crate::log::{codec, key};
+use crate::model::Entry;
 
-/// For each partition its entries from the checkpoint on. It never lacks a committed entry that is not in
-/// the windows.
+/// The key of an entry → the entry; a slot's last key → the length of its log.
+const TAIL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tail");
+
+/// Makes the table with the length of each log, so that readers find them.
+pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(TAIL)?;
+    for slot in Slot::all() {
+        let head = key::head(slot);
+        if table.get(head)?.is_none() {
+            table.insert(head, seal(head, 0_u64.to_le_bytes().to_vec()).as_slice())?;
+        }
+    }
+    Ok(())
+}
+
+/// An entry on its way into the table.
+pub(super) struct Row {
+    slot: Slot,
+    number: u64,
+    sealed: Vec<u8>,
+    counts: TailEntry,
+}
+
+impl Row {
+    pub(super) fn of(entry: &Entry) -> Self {
+        let counts = entry.counts();
+        let bytes = codec::entry_bytes(entry, &counts);
+        Self {
+            slot: entry.slot,
+            number: entry.number,
+            sealed: seal(key::key(entry.slot, entry.number), bytes),
+            counts: TailEntry::new(entry.slot, entry.number, counts),
+        }
+    }
+}
+
+/// Appends rows whose number is free; the slots of the others, and the counts of those that were appended.
+pub(super) fn append(
+    transaction: &WriteTransaction,
+    rows: Vec<Row>,
+) -> Result<(Vec<Slot>, Vec<TailEntry>), WorkError> {
+    let (mut taken, mut written) = (Vec::new(), Vec::new());
+    let mut table = transaction.open_table(TAIL)?;
+    for row in rows {
+        if row.number < length(&table, row.slot)? {
+            taken.push(row.slot);
+            continue;
+        }
+        table.insert(key::key(row.slot, row.number), row.sealed.as_slice())?;
+        let head = key::head(row.slot);
+        table.insert(head, seal(head, (row.number + 1).to_le_bytes().to_vec()).as_slice())?;
+        written.push(row.counts);
+    }
+    Ok((taken, written))
+}
+
+/// The length of a slot's log.
+fn length(table: &impl ReadableTable<u64, &'static [u8]>, slot: Slot) -> Result<u64, WorkError> {
+    let unreadable = || damage(format!("the length of the log of slot {slot}"));
+    let head = key::head(slot);
+    let stored = table.get(head)?.ok_or_else(unreadable)?;
+    let length =
+        open(head, stored.value()).and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+    length.ok_or_else(unreadable)
+}
+
+/// The entries of `slot` from number `from` on, in order, `limit` at most.
+pub(super) fn read(
+    transaction: &ReadTransaction,
+    slot: Slot,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<Entry>, WorkError> {
+    let mut entries = Vec::new();
+    each(transaction, slot, from, limit, |number, bytes| {
+        entries.push(codec::entry(slot, number, bytes).map_err(WorkError::Store)?);
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+/// Does something with the entries of `slot` from number `from` on, `limit` at most.
+fn each(
+    transaction: &ReadTransaction,
+    slot: Slot,
+    from: u64,
+    limit: usize,
+    mut with: impl FnMut(u64, &[u8]) -> Result<(), WorkError>,
+) -> Result<(), WorkError> {
+    let table = transaction.open_table(TAIL)?;
+    let end = length(&table, slot)?;
+    let wanted = end.saturating_sub(from).min(limit as u64);
+    let mut next = from;
+    for row in table.range(key::key(slot, from)..key::key(slot, from + wanted))? {
+        let (key, stored) = row?;
+        let bytes = (key.value() == key::key(slot, next)).then(|| open(key.value(), stored.value()));
+        with(next, bytes.flatten().ok_or_else(|| missing(slot, next))?)?;
+        next += 1;
+    }
+    if next < from + wanted { Err(missing(slot, next)) } else { Ok(()) }
+}
+
+/// Takes a chunk's entries out of the table, as bytes.
+pub(super) fn take(transaction: &WriteTransaction, chunk: &Chunk) -> Result<Vec<Vec<u8>>, WorkError> {
+    let mut table = transaction.open_table(TAIL)?;
+    let mut entries = Vec::new();
+    for number in chunk.entries.clone() {
+        let key = key::key(chunk.slot, number);
+        let stored = table.remove(key)?.ok_or_else(|| missing(chunk.slot, number))?;
+        entries.push(open(key, stored.value()).ok_or_else(|| missing(chunk.slot, number))?.to_vec());
+    }
+    Ok(entries)
+}
+
+/// The log of a slot has so many entries.
+pub(super) fn set_length(transaction: &WriteTransaction, slot: Slot, length: u64) -> Result<(), WorkError> {
+    let head = key::head(slot);
+    let sealed = seal(head, length.to_le_bytes().to_vec());
+    transaction.open_table(TAIL)?.insert(head, sealed.as_slice())?;
+    Ok(())
+}
+
+/// Puts an entry of an older format into the table.
+pub(super) fn put(
+    transaction: &WriteTransaction,
+    slot: Slot,
+    number: u64,
+    bytes: Vec<u8>,
+) -> Result<(), WorkError> {
+    let key = key::key(slot, number);
+    transaction.open_table(TAIL)?.insert(key, seal(key, bytes).as_slice())?;
+    set_length(transaction, slot, number + 1)
+}
+
+fn seal(key: u64, bytes: Vec<u8>) -> Vec<u8> {
+    sealed::seal("tail", &key.to_le_bytes(), bytes)
+}
+
+fn open(key: u64, stored: &[u8]) -> Option<&[u8]> {
+    sealed::open("tail", &key.to_le_bytes(), stored)
+}
+
+fn missing(slot: Slot, number: u64) -> WorkError {
+    damage(format!("entry {number} of slot {slot}"))
+}
+
+/// For each partition the counts of its entries from the checkpoint on. It never lacks a committed entry that is
+/// not in the windows.
 #[derive(Default)]
 pub(super) struct Tail(Mutex<[VecDeque<Arc<TailEntry>>; Slot::COUNT]>);
 
@@ -19,18 +171,16 @@ impl Tail {
     /// Reads the tail of a store that was just opened.
     pub(super) fn load(&self, database: &Database) -> Result<(), WorkError> {
         let transaction = database.begin_read()?;
-        let upto = checkpoints(&transaction)?;
-        let table = transaction.open_table(ENTRIES)?;
+        let upto = checkpoints::windows(&transaction)?;
         let mut tail = self.lock();
         for slot in Slot::all() {
             let entries = &mut tail[slot.index()];
             entries.clear();
-            for row in table.range(keys(slot, upto[slot.index()]))? {
-                let (key, bytes) = row?;
-                let number = number(key.value());
-                let counts = codec::entry_counts(slot, number, bytes.value()).map_err(WorkError::Store)?;
+            each(&transaction, slot, upto[slot.index()], usize::MAX, |number, bytes| {
+                let counts = codec::entry_counts(slot, number, bytes).map_err(WorkError::Store)?;
                 entries.push_back(Arc::new(TailEntry::new(slot, number, counts)));
-            }
+                Ok(())
+            })?;
         }
         Ok(())
     }

@@ -1,106 +1,256 @@
 //! The windows: rows that are added to when a chunk is rolled up, and summed up for a plan.
+//!
+//! A checksum shows that a row was changed, not that it is gone. So no row is believed alone: the minutes of an
+//! hour have to add up to it, the hours of a day to the day, and all days to what the checkpoints say.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
-use rollcall_wire::Status;
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use rollcall_wire::Slot;
 
-use super::{WorkError, codec};
+use super::{WorkError, checkpoints, damage, sealed};
+use crate::log::codec;
 use crate::log::plan::{Plan, Upto, Window};
 use crate::log::rollup::{self, Chunk, Resolution};
-use crate::model::{self, Counts};
+use crate::model::{self, BySecond, Counts};
 
-/// start in Unix seconds → the minute by second.
-const MINUTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("minutes");
-/// start in Unix seconds → the hour's counts.
-const HOURS: TableDefinition<'_, u64, [u64; Status::COUNT]> = TableDefinition::new("hours");
-/// start in Unix seconds → the day's counts.
-const DAYS: TableDefinition<'_, u64, [u64; Status::COUNT]> = TableDefinition::new("days");
+/// start in Unix seconds → the window.
+type Table = TableDefinition<'static, u64, &'static [u8]>;
+
+const fn name(resolution: Resolution) -> &'static str {
+    match resolution {
+        Resolution::Minute => "window_minutes",
+        Resolution::Hour => "window_hours",
+        Resolution::Day => "window_days",
+    }
+}
+
+fn table(resolution: Resolution) -> Table {
+    TableDefinition::new(name(resolution))
+}
 
 /// Makes the tables, so that readers find them.
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
-    transaction.open_table(MINUTES)?;
-    transaction.open_table(HOURS)?;
-    transaction.open_table(DAYS)?;
+    for resolution in [Resolution::Minute, Resolution::Hour, Resolution::Day] {
+        transaction.open_table(table(resolution))?;
+    }
     Ok(())
 }
 
 /// Adds a chunk's samples to every window that they lie in.
 pub(super) fn add(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), WorkError> {
-    add_minutes(transaction, chunk)?;
-    for (table, resolution) in [(HOURS, Resolution::Hour), (DAYS, Resolution::Day)] {
-        let mut table = transaction.open_table(table)?;
+    add_minutes(transaction, &chunk.counts)?;
+    for resolution in [Resolution::Hour, Resolution::Day] {
+        let mut table = transaction.open_table(table(resolution))?;
         for (start, counts) in rollup::windows(&chunk.counts, resolution) {
-            let mut sum = table.get(start)?.map_or_else(Counts::default, |stored| Counts(stored.value()));
+            let mut sum = match table.get(start)? {
+                Some(stored) => open_sum(resolution, start, stored.value())?,
+                None => Counts::default(),
+            };
             sum += counts;
-            table.insert(start, sum.0)?;
+            table.insert(start, seal_sum(resolution, start, sum).as_slice())?;
         }
     }
     Ok(())
 }
 
-fn add_minutes(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), WorkError> {
-    let mut table = transaction.open_table(MINUTES)?;
-    for start in rollup::windows(&chunk.counts, Resolution::Minute).into_keys() {
+fn add_minutes(transaction: &WriteTransaction, added: &BySecond) -> Result<(), WorkError> {
+    let mut table = transaction.open_table(table(Resolution::Minute))?;
+    for start in rollup::windows(added, Resolution::Minute).into_keys() {
         let mut minute = match table.get(start)? {
-            Some(stored) => codec::minute(start, stored.value()).map_err(WorkError::Store)?,
-            None => Default::default(),
+            Some(stored) => open_minute(start, stored.value())?,
+            None => BySecond::default(),
         };
-        for (second, counts) in chunk.counts.range(start..start + Resolution::Minute.seconds()) {
+        for (second, counts) in added.range(start..start + Resolution::Minute.seconds()) {
             *minute.entry(*second).or_default() += *counts;
         }
-        table.insert(start, codec::minute_bytes(&minute).as_slice())?;
+        table.insert(start, seal(Resolution::Minute, start, codec::minute_bytes(&minute)).as_slice())?;
     }
     Ok(())
+}
+
+/// Do the days add up to what was rolled up?
+pub(super) fn check(transaction: &ReadTransaction) -> Result<(), WorkError> {
+    let mut expected = Counts::default();
+    for slot in Slot::all() {
+        expected += checkpoints::read(transaction, slot)?.counts();
+    }
+    let mut sum = Counts::default();
+    for row in transaction.open_table(table(Resolution::Day))?.range::<u64>(..)? {
+        let (start, stored) = row?;
+        sum += open_sum(Resolution::Day, start.value(), stored.value())?;
+    }
+    if sum == expected { Ok(()) } else { Err(damage("the days do not add up to what was stored".into())) }
 }
 
 /// The windows of a plan, in order of time. Each holds the entries below `upto`.
 pub(super) fn read(transaction: &ReadTransaction, plan: &Plan, upto: Upto) -> Result<Vec<Window>, WorkError> {
+    let mut reader = Reader::new(transaction)?;
     let mut windows = Vec::new();
+    let mut add = |range, counts| windows.push(Window { range, counts, upto });
     for (resolution, range) in &plan.whole {
         match resolution {
-            Resolution::Minute => read_minutes(transaction, range, upto, &mut windows)?,
-            Resolution::Hour => read_sums(transaction, HOURS, *resolution, range, upto, &mut windows)?,
-            Resolution::Day => read_sums(transaction, DAYS, *resolution, range, upto, &mut windows)?,
+            Resolution::Minute => reader.minutes(range, &mut add)?,
+            Resolution::Hour => reader.hours(range, &mut add)?,
+            Resolution::Day => reader.days(range, &mut add)?,
         }
     }
     for edge in &plan.edges {
-        read_minutes(transaction, edge, upto, &mut windows)?;
+        reader.minutes(edge, &mut add)?;
     }
     windows.sort_by_key(|window| window.range.start);
     Ok(windows)
 }
 
-fn read_sums(
-    transaction: &ReadTransaction,
-    table: TableDefinition<'_, u64, [u64; Status::COUNT]>,
-    resolution: Resolution,
-    range: &Range<u64>,
-    upto: Upto,
-    windows: &mut Vec<Window>,
-) -> Result<(), WorkError> {
-    for row in transaction.open_table(table)?.range(range.clone())? {
-        let (start, counts) = row?;
-        let range = start.value()..start.value() + resolution.seconds();
-        windows.push(Window { range, counts: Counts(counts.value()), upto });
+/// Reads windows, each after a look at the one that it is a part of.
+struct Reader {
+    minutes: ReadOnlyTable<u64, &'static [u8]>,
+    hours: ReadOnlyTable<u64, &'static [u8]>,
+    days: ReadOnlyTable<u64, &'static [u8]>,
+    /// The hours of the days that were looked at.
+    known_hours: BTreeMap<u64, BTreeMap<u64, Counts>>,
+    /// The minutes of the hours that were looked at.
+    known_minutes: BTreeMap<u64, BTreeMap<u64, BySecond>>,
+}
+
+impl Reader {
+    fn new(transaction: &ReadTransaction) -> Result<Self, WorkError> {
+        Ok(Self {
+            minutes: transaction.open_table(table(Resolution::Minute))?,
+            hours: transaction.open_table(table(Resolution::Hour))?,
+            days: transaction.open_table(table(Resolution::Day))?,
+            known_hours: BTreeMap::new(),
+            known_minutes: BTreeMap::new(),
+        })
     }
+
+    fn days(&self, range: &Range<u64>, add: &mut impl FnMut(Range<u64>, Counts)) -> Result<(), WorkError> {
+        for row in self.days.range(range.clone())? {
+            let (start, stored) = row?;
+            let start = start.value();
+            let counts = open_sum(Resolution::Day, start, stored.value())?;
+            add(start..start + Resolution::Day.seconds(), counts);
+        }
+        Ok(())
+    }
+
+    fn hours(
+        &mut self,
+        range: &Range<u64>,
+        add: &mut impl FnMut(Range<u64>, Counts),
+    ) -> Result<(), WorkError> {
+        for day in starts(range, Resolution::Day) {
+            for (start, counts) in self.hours_of(day)?.range(range.clone()) {
+                add(*start..start + Resolution::Hour.seconds(), *counts);
+            }
+        }
+        Ok(())
+    }
+
+    /// The minutes that `range` touches, each clipped to it.
+    fn minutes(
+        &mut self,
+        range: &Range<u64>,
+        add: &mut impl FnMut(Range<u64>, Counts),
+    ) -> Result<(), WorkError> {
+        let first = Resolution::Minute.window_start(range.start);
+        for hour in starts(range, Resolution::Hour) {
+            for (start, minute) in self.minutes_of(hour)?.range(first..range.end) {
+                let range = range.start.max(*start)..range.end.min(start + Resolution::Minute.seconds());
+                add(range.clone(), model::sum(minute, range));
+            }
+        }
+        Ok(())
+    }
+
+    fn hours_of(&mut self, day: u64) -> Result<&BTreeMap<u64, Counts>, WorkError> {
+        if !self.known_hours.contains_key(&day) {
+            let expected = match self.days.get(day)? {
+                Some(stored) => open_sum(Resolution::Day, day, stored.value())?,
+                None => Counts::default(),
+            };
+            let (mut hours, mut sum) = (BTreeMap::new(), Counts::default());
+            for row in self.hours.range(day..day + Resolution::Day.seconds())? {
+                let (start, stored) = row?;
+                let counts = open_sum(Resolution::Hour, start.value(), stored.value())?;
+                sum += counts;
+                hours.insert(start.value(), counts);
+            }
+            if sum != expected {
+                return Err(damage(format!("the day at {day} does not agree with its hours")));
+            }
+            self.known_hours.insert(day, hours);
+        }
+        Ok(&self.known_hours[&day])
+    }
+
+    fn minutes_of(&mut self, hour: u64) -> Result<&BTreeMap<u64, BySecond>, WorkError> {
+        if !self.known_minutes.contains_key(&hour) {
+            let hours = self.hours_of(Resolution::Day.window_start(hour))?;
+            let expected = hours.get(&hour).copied().unwrap_or_default();
+            let (mut minutes, mut sum) = (BTreeMap::new(), Counts::default());
+            for row in self.minutes.range(hour..hour + Resolution::Hour.seconds())? {
+                let (start, stored) = row?;
+                let minute = open_minute(start.value(), stored.value())?;
+                sum += model::sum(&minute, 0..u64::MAX);
+                minutes.insert(start.value(), minute);
+            }
+            if sum != expected {
+                return Err(damage(format!("the hour at {hour} does not agree with its minutes")));
+            }
+            self.known_minutes.insert(hour, minutes);
+        }
+        Ok(&self.known_minutes[&hour])
+    }
+}
+
+/// The starts of the windows that a range touches.
+fn starts(range: &Range<u64>, resolution: Resolution) -> impl Iterator<Item = u64> + use<> {
+    (resolution.window_start(range.start)..range.end).step_by(resolution.seconds() as usize)
+}
+
+/// The seconds of a minute, as [`open_minute`] reads them.
+pub(super) fn put_minute(
+    transaction: &WriteTransaction,
+    start: u64,
+    minute: &BySecond,
+) -> Result<(), WorkError> {
+    let sealed = seal(Resolution::Minute, start, codec::minute_bytes(minute));
+    transaction.open_table(table(Resolution::Minute))?.insert(start, sealed.as_slice())?;
     Ok(())
 }
 
-/// The minutes that `range` touches, each clipped to it.
-fn read_minutes(
-    transaction: &ReadTransaction,
-    range: &Range<u64>,
-    upto: Upto,
-    windows: &mut Vec<Window>,
+/// The sum of an hour or a day, as [`open_sum`] reads it.
+pub(super) fn put_sum(
+    transaction: &WriteTransaction,
+    resolution: Resolution,
+    start: u64,
+    sum: Counts,
 ) -> Result<(), WorkError> {
-    let first = Resolution::Minute.window_start(range.start);
-    for row in transaction.open_table(MINUTES)?.range(first..range.end)? {
-        let (start, bytes) = row?;
-        let start = start.value();
-        let minute = codec::minute(start, bytes.value()).map_err(WorkError::Store)?;
-        let range = range.start.max(start)..range.end.min(start + Resolution::Minute.seconds());
-        windows.push(Window { counts: model::sum(&minute, range.clone()), range, upto });
-    }
+    transaction.open_table(table(resolution))?.insert(start, seal_sum(resolution, start, sum).as_slice())?;
     Ok(())
+}
+
+fn seal(resolution: Resolution, start: u64, bytes: Vec<u8>) -> Vec<u8> {
+    sealed::seal(name(resolution), &start.to_le_bytes(), bytes)
+}
+
+fn seal_sum(resolution: Resolution, start: u64, sum: Counts) -> Vec<u8> {
+    let bytes = postcard::to_allocvec(&sum.0).expect("plain data always serialises into memory");
+    seal(resolution, start, bytes)
+}
+
+fn open(resolution: Resolution, start: u64, stored: &[u8]) -> Result<&[u8], WorkError> {
+    sealed::open(name(resolution), &start.to_le_bytes(), stored)
+        .ok_or_else(|| damage(format!("{} at {start}", name(resolution))))
+}
+
+fn open_minute(start: u64, stored: &[u8]) -> Result<BySecond, WorkError> {
+    codec::minute(start, open(Resolution::Minute, start, stored)?).map_err(WorkError::Store)
+}
+
+fn open_sum(resolution: Resolution, start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
+    let sum = postcard::from_bytes(open(resolution, start, stored)?);
+    sum.map(Counts).map_err(|_| damage(format!("{} at {start}", name(resolution))))
 }

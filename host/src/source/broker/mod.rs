@@ -30,7 +30,7 @@ pub use self::filter::{PlainTopic, Slots};
 pub use self::options::SetupError;
 use self::options::options;
 use super::{INBOX_MESSAGES, Inbox, LogState, RunningSource, Source, Wait};
-use crate::model::{Ack, Message, Retain, UnixMs, Verdict};
+use crate::model::{Ack, Message, Retain, Sender, UnixMs, Verdict};
 use crate::ops::health::{Health, Part};
 
 /// How long the broker keeps the session, and with it the queue, of a worker that is away: 30 days, as long
@@ -328,6 +328,7 @@ impl Connection {
             retain: if publish.retain { Retain::Yes } else { Retain::No },
             expiry_left_s: publish.properties.and_then(|properties| properties.message_expiry_interval),
             received_at,
+            sender: Sender::HearsNothing,
             ack,
         };
         if publish.qos == QoS::AtMostOnce {

@@ -23,7 +23,7 @@ use super::protocol::{
     self, Answer, NotWelcome, Protocol, Publish, RECEIVE_MAX, Reason, Refusal, Request, packet_length,
 };
 use super::{Shared, Unsettled};
-use crate::model::{Ack, Message, Retain, UnixMs, Verdict};
+use crate::model::{Ack, Message, Retain, Sender, UnixMs, Verdict};
 
 /// A client has this long to send its CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -261,12 +261,17 @@ impl Connection {
             return Ok(());
         };
         let (ack, verdict) = Ack::new();
+        let sender = match publish.packet_id {
+            Some(_) if protocol.can_refuse() => Sender::HearsRefusal,
+            _ => Sender::HearsNothing,
+        };
         let message = Message {
             topic: (&*publish.topic).into(),
             payload: publish.payload.as_ref().into(),
             retain: if publish.retain { Retain::Yes } else { Retain::No },
             expiry_left_s: publish.expiry_left_s,
             received_at,
+            sender,
             ack,
         };
         self.hand_on(message).await?;
@@ -409,7 +414,7 @@ async fn settled(pending: &mut VecDeque<Pending>) -> Result<Answer, NotStored> {
 
 fn answer_of(verdict: Verdict) -> Answer {
     match verdict {
-        Verdict::Accepted | Verdict::Duplicate => Answer::Success,
+        Verdict::Accepted | Verdict::Duplicate | Verdict::Undecided => Answer::Success,
         Verdict::Rejected(rejection) => Answer::Rejected(rejection),
     }
 }

@@ -38,6 +38,9 @@ pub(crate) enum Command {
     /// Look at a live broker and store, one line a check, and say what to do.
     #[command(after_help = DOCTOR_EXAMPLE)]
     Doctor(DoctorArgs),
+    /// Convert a store that an older version wrote.
+    #[command(after_help = MIGRATE_EXAMPLE)]
+    Migrate(MigrateArgs),
     /// Take the documents of an older program, one a message, out of a MongoDB collection.
     #[cfg(feature = "mongodb")]
     #[command(after_help = IMPORT_EXAMPLE)]
@@ -80,6 +83,13 @@ Example:
 
 It may run beside an ingest. It publishes under rollcall/doctor/ and leaves nothing behind.";
 
+const MIGRATE_EXAMPLE: &str = "\
+Example:
+  rollcall migrate --store redb:/var/lib/rollcall
+
+Stop all that use the store first, and make a backup. The messages stay as they are; what is made from them is made
+anew. It may be stopped and run again, and the version that wrote the store can use it until it is done.";
+
 #[cfg(feature = "mongodb")]
 const IMPORT_EXAMPLE: &str = "\
 Example:
@@ -115,6 +125,13 @@ impl ImportArgs {
     pub(crate) fn from(&self) -> rollcall_host::log::mongo::MongoAddress {
         rollcall_host::log::mongo::MongoAddress::new(self.from.text())
     }
+}
+
+/// Flags of `rollcall migrate`.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 }
 
 /// Flags of `rollcall doctor`.

@@ -1,0 +1,57 @@
+//! The rows of devices: one document a device, `{_id: "3/device", upto: 128, state: …, closed: …}`. The slot
+//! stands in front, so that the rows of a slot lie together.
+
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Document, doc};
+use rollcall_wire::{DeviceId, Slot};
+use serde::Deserialize;
+
+use crate::log::StoreError;
+use crate::log::row::Row;
+
+/// The collection.
+pub(super) const COLLECTION: &str = "devices";
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StoredRow {
+    #[serde(rename = "_id")]
+    id: String,
+    upto: i64,
+    state: Binary,
+    closed: Option<Binary>,
+}
+
+fn id(slot: Slot, device: &str) -> String {
+    format!("{slot}/{device}")
+}
+
+/// The rows of a slot after that of `after`.
+pub(super) fn filter(slot: Slot, after: Option<DeviceId>) -> Document {
+    let after = id(slot, after.as_ref().map_or("", DeviceId::as_str));
+    // In the order of characters, the slash is followed by 0.
+    doc! { "_id": { "$gt": after, "$lt": format!("{slot}0") } }
+}
+
+/// The statement that stores a row, unless the one that is there is as far or further.
+pub(super) fn update(slot: Slot, row: &Row) -> Document {
+    let binary = |bytes: &[u8]| Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() };
+    let upto = row.upto.cast_signed();
+    let mut set = doc! { "upto": upto, "state": binary(&row.state) };
+    if let Some(closed) = &row.closed {
+        set.insert("closed", binary(closed));
+    }
+    doc! {
+        "q": { "_id": id(slot, row.device.as_str()), "upto": { "$not": { "$gte": upto } } },
+        "u": { "$set": set },
+        "upsert": true,
+    }
+}
+
+impl StoredRow {
+    pub(super) fn row(self) -> Result<Row, StoreError> {
+        let device = self.id.split_once('/').and_then(|(_, device)| DeviceId::new(device).ok());
+        let device = device.ok_or_else(|| StoreError::Corrupt(format!("the device row {}", self.id)))?;
+        let closed = self.closed.map(|closed| closed.bytes);
+        Ok(Row { device, upto: self.upto.cast_unsigned(), state: self.state.bytes, closed })
+    }
+}

@@ -1,0 +1,193 @@
+//! How the embedded store's directory and file are made and opened, and who may not.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableError};
+
+use super::{RedbStore, WorkError, checkpoints, damaged, packed, rows, tail, windows};
+use crate::log::StoreError;
+
+/// The version of the tables and of what is in them. Older ones are converted by `rollcall migrate`.
+pub(super) const FORMAT: u64 = 3;
+
+/// The oldest version that can be converted.
+pub(super) const OLDEST_FORMAT: u64 = 1;
+
+/// `format` → [`FORMAT`].
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// The file within the data directory.
+pub(super) const FILE: &str = "rollcall.redb";
+/// The same while it is made: a file named [`FILE`] was a whole store once.
+const NEW_FILE: &str = "rollcall.redb.new";
+
+/// Pages kept in memory. redb's own default of 1 GiB is more than a small host has.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RedbOpenError {
+    /// One process writes a data directory at a time.
+    #[error(
+        "another process uses the data directory {0}: stop it, or name another one with --store redb:DIRECTORY"
+    )]
+    InUse(PathBuf),
+    /// The directory cannot be made, read or written.
+    #[error("the data directory {0} cannot be used: {1}")]
+    Unusable(PathBuf, String),
+    /// The file has no byte. It is never made so: what was in it is gone.
+    #[error("{0} is empty, so its data is gone: restore it from a backup, or delete it to begin anew")]
+    Empty(PathBuf),
+    /// The file is not as it was written.
+    #[error("{}", damaged(.0, .1))]
+    Damaged(PathBuf, String),
+    /// An older version of Rollcall wrote it. Nothing was changed.
+    #[error(
+        "the data directory {0} has the older format {1}: convert it with: rollcall migrate --store redb:{dir}",
+        dir = .0.display()
+    )]
+    OlderFormat(PathBuf, u64),
+    /// Another version of Rollcall wrote it. Nothing was changed.
+    #[error(
+        "the data directory {0} has format {1}, but this version of rollcall reads and writes format {2}"
+    )]
+    OtherFormat(PathBuf, u64, u64),
+}
+
+impl RedbOpenError {
+    pub(super) fn of(directory: &Path, error: WorkError) -> Self {
+        let directory = directory.to_owned();
+        match error {
+            WorkError::Redb(redb::Error::DatabaseAlreadyOpen) => Self::InUse(directory),
+            error => match error.damage() {
+                Ok(reason) | Err(StoreError::Corrupt(reason)) => Self::Damaged(directory, reason),
+                Err(error) => Self::Unusable(directory, error.to_string()),
+            },
+        }
+    }
+}
+
+impl RedbStore {
+    /// Is there a store in `directory`, whatever its state?
+    pub fn is_in(directory: &Path) -> bool {
+        // A link that leads nowhere is one: no reason for a new store.
+        directory.join(FILE).symlink_metadata().is_ok()
+    }
+
+    /// Opens or makes the store in `directory`.
+    ///
+    /// # Errors
+    /// [`RedbOpenError`] says who can act.
+    pub fn open(directory: &Path) -> Result<Self, RedbOpenError> {
+        let unusable_by = |error: io::Error| RedbOpenError::Unusable(directory.into(), error.to_string());
+        let failed = |error| RedbOpenError::of(directory, error);
+        make_directory(directory).map_err(unusable_by)?;
+        let file = directory.join(FILE);
+        if !Self::is_in(directory) {
+            make_file(directory).map_err(failed)?;
+        }
+        if fs::metadata(&file).map_err(unusable_by)?.len() == 0 {
+            return Err(RedbOpenError::Empty(file));
+        }
+        let (store, format) =
+            Self::open_with(directory, move || Ok(builder().open(&file)?)).map_err(failed)?;
+        match format {
+            FORMAT => Ok(store),
+            OLDEST_FORMAT..FORMAT => Err(RedbOpenError::OlderFormat(directory.into(), format)),
+            other => Err(RedbOpenError::OtherFormat(directory.into(), other, FORMAT)),
+        }
+    }
+}
+
+/// A new directory is its owner's alone; one that is there already is left as it is.
+fn make_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        let mode = fs::metadata(directory)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            let directory = directory.display();
+            tracing::warn!(
+                "the data directory is open to others than its owner (mode {mode:03o}): chmod go= {directory}"
+            );
+        }
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// Makes a store for its owner alone, under another name until it is durable and can be opened.
+fn make_file(directory: &Path) -> Result<(), WorkError> {
+    let (new, file) = (directory.join(NEW_FILE), directory.join(FILE));
+    let backing =
+        File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&new)?;
+    match backing.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(redb::Error::DatabaseAlreadyOpen.into()),
+        Err(TryLockError::Error(error)) => return Err(error.into()),
+    }
+    if RedbStore::is_in(directory) {
+        // Another process has just made the store. It may be this very file, if it was renamed meanwhile.
+        return remove_if_there(&new);
+    }
+    // What is left of a start that was cut off; nothing was ever acknowledged out of it.
+    backing.set_len(0)?;
+    let database = builder().create_with_backend(FileBackend::new(backing)?)?;
+    prepare(&database)?;
+    // The lock is held until the file has its name, so that no other process takes it for its own.
+    fs::rename(&new, &file)?;
+    File::open(directory)?.sync_all()?;
+    Ok(())
+}
+
+fn remove_if_there(file: &Path) -> Result<(), WorkError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+/// Makes the tables of a new store, so that readers find them.
+pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    prepare_tables(&transaction)?;
+    transaction.open_table(META)?.insert("format", FORMAT)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Makes the tables that are not there.
+pub(super) fn prepare_tables(transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
+    tail::prepare(transaction)?;
+    packed::prepare(transaction)?;
+    checkpoints::prepare(transaction)?;
+    windows::prepare(transaction)?;
+    rows::prepare(transaction)
+}
+
+/// Reads a store's format. One that has none has lost its tables: a store is made with them.
+pub(super) fn format(database: &Database) -> Result<u64, WorkError> {
+    let transaction = database.begin_read()?;
+    let format = match transaction.open_table(META) {
+        Ok(table) => table.get("format")?.map(|format| format.value()),
+        Err(TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    format.ok_or_else(|| WorkError::Store(StoreError::Corrupt("it has no format number".into())))
+}
+
+/// Sets a store's format.
+pub(super) fn set_format(database: &Database, format: u64) -> Result<(), WorkError> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(META)?.insert("format", format)?;
+    transaction.commit()?;
+    Ok(())
+}
