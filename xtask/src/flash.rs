@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use pico_args::Arguments;
-use xtask::hardware;
+use rollcall_harness::hardware_board;
 
 use crate::help;
 use crate::probe::Probe;
@@ -31,7 +31,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let features: Option<String> = arguments.opt_value_from_str("--features")?;
     let name: String = arguments.free_from_str().context("which board? cargo xtask flash BOARD")?;
     help::reject_unknown(arguments, HELP)?;
-    let board = hardware::find(&name)?;
+    let board = hardware_board::find(&name)?;
     // Before the build, which takes minutes.
     let probe = Probe::find(&board)?;
     board.add_target()?;

@@ -1,4 +1,4 @@
-//! `cargo xtask`: builds, runs and tests all of Rollcall. This file only dispatches; one file a command.
+//! `cargo xtask`: builds, runs and tests all of Rollcall. This file only dispatches; one file or folder a command.
 
 use std::process::ExitCode;
 
@@ -6,16 +6,15 @@ use anyhow::{Result, bail};
 use pico_args::Arguments;
 
 mod bench;
-mod board;
 mod ci;
 mod demo;
+mod firmware;
 mod flash;
 mod help;
 mod probe;
 mod provision;
 mod run_device;
-mod services_command;
-mod sizes;
+mod services;
 mod stack;
 mod tally;
 mod test;
@@ -39,10 +38,10 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
     let (run, help): (fn(Arguments) -> Result<ExitCode>, _) = match command.as_str() {
         "demo" => (demo::run, demo::HELP),
         "run-device" => (run_device::run, run_device::HELP),
-        "firmware" => (sizes::run, sizes::HELP),
+        "firmware" => (firmware::run, firmware::HELP),
         "flash" => (flash::run, flash::HELP),
         "provision" => (provision::run, provision::HELP),
-        "services" => (services_command::run, services_command::HELP),
+        "services" => (services::run, services::HELP),
         "test" => (test::run, test::HELP),
         "ci" => (ci::run, ci::HELP),
         "bench" => (bench::run, bench::HELP),

@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use xtask::cargo;
-use xtask::hardware::Hardware;
+use rollcall_harness::cargo;
+use rollcall_harness::hardware_board::Hardware;
 
 const TOOL: &str = "probe-rs";
 

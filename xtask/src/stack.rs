@@ -7,11 +7,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use xtask::cargo::{self, Profile, Program};
-use xtask::counts::Counts;
-use xtask::host::{self, Host, Role};
-use xtask::services::{Mongod, Node, Rabbitmq};
-use xtask::{ports, wait};
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::counts::Counts;
+use rollcall_harness::host::{self, Host, Role};
+use rollcall_harness::services::{Mongod, Node, Rabbitmq};
+use rollcall_harness::{ports, wait};
 
 const MQTT_PORT: u16 = 1883;
 const HTTP_PORT: u16 = 5000;

@@ -7,10 +7,10 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 use pico_args::Arguments;
-use xtask::cargo::{self, Workspace};
-use xtask::hardware;
-use xtask::skip;
-use xtask::workspace;
+use rollcall_harness::cargo::{self, Workspace};
+use rollcall_harness::hardware_board;
+use rollcall_harness::skip;
+use rollcall_harness::workspace;
 
 use crate::help;
 use crate::tally::Tally;
@@ -49,7 +49,7 @@ pub(crate) fn everything(mut tally: Tally) -> Result<ExitCode> {
         run_tests(command, &mut tally)?;
     }
     check_firmware(&mut tally);
-    for board in hardware::all()? {
+    for board in hardware_board::all()? {
         let name = format!("the firmware of {} links", board.name);
         match board.add_target() {
             Ok(()) => tally.check(&name, board.build().map(drop)),

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::Result;
+use rollcall_harness::{hardware_board, workspace};
 use rollcall_provision::{BLOCK_SIZE, Block, Host};
-use xtask::{hardware, workspace};
 
 fn xtask(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -64,7 +64,7 @@ fn provision_writes_the_settings_to_the_sector_that_the_board_reads() -> Result<
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(fs::metadata(&out)?.permissions().mode() & 0o777, 0o600);
         let (address, bytes) = read_hex(&fs::read_to_string(&out)?);
-        assert_eq!(address, hardware::find(board)?.configuration()?.start);
+        assert_eq!(address, hardware_board::find(board)?.configuration()?.start);
         let block = Block::from_bytes(<[u8; BLOCK_SIZE]>::try_from(bytes).unwrap());
         let settings = block.settings()?;
         assert_eq!(settings.broker.host, Host::parse("broker.example")?);

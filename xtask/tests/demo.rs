@@ -8,9 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rollcall_harness::process::Process;
+use rollcall_harness::{wait, workspace};
 use rustix::process::{Pid, Signal, kill_process};
-use xtask::process::Process;
-use xtask::{wait, workspace};
 
 /// A cold build is part of it.
 const LIMIT: Duration = Duration::from_secs(600);

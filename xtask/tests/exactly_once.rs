@@ -6,11 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use xtask::cargo::{self, Profile, Program};
-use xtask::counts::Counts;
-use xtask::fleet::{self, Fleet, Report};
-use xtask::host::{self, Host};
-use xtask::{wait, workspace};
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::counts::Counts;
+use rollcall_harness::fleet::{self, Fleet, Report};
+use rollcall_harness::host::{self, Host};
+use rollcall_harness::{wait, workspace};
 
 const DEVICES: u32 = 50;
 

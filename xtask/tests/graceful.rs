@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use xtask::cargo::{self, Profile, Program};
-use xtask::fleet::{self, Fleet};
-use xtask::host::{self, Host};
-use xtask::{wait, workspace};
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::fleet::{self, Fleet};
+use rollcall_harness::host::{self, Host};
+use rollcall_harness::{wait, workspace};
 
 #[test]
 fn a_host_that_is_told_to_stop_under_load_ends_well_and_loses_nothing() -> Result<()> {

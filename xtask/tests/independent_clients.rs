@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::counts::Counts;
+use rollcall_harness::host::{self, Host};
+use rollcall_harness::tools::{self, Tool};
+use rollcall_harness::{skip, wait, workspace};
 use rollcall_wire::{DeviceId, Kind, Topic};
-use xtask::cargo::{self, Profile, Program};
-use xtask::counts::Counts;
-use xtask::host::{self, Host};
-use xtask::tools::{self, Tool};
-use xtask::{skip, wait, workspace};
 
 /// QoS 0 has no acknowledgement to wait for.
 const COUNT_LIMIT: Duration = Duration::from_secs(10);

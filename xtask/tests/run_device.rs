@@ -4,12 +4,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::host::{self, Host};
+use rollcall_harness::process::Process;
+use rollcall_harness::{ports, wait, workspace};
 use rustix::process::Signal;
 use serde_json::Value;
-use xtask::cargo::{self, Profile, Program};
-use xtask::host::{self, Host};
-use xtask::process::Process;
-use xtask::{ports, wait, workspace};
 
 /// A cold build of the board is part of it.
 const LIMIT: Duration = Duration::from_secs(600);

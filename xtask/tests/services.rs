@@ -4,8 +4,8 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::Result;
-use xtask::services::{self, Mongod, Rabbitmq, ReplicaSet};
-use xtask::{ports, tools, workspace};
+use rollcall_harness::services::{self, Mongod, Rabbitmq, ReplicaSet};
+use rollcall_harness::{ports, tools, workspace};
 
 #[test]
 fn rabbitmq_takes_mqtt_5_with_its_password_only_for_its_user_and_again_after_a_kill() -> Result<()> {

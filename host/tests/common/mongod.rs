@@ -5,9 +5,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use rollcall_harness::services::Mongod;
 use rollcall_host::log::mongo::MongoAddress;
 use tempfile::TempDir;
-use xtask::services::Mongod;
 
 /// A running mongod.
 pub(crate) struct Server {
@@ -21,7 +21,7 @@ static SERVER: Mutex<Weak<Server>> = Mutex::new(Weak::new());
 /// Whether there can be one; if not, the test that asks is reported as skipped.
 pub(crate) fn available() -> bool {
     // The harness names a test's thread after it.
-    xtask::services::can_run_mongod(std::thread::current().name().unwrap_or("mongod")).unwrap()
+    rollcall_harness::services::can_run_mongod(std::thread::current().name().unwrap_or("mongod")).unwrap()
 }
 
 /// The process's mongod, started when no test uses one.
@@ -37,7 +37,7 @@ pub(crate) fn server() -> Arc<Server> {
 
 /// A mongod of one's own, to be killed.
 pub(crate) fn own_server() -> Server {
-    let dir = xtask::workspace::temporary_dir().unwrap();
+    let dir = rollcall_harness::workspace::temporary_dir().unwrap();
     let mongod = Mutex::new(Mongod::start(dir.path()).unwrap());
     Server { mongod, databases: AtomicU64::default(), _dir: dir }
 }

@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use xtask::cargo::{self, Profile, Program};
-use xtask::services::Mongod;
-use xtask::workspace;
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::services::Mongod;
+use rollcall_harness::workspace;
 
 use super::table::{self, Target};
 use super::{MONGODB, usage};

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use xtask::host::{self, END_OF_TIME, Host, Role};
-use xtask::services::{Mongod, Mosquitto, Rabbitmq};
-use xtask::{wait, workspace};
+use rollcall_harness::host::{self, END_OF_TIME, Host, Role};
+use rollcall_harness::services::{Mongod, Mosquitto, Rabbitmq};
+use rollcall_harness::{wait, workspace};
 
-use super::demo::Demo;
 use super::load::{FLEET, Load, Pace};
+use super::python_demo::Demo;
 use super::table::{self, Target};
 use super::{MONGODB, latency, usage};
 

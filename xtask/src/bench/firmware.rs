@@ -7,13 +7,14 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use xtask::capture;
-use xtask::emulator::{Emulator, Report, Settings};
-use xtask::firmware::{Board, Size};
-use xtask::host::Host;
+use rollcall_harness::capture;
+use rollcall_harness::emulated_board::Board;
+use rollcall_harness::emulator::{Emulator, Report, Settings};
+use rollcall_harness::host::Host;
 
 use super::Fresh;
 use super::table::{self, Target};
+use crate::firmware::Size;
 
 const BOARD: Board = Board::QemuLm3s6965;
 

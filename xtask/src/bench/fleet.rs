@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use rollcall_harness::host::Host;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use xtask::host::Host;
 
 use super::load::{FLEET, Load, Pace, Shape};
 use super::table::{self, Target};

@@ -8,12 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use xtask::host::Host;
-use xtask::services::Mongod;
+use rollcall_harness::host::Host;
+use rollcall_harness::services::Mongod;
 
-use super::demo::Demo;
 use super::latency::{self, Latency};
 use super::load::{FLEET, Load, Pace};
+use super::python_demo::Demo;
 use super::table::{self, Target};
 use super::{Fresh, usage};
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use xtask::host::Host;
+use rollcall_harness::host::Host;
 
 /// Enough for a p99 that 30 slower answers stand behind.
 const QUESTIONS: usize = 3_000;

@@ -5,13 +5,13 @@
 
 mod append;
 mod broker;
-mod demo;
 mod firmware;
 mod fleet;
 mod history;
 mod latency;
 mod load;
 mod mqtt;
+mod python_demo;
 mod table;
 mod usage;
 
@@ -21,9 +21,9 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Result, anyhow, ensure};
 use pico_args::Arguments;
-use xtask::cargo::{self, Profile, Program};
-use xtask::services::Mongod;
-use xtask::{host, workspace};
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::services::Mongod;
+use rollcall_harness::{host, workspace};
 
 use self::table::Target;
 use crate::help;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pico_args::Arguments;
-use xtask::emulator::{Emulator, Settings};
-use xtask::firmware::Board;
-use xtask::signals::Stop;
-use xtask::workspace;
+use rollcall_harness::emulated_board::Board;
+use rollcall_harness::emulator::{Emulator, Settings};
+use rollcall_harness::signals::Stop;
+use rollcall_harness::workspace;
 
 /// How soon a line of the log and Ctrl-C are noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use xtask::host::Role;
-use xtask::ports;
-use xtask::services::{Mosquitto, Node, Rabbitmq};
+use rollcall_harness::host::Role;
+use rollcall_harness::ports;
+use rollcall_harness::services::{Mosquitto, Node, Rabbitmq};
 
 use crate::setup::Bench;
 

@@ -5,10 +5,10 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use xtask::fleet::Fleet;
-use xtask::host::{Host, Role};
-use xtask::services::{Node, Rabbitmq, ReplicaSet};
-use xtask::{ports, wait};
+use rollcall_harness::fleet::Fleet;
+use rollcall_harness::host::{Host, Role};
+use rollcall_harness::services::{Node, Rabbitmq, ReplicaSet};
+use rollcall_harness::{ports, wait};
 
 use crate::proxy::Proxy;
 use crate::setup::{Bench, RATE, check_at_rest, number, settle, wait_for_flow, wait_for_rest};

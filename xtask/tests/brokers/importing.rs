@@ -4,11 +4,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use xtask::counts::Counts;
-use xtask::host::{self, Host, Role};
-use xtask::process::Process;
-use xtask::services::Mongod;
-use xtask::tools;
+use rollcall_harness::counts::Counts;
+use rollcall_harness::host::{self, Host, Role};
+use rollcall_harness::process::Process;
+use rollcall_harness::services::Mongod;
+use rollcall_harness::tools;
 
 use crate::setup::Bench;
 

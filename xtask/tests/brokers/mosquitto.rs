@@ -4,8 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use xtask::host::{Host, Role};
-use xtask::services::Mosquitto;
+use rollcall_harness::host::{Host, Role};
+use rollcall_harness::services::Mosquitto;
 
 use crate::faults::{check_every_second, now_s};
 use crate::setup::{Bench, check_at_rest, settle, wait_for_flow};

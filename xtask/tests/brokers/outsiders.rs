@@ -5,13 +5,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rollcall_harness::counts::Counts;
+use rollcall_harness::host::{END_OF_TIME, Host, Role};
+use rollcall_harness::process::Process;
+use rollcall_harness::services::{Node, PASSWORD, Rabbitmq, USER};
+use rollcall_harness::{ports, skip, tools, wait};
 use rustix::process::Signal;
 use serde_json::Value;
-use xtask::counts::Counts;
-use xtask::host::{END_OF_TIME, Host, Role};
-use xtask::process::Process;
-use xtask::services::{Node, PASSWORD, Rabbitmq, USER};
-use xtask::{ports, skip, tools, wait};
 
 use crate::setup::{Bench, settle, wait_for_flow};
 

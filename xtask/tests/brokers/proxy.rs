@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use xtask::ports;
+use rollcall_harness::ports;
 
 /// A proxy on a loopback port; it lives as long as the test process.
 pub(crate) struct Proxy {

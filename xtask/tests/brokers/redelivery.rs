@@ -6,9 +6,9 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use xtask::host::{Host, Role};
-use xtask::services::{Node, PASSWORD, Rabbitmq, USER};
-use xtask::{ports, wait};
+use rollcall_harness::host::{Host, Role};
+use rollcall_harness::services::{Node, PASSWORD, Rabbitmq, USER};
+use rollcall_harness::{ports, wait};
 
 use crate::setup::{Bench, check_at_rest, settle, wait_for_flow};
 

@@ -7,13 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::counts::Counts;
+use rollcall_harness::fleet::{self, Fleet, Report};
+use rollcall_harness::host::{self, Host, Role};
+use rollcall_harness::services::{self, Mongod, Rabbitmq};
+use rollcall_harness::{wait, workspace};
 use tempfile::TempDir;
-use xtask::cargo::{self, Profile, Program};
-use xtask::counts::Counts;
-use xtask::fleet::{self, Fleet, Report};
-use xtask::host::{self, Host, Role};
-use xtask::services::{self, Mongod, Rabbitmq};
-use xtask::{wait, workspace};
 
 pub(crate) const DEVICES: u32 = 50;
 /// 20 samples a second from each device.

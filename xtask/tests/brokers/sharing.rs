@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rollcall_harness::host::{Host, Role};
+use rollcall_harness::wait;
 use rustix::process::Signal;
-use xtask::host::{Host, Role};
-use xtask::wait;
 
 use crate::setup::{Bench, check_at_rest, settle, wait_for_flow, wait_for_rest};
 

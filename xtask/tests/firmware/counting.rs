@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use xtask::cargo::{self, Profile, Program};
-use xtask::firmware::Board;
-use xtask::host::{self, Host};
-use xtask::workspace;
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::emulated_board::Board;
+use rollcall_harness::host::{self, Host};
+use rollcall_harness::workspace;
 
 use crate::machines::{Machine, Site, can_emulate};
 

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use xtask::emulator::{Emulator, Settings};
-use xtask::firmware::Board;
-use xtask::workspace;
+use rollcall_harness::emulated_board::Board;
+use rollcall_harness::emulator::{Emulator, Settings};
+use rollcall_harness::workspace;
 
 use crate::machines::{Machine, can_emulate};
 

@@ -4,8 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rollcall_harness::host::Host;
 use rustix::process::Signal;
-use xtask::host::Host;
 
 use crate::machines::{Site, can_emulate};
 

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::counts::Counts;
+use rollcall_harness::emulated_board::Board;
+use rollcall_harness::emulator::{Emulator, Report, Settings};
+use rollcall_harness::host::{self, Host};
+use rollcall_harness::{skip, tools, wait, workspace};
 use tempfile::TempDir;
-use xtask::cargo::{self, Profile, Program};
-use xtask::counts::Counts;
-use xtask::emulator::{Emulator, Report, Settings};
-use xtask::firmware::Board;
-use xtask::host::{self, Host};
-use xtask::{skip, tools, wait, workspace};
 
 use crate::order;
 

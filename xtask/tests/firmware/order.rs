@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use xtask::capture;
+use rollcall_harness::capture;
 
 /// What stands before a sample's number in a payload.
 const SEQ: &[u8] = br#""seq":"#;

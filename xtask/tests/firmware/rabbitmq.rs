@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use xtask::cargo::{self, Profile, Program};
-use xtask::counts::Counts;
-use xtask::firmware::Board;
-use xtask::host::{self, Host};
-use xtask::services::Rabbitmq;
-use xtask::{wait, workspace};
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::counts::Counts;
+use rollcall_harness::emulated_board::Board;
+use rollcall_harness::host::{self, Host};
+use rollcall_harness::services::Rabbitmq;
+use rollcall_harness::{wait, workspace};
 
 use crate::machines::{Machine, can_emulate};
 

@@ -4,11 +4,11 @@ use std::env;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::counts::Counts;
+use rollcall_harness::host::{self, Host};
+use rollcall_harness::{skip, workspace};
 use serde_json::Value;
-use xtask::cargo::{self, Profile, Program};
-use xtask::counts::Counts;
-use xtask::host::{self, Host};
-use xtask::{skip, workspace};
 
 const TEST: &str = "the_tap_path_of_the_linux_board_agrees_with_the_gateway";
 

@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rollcall_harness::services::Mongod;
+use rollcall_harness::{tools, workspace};
 use serde_json::Value;
-use xtask::services::Mongod;
-use xtask::{tools, workspace};
 
 /// The demo's programs, in a Python of their own, over a database.
 pub(super) struct Demo {

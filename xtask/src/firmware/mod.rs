@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use pico_args::Arguments;
+use rollcall_harness::cargo::{Profile, Program};
+use rollcall_harness::emulated_board::Board;
+use rollcall_harness::emulator::{Emulator, Settings};
+use rollcall_harness::hardware_board::{self, Hardware};
+use rollcall_harness::host::{self, Host};
+use rollcall_harness::{cargo, workspace};
 use serde_json::{Value, json};
-use xtask::cargo::{Profile, Program};
-use xtask::emulator::{Emulator, Settings};
-use xtask::firmware::{Board, Size};
-use xtask::hardware::{self, Hardware};
-use xtask::host::{self, Host};
-use xtask::{cargo, workspace};
 
+pub(crate) use self::size::Size;
 use crate::help;
+
+mod size;
 
 pub(crate) const HELP: &str = "\
 Builds the firmware of every board, or of one, and prints what it takes in bytes beside what was recorded: text and
@@ -80,7 +83,7 @@ fn measure(only: Option<&str>) -> Result<BTreeMap<String, Figures>> {
         figures.insert("stack".to_owned(), stack_peak(board, elf)?);
         measured.insert(board.name().to_owned(), figures);
     }
-    for board in hardware::all()?.into_iter().filter(|board| is_wanted(&board.name)) {
+    for board in hardware_board::all()?.into_iter().filter(|board| is_wanted(&board.name)) {
         board.add_target()?;
         measured.insert(board.name.clone(), figures(Size::of(&board.build()?)?));
     }
@@ -92,7 +95,7 @@ fn measure(only: Option<&str>) -> Result<BTreeMap<String, Figures>> {
 
 fn names() -> Result<String> {
     let emulated = Board::EMULATED.map(|board| board.name().to_owned());
-    let hardware = hardware::all()?.into_iter().map(|Hardware { name, .. }| name);
+    let hardware = hardware_board::all()?.into_iter().map(|Hardware { name, .. }| name);
     Ok(emulated.into_iter().chain(hardware).collect::<Vec<_>>().join(", "))
 }
 

@@ -1,6 +1,6 @@
-//! Ctrl-C and its like: ends what xtask started, either at once or when the command has drained it.
+//! Ctrl-C and its like: ends what this process started, either at once or when the command has drained it.
 //!
-//! Children run in process groups of their own, so the terminal's Ctrl-C reaches xtask alone and xtask
+//! Children run in process groups of their own, so the terminal's Ctrl-C reaches this process alone, and it
 //! decides. Unless a command asked for a [`Stop`], a signal kills every group and ends the process.
 
 use std::collections::BTreeSet;

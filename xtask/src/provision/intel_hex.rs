@@ -12,7 +12,7 @@ const END: u8 = 1;
 const UPPER_ADDRESS: u8 = 4;
 
 /// `bytes` at `address`, as text.
-pub fn encode(address: u32, bytes: &[u8]) -> String {
+pub(crate) fn encode(address: u32, bytes: &[u8]) -> String {
     let mut text = String::new();
     let mut upper = None;
     for (at, line) in (address..).step_by(LINE).zip(bytes.chunks(LINE)) {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use pico_args::Arguments;
-use xtask::cargo::{self, Profile, Program};
-use xtask::firmware::Board;
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::emulated_board::Board;
 
 use crate::help;
 

@@ -6,16 +6,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use pico_args::Arguments;
-use xtask::cargo::{self, Profile, Program};
-use xtask::counts::Counts;
-use xtask::fleet::{self, Fleet, Report};
-use xtask::host::END_OF_TIME;
-use xtask::signals::Stop;
-use xtask::workspace;
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::counts::Counts;
+use rollcall_harness::fleet::{self, Fleet, Report};
+use rollcall_harness::host::END_OF_TIME;
+use rollcall_harness::signals::Stop;
+use rollcall_harness::workspace;
 
-use crate::board::Board;
+use self::scoreboard::Board;
 use crate::help;
 use crate::stack::{self, Broker, Stack, Store};
+
+mod scoreboard;
 
 pub(crate) const HELP: &str = "\
 Builds and starts the host and simulated devices (and, if asked, RabbitMQ and MongoDB), shows the counts as they

@@ -12,7 +12,7 @@ use crate::{tools, workspace};
 /// The two workspaces: firmware's targets and features must not mix with the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workspace {
-    /// Wire, device, host and xtask.
+    /// Wire, provision, device, host, harness and xtask.
     Root,
     /// One board a member.
     Boards,

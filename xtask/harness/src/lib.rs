@@ -1,18 +1,18 @@
-//! Builds Rollcall's programs and runs them as real processes: for the commands and for the system tests.
+//! Starts Rollcall's programs, boards and other people's servers as real processes: for tests, and for the commands
+//! of xtask.
 //!
 //! Guarantees: whatever it starts has ended when it ends, and what it makes on disk is under `target/`. It
 //! links neither host nor device: it starts them and speaks MQTT and HTTP to them.
 
-pub mod callers;
+mod callers;
 pub mod capture;
 pub mod cargo;
 pub mod counts;
+pub mod emulated_board;
 pub mod emulator;
-pub mod firmware;
 pub mod fleet;
-pub mod hardware;
+pub mod hardware_board;
 pub mod host;
-pub mod intel_hex;
 pub mod ports;
 pub mod process;
 pub mod services;

@@ -1,4 +1,4 @@
-//! Where things are: the repository, and the folders under `target/` that xtask may fill.
+//! Where things are: the repository, and the folders under `target/` that may be filled.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 /// The repository's root.
 pub fn root() -> &'static Path {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask)
+    let harness = Path::new(env!("CARGO_MANIFEST_DIR"));
+    harness.ancestors().nth(2).expect("the harness is two folders below the root")
 }
 
 /// The boards' own workspace.

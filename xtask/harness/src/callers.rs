@@ -16,7 +16,7 @@ const FAULT: &str = "hard fault at 0x";
 ///
 /// # Errors
 /// When there is an address and `elf` cannot be read.
-pub fn of(elf: &Path, log: &str) -> Result<String> {
+pub(crate) fn of(elf: &Path, log: &str) -> Result<String> {
     let mut text = String::new();
     let mut addresses = log.lines().filter_map(instruction).peekable();
     if addresses.peek().is_none() {

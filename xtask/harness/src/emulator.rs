@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::firmware::Board;
+use crate::emulated_board::Board;
 use crate::process::Process;
 use crate::{callers, fleet, tools, wait};
 

@@ -9,13 +9,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use pico_args::Arguments;
+use rollcall_harness::hardware_board::{self, Hardware};
+use rollcall_harness::workspace;
 use rollcall_provision::{BLOCK_SIZE, Block, Broker, Host, Login, PASSWORD_MAX, Settings};
 use rollcall_wire::DeviceId;
-use xtask::hardware::{self, Hardware};
-use xtask::{intel_hex, workspace};
 
 use crate::help;
 use crate::probe::Probe;
+
+mod intel_hex;
 
 pub(crate) const HELP: &str = "\
 Writes a board's configuration through a debug probe. It lies in a flash sector of its own, so that no secret is
@@ -58,7 +60,7 @@ struct Options {
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let options = Options::read(arguments)?;
-    let board = hardware::find(&options.board)?;
+    let board = hardware_board::find(&options.board)?;
     let hex = intel_hex::encode(address(&board)?, options.block()?.as_bytes());
     match &options.out {
         Some(path) => {

@@ -4,12 +4,12 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 use pico_args::Arguments;
-use xtask::cargo::{self, Workspace};
-use xtask::firmware::Board;
-use xtask::hardware;
+use rollcall_harness::cargo::{self, Workspace};
+use rollcall_harness::emulated_board::Board;
+use rollcall_harness::hardware_board;
 
 use crate::tally::Tally;
-use crate::{help, sizes, test};
+use crate::{firmware, help, test};
 
 pub(crate) const HELP: &str = "\
 Checks everything that CI checks: formatting, clippy and documentation of both workspaces, firmware for its own
@@ -56,14 +56,14 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             (Err(error), _) | (_, Err(error)) => tally.skipped.push(format!("checks of {board}: {error:#}")),
         }
     }
-    for board in hardware::all()? {
+    for board in hardware_board::all()? {
         let name = format!("clippy of {}'s firmware", board.name);
         match board.add_target() {
             Ok(()) => tally.check(&name, board.clippy()),
             Err(error) => tally.skipped.push(format!("{name}: {error:#}")),
         }
     }
-    tally.check("sizes of the firmware (cargo xtask firmware)", sizes::check());
+    tally.check("sizes of the firmware (cargo xtask firmware)", firmware::check());
     test::everything(tally)
 }
 

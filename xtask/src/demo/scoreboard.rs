@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write as _, stdout};
 use std::time::Duration;
 
 use anyhow::Result;
-use xtask::counts::Counts;
+use rollcall_harness::counts::Counts;
 
 /// The rate is that of the last few seconds: long enough to be steady, short enough to follow a change.
 const RATE_OVER: Duration = Duration::from_secs(5);

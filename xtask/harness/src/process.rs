@@ -1,6 +1,6 @@
 //! A child process in its own process group, with its output in files.
 //!
-//! Guarantees: dropped, it and its group have ended; so have they after a panic or a signal to xtask.
+//! Guarantees: dropped, it and its group have ended; so have they after a panic or a signal to this process.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
