@@ -7,7 +7,7 @@ use pico_args::Arguments;
 use rollcall_harness::hardware_board;
 
 use crate::help;
-use crate::probe::Probe;
+use crate::probe::DebugProbe;
 
 pub(crate) const HELP: &str = "\
 Builds the firmware of a board, writes it through a debug probe and shows the board's log until Ctrl-C.
@@ -33,7 +33,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     help::reject_unknown(arguments, HELP)?;
     let board = hardware_board::find(&name)?;
     // Before the build, which takes minutes.
-    let probe = Probe::find(&board)?;
+    let probe = DebugProbe::find(&board)?;
     board.add_target()?;
     let firmware = board.build_with(features.as_deref().unwrap_or_default())?;
     if no_log {

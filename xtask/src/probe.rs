@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use rollcall_harness::cargo;
-use rollcall_harness::hardware_board::Hardware;
+use rollcall_harness::hardware_board::HardwareBoard;
 
 const TOOL: &str = "probe-rs";
 
@@ -14,16 +14,16 @@ const TOOL: &str = "probe-rs";
 const NO_PROBE: &str = "No debug probes were found";
 
 /// A board at a probe that is there.
-pub(crate) struct Probe<'a> {
-    board: &'a Hardware,
+pub(crate) struct DebugProbe<'a> {
+    board: &'a HardwareBoard,
 }
 
-impl<'a> Probe<'a> {
+impl<'a> DebugProbe<'a> {
     /// Finds tool and probe.
     ///
     /// # Errors
     /// When either is missing: with what to install or connect.
-    pub(crate) fn find(board: &'a Hardware) -> Result<Self> {
+    pub(crate) fn find(board: &'a HardwareBoard) -> Result<Self> {
         let listed = match Command::new(TOOL).arg("list").output() {
             Ok(listed) => listed,
             Err(error) if error.kind() == ErrorKind::NotFound => bail!(

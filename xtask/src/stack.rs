@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use rollcall_harness::cargo::{self, Profile, Program};
-use rollcall_harness::counts::Counts;
-use rollcall_harness::host::{self, Host, Role};
-use rollcall_harness::services::{Mongod, Node, Rabbitmq};
+use rollcall_harness::counts::StatusCounts;
+use rollcall_harness::host::{HostProcess, HostSettings, Role};
+use rollcall_harness::services::{Mongod, Rabbitmq, RabbitmqNode};
 use rollcall_harness::{ports, wait};
 
 const MQTT_PORT: u16 = 1883;
@@ -21,7 +21,7 @@ const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Where devices publish to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Broker {
+pub(crate) enum BrokerChoice {
     /// The host's own endpoint.
     #[default]
     Gateway,
@@ -29,7 +29,7 @@ pub(crate) enum Broker {
     Rabbitmq,
 }
 
-impl Broker {
+impl BrokerChoice {
     /// As it is written after --broker.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl Broker {
     }
 }
 
-impl FromStr for Broker {
+impl FromStr for BrokerChoice {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -53,7 +53,7 @@ impl FromStr for Broker {
 
 /// Where messages are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Store {
+pub(crate) enum StoreChoice {
     /// The embedded store.
     #[default]
     Redb,
@@ -61,7 +61,7 @@ pub(crate) enum Store {
     Mongodb,
 }
 
-impl Store {
+impl StoreChoice {
     /// As it is written after --store.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -71,7 +71,7 @@ impl Store {
     }
 }
 
-impl FromStr for Store {
+impl FromStr for StoreChoice {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -86,32 +86,34 @@ impl FromStr for Store {
 /// Everything but the devices.
 pub(crate) struct Stack {
     /// What answers questions.
-    host: Host,
+    host: HostProcess,
     /// What stores messages, where that is a process of its own.
-    ingest: Option<Host>,
+    ingest: Option<HostProcess>,
     mongod: Option<Mongod>,
     rabbitmq: Option<Rabbitmq>,
 }
 
 impl Stack {
     /// Builds the host; a broker and a database are fetched when they are started first.
-    pub(crate) fn build(store: Store) -> Result<PathBuf> {
+    pub(crate) fn build(store: StoreChoice) -> Result<PathBuf> {
         // Without MongoDB's client the build takes half the time.
-        let program = if store == Store::Mongodb { Program::Host } else { Program::LeanHost };
+        let program = if store == StoreChoice::Mongodb { Program::Host } else { Program::LeanHost };
         cargo::build(program, Profile::Dev)
     }
 
-    pub(crate) fn start(binary: &Path, dir: &Path, broker: Broker, store: Store) -> Result<Self> {
+    pub(crate) fn start(binary: &Path, dir: &Path, broker: BrokerChoice, store: StoreChoice) -> Result<Self> {
         let mqtt_port = usual_or_free(MQTT_PORT, "MQTT")?;
         let rabbitmq = match broker {
-            Broker::Gateway => None,
-            Broker::Rabbitmq => Some(Rabbitmq::start_node(Node::new(&folder(dir, "rabbitmq")?, mqtt_port)?)?),
+            BrokerChoice::Gateway => None,
+            BrokerChoice::Rabbitmq => {
+                Some(Rabbitmq::start_node(RabbitmqNode::new(&folder(dir, "rabbitmq")?, mqtt_port)?)?)
+            }
         };
         let mongod = match store {
-            Store::Redb => None,
-            Store::Mongodb => Some(Mongod::start(&folder(dir, "mongod")?)?),
+            StoreChoice::Redb => None,
+            StoreChoice::Mongodb => Some(Mongod::start(&folder(dir, "mongod")?)?),
         };
-        let mut settings = host::Settings::new(binary, dir)?;
+        let mut settings = HostSettings::new(binary, dir)?;
         settings.mqtt_port = mqtt_port;
         settings.http_port = usual_or_free(HTTP_PORT, "HTTP")?;
         settings.broker = rabbitmq.as_ref().map(Rabbitmq::url);
@@ -119,14 +121,14 @@ impl Stack {
         let mut ingest = None;
         if rabbitmq.is_some() && mongod.is_some() {
             settings.role = Role::Ingest;
-            ingest = Some(Host::start(&settings)?);
+            ingest = Some(HostProcess::start(&settings)?);
             settings.role = Role::Api;
         }
-        Ok(Self { host: Host::start(&settings)?, ingest, mongod, rabbitmq })
+        Ok(Self { host: HostProcess::start(&settings)?, ingest, mongod, rabbitmq })
     }
 
     /// What answers questions.
-    pub(crate) fn host(&self) -> &Host {
+    pub(crate) fn host(&self) -> &HostProcess {
         &self.host
     }
 
@@ -148,7 +150,7 @@ impl Stack {
     }
 
     /// What was counted, as soon as it is `expected`, or else what it comes to.
-    pub(crate) fn counts_when(&self, expected: &Counts) -> Result<Counts> {
+    pub(crate) fn counts_when(&self, expected: &StatusCounts) -> Result<StatusCounts> {
         if self.rabbitmq.is_some() {
             // A broker acknowledges what the ingest has still to fetch.
             let what = "the ingest to catch up";
@@ -187,12 +189,12 @@ fn usual_or_free(usual: u16, what: &str) -> Result<u16> {
 }
 
 /// The two flags, as `--broker rabbitmq --store mongodb`.
-pub(crate) fn flags(arguments: &mut pico_args::Arguments) -> Result<(Broker, Store)> {
+pub(crate) fn flags(arguments: &mut pico_args::Arguments) -> Result<(BrokerChoice, StoreChoice)> {
     let read = |arguments: &mut pico_args::Arguments, flag: &'static str| -> Result<Option<String>> {
         Ok(arguments.opt_value_from_str(flag)?)
     };
-    let broker = read(arguments, "--broker")?.map_or(Ok(Broker::default()), |text| text.parse());
-    let store = read(arguments, "--store")?.map_or(Ok(Store::default()), |text| text.parse());
+    let broker = read(arguments, "--broker")?.map_or(Ok(BrokerChoice::default()), |text| text.parse());
+    let store = read(arguments, "--store")?.map_or(Ok(StoreChoice::default()), |text| text.parse());
     match (broker, store) {
         (Ok(broker), Ok(store)) => Ok((broker, store)),
         (Err(error), _) | (_, Err(error)) => bail!(error),

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 /// What all tests together came to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct TestTally {
     /// Tests that passed.
     pub(crate) passed: usize,
     /// Tests that failed.
@@ -15,7 +15,7 @@ pub(crate) struct Tally {
     pub(crate) skipped: Vec<String>,
 }
 
-impl Tally {
+impl TestTally {
     /// Reads one line that a test binary printed.
     pub(crate) fn read(&mut self, line: &str) {
         if let Some(counts) = line.strip_prefix("test result: ") {
@@ -53,11 +53,11 @@ fn number_before(text: &str, word: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::Tally;
+    use super::TestTally;
 
     #[test]
     fn the_harness_lines_are_added_up() {
-        let mut tally = Tally::default();
+        let mut tally = TestTally::default();
         for line in [
             "running 4 tests",
             "test codec::a_status_is_read ... ok",

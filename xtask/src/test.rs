@@ -13,7 +13,7 @@ use rollcall_harness::skip;
 use rollcall_harness::workspace;
 
 use crate::help;
-use crate::tally::Tally;
+use crate::tally::TestTally;
 
 pub(crate) const HELP: &str = "\
 Runs every test that this machine can run: the root workspace's (the system tests with real processes among
@@ -35,11 +35,11 @@ const FIRMWARE_TARGET: &str = "thumbv7m-none-eabi";
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     help::reject_unknown(arguments, HELP)?;
-    everything(Tally::default())
+    everything(TestTally::default())
 }
 
 /// All tests, added to `tally`; each part runs whatever became of the one before.
-pub(crate) fn everything(mut tally: Tally) -> Result<ExitCode> {
+pub(crate) fn everything(mut tally: TestTally) -> Result<ExitCode> {
     let skips = workspace::kept_dir("")?.join("skipped.txt");
     fs::write(&skips, "").with_context(|| format!("cannot write {}", skips.display()))?;
     for workspace in Workspace::ALL {
@@ -61,7 +61,7 @@ pub(crate) fn everything(mut tally: Tally) -> Result<ExitCode> {
 }
 
 /// Shows what the tests print as it comes, and reads the harness's lines in it.
-fn run_tests(mut command: Command, tally: &mut Tally) -> Result<()> {
+fn run_tests(mut command: Command, tally: &mut TestTally) -> Result<()> {
     let shown = cargo::show(&command);
     eprintln!("\n$ {shown}");
     let mut child =
@@ -82,7 +82,7 @@ fn run_tests(mut command: Command, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-fn check_firmware(tally: &mut Tally) {
+fn check_firmware(tally: &mut TestTally) {
     let name = format!("the device crate compiles for {FIRMWARE_TARGET}");
     if let Err(error) = cargo::add_target(FIRMWARE_TARGET) {
         tally.skipped.push(format!("{name}: {error:#}"));
@@ -98,7 +98,7 @@ fn read_skips(path: &Path) -> Result<Vec<String>> {
     Ok(skips.lines().map(str::to_owned).collect())
 }
 
-fn conclude(tally: &Tally) -> ExitCode {
+fn conclude(tally: &TestTally) -> ExitCode {
     println!();
     for failure in &tally.failures {
         println!("failed: {failure}");

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rollcall_harness::cargo::{self, Profile, Program};
-use rollcall_harness::counts::Counts;
-use rollcall_harness::fleet::{self, Fleet, Report};
-use rollcall_harness::host::{self, Host};
+use rollcall_harness::counts::StatusCounts;
+use rollcall_harness::fleet::{FleetProcess, FleetReport, FleetSettings};
+use rollcall_harness::host::{HostProcess, HostSettings};
 use rollcall_harness::{wait, workspace};
 
 const DEVICES: u32 = 50;
@@ -38,8 +38,8 @@ fn every_acknowledged_answer_is_counted_once_though_the_host_is_killed_again_and
     let mut random = fastrand::Rng::with_seed(seed);
 
     let dir = workspace::temporary_dir()?;
-    let settings = host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
-    let mut fleet_settings = fleet::Settings {
+    let settings = HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
+    let mut fleet_settings = FleetSettings {
         binary: cargo::build(Program::LinuxBoard, Profile::Dev)?,
         logs: dir.path().to_owned(),
         broker: format!("127.0.0.1:{}", settings.mqtt_port),
@@ -48,17 +48,17 @@ fn every_acknowledged_answer_is_counted_once_though_the_host_is_killed_again_and
         seed: None,
     };
 
-    let mut host = Host::start(&settings)?;
-    let mut expected = Counts::default();
+    let mut host = HostProcess::start(&settings)?;
+    let mut expected = StatusCounts::default();
     let mut killed = 0;
     while killed < rounds {
         fleet_settings.seed = Some(random.u64(..));
-        let mut fleet = Fleet::start(&fleet_settings)?;
+        let mut fleet = FleetProcess::start(&fleet_settings)?;
         for _ in 0..KILLS_PER_FLEET.min(rounds - killed) {
             wait_for_flow(&mut host, &mut fleet)?;
             thread::sleep(Duration::from_millis(random.u64(KILL_AFTER_MS)));
             host.kill();
-            host = Host::start(&settings)?;
+            host = HostProcess::start(&settings)?;
             killed += 1;
         }
         wait_for_flow(&mut host, &mut fleet)?;
@@ -70,16 +70,16 @@ fn every_acknowledged_answer_is_counted_once_though_the_host_is_killed_again_and
     }
 
     host.stop()?;
-    let host = Host::start(&settings)?;
+    let host = HostProcess::start(&settings)?;
     assert_eq!(host.all_counts()?, expected, "a clean restart changed the counts");
     host.kill();
-    let host = Host::start(&settings)?;
+    let host = HostProcess::start(&settings)?;
     assert_eq!(host.all_counts()?, expected, "kill -9 of an idle host changed the counts");
     host.stop()
 }
 
 /// Every sample was acknowledged, and every device noticed the kills: else the test has tested nothing.
-fn check(report: &Report) {
+fn check(report: &FleetReport) {
     assert_eq!(report.dropped, 0, "an outbox overflowed");
     assert_eq!(report.outbox, 0, "a device could not deliver");
     assert_eq!(report.acknowledged.total(), report.sampled);
@@ -87,7 +87,7 @@ fn check(report: &Report) {
 }
 
 /// Waits until as many messages were counted as all devices take in half a second.
-fn wait_for_flow(host: &mut Host, fleet: &mut Fleet) -> Result<()> {
+fn wait_for_flow(host: &mut HostProcess, fleet: &mut FleetProcess) -> Result<()> {
     let before = host.all_counts()?.total();
     let enough = u64::from(DEVICES) * 500 / u64::from(PERIOD_MS);
     wait::until("messages to flow", FLOW_LIMIT, || {

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rollcall_harness::cargo::{self, Profile, Program};
-use rollcall_harness::fleet::{self, Fleet};
-use rollcall_harness::host::{self, Host};
+use rollcall_harness::fleet::{FleetProcess, FleetSettings};
+use rollcall_harness::host::{HostProcess, HostSettings};
 use rollcall_harness::{wait, workspace};
 
 #[test]
 fn a_host_that_is_told_to_stop_under_load_ends_well_and_loses_nothing() -> Result<()> {
     let dir = workspace::temporary_dir()?;
-    let settings = host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
-    let host = Host::start(&settings)?;
-    let fleet = Fleet::start(&fleet::Settings {
+    let settings = HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
+    let host = HostProcess::start(&settings)?;
+    let fleet = FleetProcess::start(&FleetSettings {
         binary: cargo::build(Program::LinuxBoard, Profile::Dev)?,
         logs: dir.path().to_owned(),
         broker: host.broker(),
@@ -26,7 +26,7 @@ fn a_host_that_is_told_to_stop_under_load_ends_well_and_loses_nothing() -> Resul
     })?;
     host.stop()?;
 
-    let host = Host::start(&settings)?;
+    let host = HostProcess::start(&settings)?;
     let report = fleet.stop()?;
     assert_eq!(report.outbox, 0, "a device could not deliver");
     assert_eq!(report.dropped, 0, "an outbox overflowed");
@@ -38,11 +38,11 @@ fn a_host_that_is_told_to_stop_under_load_ends_well_and_loses_nothing() -> Resul
 fn a_second_host_on_the_same_data_is_refused_and_the_first_goes_on() -> Result<()> {
     let dir = workspace::temporary_dir()?;
     let binary = cargo::build(Program::LeanHost, Profile::Dev)?;
-    let first = host::Settings::new(&binary, dir.path())?;
-    let second = host::Settings::new(&binary, dir.path())?;
-    let host = Host::start(&first)?;
+    let first = HostSettings::new(&binary, dir.path())?;
+    let second = HostSettings::new(&binary, dir.path())?;
+    let host = HostProcess::start(&first)?;
 
-    let (status, log) = Host::start_refused(&second)?;
+    let (status, log) = HostProcess::start_refused(&second)?;
     assert!(!status.success(), "the second host ended with {status}");
     assert!(log.contains(&*first.data.to_string_lossy()), "which data it is about is not said in: {log}");
     assert!(!log.contains("panicked"), "a refusal is no panic: {log}");

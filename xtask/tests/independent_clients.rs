@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rollcall_harness::cargo::{self, Profile, Program};
-use rollcall_harness::counts::Counts;
-use rollcall_harness::host::{self, Host};
+use rollcall_harness::counts::StatusCounts;
+use rollcall_harness::host::{HostProcess, HostSettings};
 use rollcall_harness::tools::{self, Tool};
 use rollcall_harness::{skip, wait, workspace};
 use rollcall_wire::{DeviceId, Kind, Topic};
@@ -14,9 +14,9 @@ use rollcall_wire::{DeviceId, Kind, Topic};
 /// QoS 0 has no acknowledgement to wait for.
 const COUNT_LIMIT: Duration = Duration::from_secs(10);
 
-fn start_host(dir: &Path) -> Result<(Host, u16)> {
-    let settings = host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir)?;
-    Ok((Host::start(&settings)?, settings.mqtt_port))
+fn start_host(dir: &Path) -> Result<(HostProcess, u16)> {
+    let settings = HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir)?;
+    Ok((HostProcess::start(&settings)?, settings.mqtt_port))
 }
 
 fn topic(device: &str) -> Result<String> {
@@ -25,7 +25,7 @@ fn topic(device: &str) -> Result<String> {
 }
 
 /// Waits for the total and then looks at every status; more than expected fails as well as less.
-fn expect_counts(host: &Host, expected: Counts, after: &str) -> Result<()> {
+fn expect_counts(host: &HostProcess, expected: StatusCounts, after: &str) -> Result<()> {
     wait::until(&format!("{expected} after {after}"), COUNT_LIMIT, || {
         Ok((host.all_counts()?.total() >= expected.total()).then_some(()))
     })?;
@@ -49,7 +49,7 @@ fn mosquitto_pub_is_counted_with_each_version_qos_and_payload() -> Result<()> {
     };
     let dir = workspace::temporary_dir()?;
     let (host, port) = start_host(dir.path())?;
-    let mut expected = Counts::default();
+    let mut expected = StatusCounts::default();
     let mut seq = 0;
     for version in ["5", "mqttv311"] {
         for qos in ["0", "1"] {
@@ -84,6 +84,6 @@ fn paho_is_counted_with_each_version_qos_and_payload() -> Result<()> {
     let output = python.command().arg(script).args([port.to_string(), topic("paho")?]).output()?;
     ensure!(output.status.success(), "paho: {}", String::from_utf8_lossy(&output.stderr));
     let published = serde_json::from_slice(&output.stdout).context("paho's script printed no JSON")?;
-    expect_counts(&host, Counts::from_array(&published)?, "paho's script")?;
+    expect_counts(&host, StatusCounts::from_array(&published)?, "paho's script")?;
     host.stop()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rollcall_harness::cargo::{self, Profile, Program};
-use rollcall_harness::host::{self, Host};
+use rollcall_harness::host::{HostProcess, HostSettings};
 use rollcall_harness::process::Process;
 use rollcall_harness::{ports, wait, workspace};
 use rustix::process::Signal;
@@ -24,7 +24,7 @@ fn run_device(broker: &str, flags: &[&str]) -> Command {
 fn flags_reach_the_board_and_ctrl_c_ends_it_with_its_own_report_and_exit_code() -> Result<()> {
     let dir = workspace::temporary_dir()?;
     let host =
-        Host::start(&host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?)?;
+        HostProcess::start(&HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?)?;
     let command = run_device(&host.broker(), &["--devices", "3", "--period-ms", "50", "--seed", "7"]);
     let mut board = Process::start("run-device", command, dir.path())?;
     wait::until("counts to move", LIMIT, || {

@@ -11,9 +11,9 @@ pub const STATUSES: usize = 7;
 
 /// Samples per status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts(pub [u64; STATUSES]);
+pub struct StatusCounts(pub [u64; STATUSES]);
 
-impl Counts {
+impl StatusCounts {
     /// All statuses together.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
@@ -46,7 +46,7 @@ impl Counts {
     }
 }
 
-impl AddAssign for Counts {
+impl AddAssign for StatusCounts {
     fn add_assign(&mut self, other: Self) {
         for (count, more) in self.0.iter_mut().zip(other.0) {
             *count += more;
@@ -54,7 +54,7 @@ impl AddAssign for Counts {
     }
 }
 
-impl fmt::Display for Counts {
+impl fmt::Display for StatusCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (status, count) in self.0.iter().enumerate() {
             let space = if status == 0 { "" } else { "  " };

@@ -10,14 +10,14 @@ use crate::cargo;
 
 /// An emulated board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Board {
+pub enum EmulatedBoard {
     /// An LM3S6965 in QEMU.
     QemuLm3s6965,
     /// An MPS2 with the AN385 image in QEMU.
     QemuMps2,
 }
 
-impl Board {
+impl EmulatedBoard {
     /// Every one.
     pub const EMULATED: [Self; 2] = [Self::QemuLm3s6965, Self::QemuMps2];
 
@@ -69,7 +69,7 @@ impl Board {
     /// Builds an example that stands beside the firmware, and says where it is.
     ///
     /// # Errors
-    /// As [`Board::build`].
+    /// As [`EmulatedBoard::build`].
     pub fn build_example(self, name: &str) -> Result<PathBuf> {
         let mut command = self.cargo("build")?;
         command.args(["--example", name, "--message-format=json-render-diagnostics"]);
@@ -87,7 +87,7 @@ impl Board {
     }
 }
 
-impl fmt::Display for Board {
+impl fmt::Display for EmulatedBoard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }

@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::emulated_board::Board;
+use crate::emulated_board::EmulatedBoard;
+use crate::fleet::FleetReport;
 use crate::process::Process;
-use crate::{callers, fleet, tools, wait};
+use crate::{callers, tools, wait};
 
 /// Where a guest of QEMU's user network finds the host's loopback.
 const HOST_LOOPBACK: [u8; 4] = [10, 0, 2, 2];
@@ -34,10 +35,10 @@ const NETWORK: &str = "network";
 
 /// How a board is to be started.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct EmulatorSettings {
     /// Which.
-    pub board: Board,
-    /// Its firmware, as [`Board::build`] gave it.
+    pub board: EmulatedBoard,
+    /// Its firmware, as [`EmulatedBoard::build`] gave it.
     pub elf: PathBuf,
     /// A folder of its own: for the serial log and the monitor.
     pub dir: PathBuf,
@@ -49,9 +50,9 @@ pub struct Settings {
     pub qemu: Vec<String>,
 }
 
-impl Settings {
+impl EmulatorSettings {
     /// A board without further words.
-    pub fn new(board: Board, elf: &Path, dir: &Path, broker: &str) -> Self {
+    pub fn new(board: EmulatedBoard, elf: &Path, dir: &Path, broker: &str) -> Self {
         Self {
             board,
             elf: elf.to_owned(),
@@ -64,8 +65,8 @@ impl Settings {
 
     fn command(&self) -> Result<Command> {
         let (machine, network) = match self.board {
-            Board::QemuLm3s6965 => ("lm3s6965evb", "stellaris"),
-            Board::QemuMps2 => ("mps2-an385", "lan9118"),
+            EmulatedBoard::QemuLm3s6965 => ("lm3s6965evb", "stellaris"),
+            EmulatedBoard::QemuMps2 => ("mps2-an385", "lan9118"),
         };
         let mut semihosting = String::from("enable=on,target=native,arg=rollcall");
         let broker = format!("broker={}", as_the_guest_sees(&self.broker)?);
@@ -96,9 +97,9 @@ fn as_the_guest_sees(broker: &str) -> Result<SocketAddr> {
 
 /// What a board says of itself when it ends.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct BoardReport {
     /// What every board tells.
-    pub totals: fleet::Report,
+    pub totals: FleetReport,
     /// From boot to the first PUBACK, in milliseconds.
     pub first_acknowledged_ms: Option<u64>,
     /// From boot to the end, in milliseconds.
@@ -109,13 +110,13 @@ pub struct Report {
     pub stack_peak: u64,
 }
 
-impl Report {
+impl BoardReport {
     fn parse(line: &str) -> Result<Self> {
         let report: Value = serde_json::from_str(line)?;
         let number =
             |name: &str| report[name].as_u64().with_context(|| format!("there is no number {name:?}"));
         Ok(Self {
-            totals: fleet::Report::parse(line)?,
+            totals: FleetReport::parse(line)?,
             first_acknowledged_ms: report["first_acknowledged_ms"].as_u64(),
             uptime_ms: number("uptime_ms")?,
             awake_cycles: number("awake_cycles")?,
@@ -136,7 +137,7 @@ impl Emulator {
     ///
     /// # Errors
     /// When there is no emulator and none can be fetched, or it cannot be started.
-    pub fn start(settings: &Settings) -> Result<Self> {
+    pub fn start(settings: &EmulatorSettings) -> Result<Self> {
         let (process, serial) = Process::start_with_input(PROCESS, settings.command()?, &settings.dir)?;
         Ok(Self { elf: settings.elf.clone(), process, serial })
     }
@@ -226,7 +227,7 @@ impl Emulator {
     ///
     /// # Errors
     /// When it does not end in time, ends with an error, or reports in another form than it promises.
-    pub fn stop(mut self) -> Result<Report> {
+    pub fn stop(mut self) -> Result<BoardReport> {
         self.ask_to_stop()?;
         self.finish(DRAIN_LIMIT)
     }
@@ -235,11 +236,11 @@ impl Emulator {
     ///
     /// # Errors
     /// As [`Emulator::stop`].
-    pub fn finish(mut self, limit: Duration) -> Result<Report> {
+    pub fn finish(mut self, limit: Duration) -> Result<BoardReport> {
         let status = self.process.wait(limit).with_context(|| self.log().unwrap_or_default())?;
         let log = self.log()? + &self.callers()?;
         let line = log.lines().last().unwrap_or_default();
-        let report = Report::parse(line)
+        let report = BoardReport::parse(line)
             .with_context(|| format!("the board ended with {status} and without a report:\n{log}"))?;
         let drained = report.totals.outbox == 0;
         ensure!(status.success() == drained, "the board ended with {status} and {line}");

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::counts::Counts;
+use crate::counts::StatusCounts;
 use crate::process::Process;
 
 /// The board drains for 30 s at most; the rest is for a busy machine.
@@ -16,7 +16,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(45);
 
 /// How a fleet is to be started.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct FleetSettings {
     /// The program, as [`crate::cargo::build`] gave it.
     pub binary: PathBuf,
     /// Where its log is written.
@@ -31,7 +31,7 @@ pub struct Settings {
     pub seed: Option<u64>,
 }
 
-impl Settings {
+impl FleetSettings {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg("--broker").arg(&self.broker);
@@ -46,11 +46,11 @@ impl Settings {
 
 /// What a fleet says of itself when it ends.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct FleetReport {
     /// Samples taken.
     pub sampled: u64,
     /// Samples whose own PUBACK said success, by status.
-    pub acknowledged: Counts,
+    pub acknowledged: StatusCounts,
     /// Samples that a full outbox had to let go.
     pub dropped: u64,
     /// Samples still waiting.
@@ -59,13 +59,13 @@ pub struct Report {
     pub reconnects: u64,
 }
 
-impl Report {
+impl FleetReport {
     pub(crate) fn parse(line: &str) -> Result<Self> {
         let report: Value = serde_json::from_str(line)?;
         let number = |name: &str| {
             report.get(name).and_then(Value::as_u64).with_context(|| format!("there is no number {name:?}"))
         };
-        let acknowledged = Counts::from_array(&report["acknowledged_by_status"])?;
+        let acknowledged = StatusCounts::from_array(&report["acknowledged_by_status"])?;
         ensure!(number("acknowledged")? == acknowledged.total(), "acknowledged is not the sum by status");
         Ok(Self {
             sampled: number("sampled")?,
@@ -78,16 +78,16 @@ impl Report {
 }
 
 /// A running fleet.
-pub struct Fleet {
+pub struct FleetProcess {
     process: Process,
 }
 
-impl Fleet {
+impl FleetProcess {
     /// Starts a fleet; it connects by itself.
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn start(settings: &Settings) -> Result<Self> {
+    pub fn start(settings: &FleetSettings) -> Result<Self> {
         Ok(Self { process: Process::start("devices", settings.command(), &settings.logs)? })
     }
 
@@ -104,14 +104,14 @@ impl Fleet {
     /// # Errors
     /// When they do not end in time, end with an error, or report in another form than they promise. A
     /// fleet that could not drain reports all the same, with an outbox that is not empty.
-    pub fn stop(mut self) -> Result<Report> {
+    pub fn stop(mut self) -> Result<FleetReport> {
         self.process.signal(Signal::TERM)?;
         let status = self.process.wait(DRAIN_LIMIT)?;
         let stdout = self.process.stdout()?;
         let line = stdout.lines().last().with_context(|| {
             format!("the devices ended with {status} and no report\n{}", self.process.last_words())
         })?;
-        let report = Report::parse(line).with_context(|| format!("the devices reported {line}"))?;
+        let report = FleetReport::parse(line).with_context(|| format!("the devices reported {line}"))?;
         ensure!(status.success() == (report.outbox == 0), "the devices ended with {status} and {line}");
         Ok(report)
     }

@@ -16,7 +16,7 @@ const CONFIGURATION: &str = "CONFIGURATION";
 
 /// One board.
 #[derive(Clone, Debug)]
-pub struct Hardware {
+pub struct HardwareBoard {
     /// How commands call it.
     pub name: String,
     /// What cargo calls its firmware.
@@ -34,7 +34,7 @@ pub struct Hardware {
 ///
 /// # Errors
 /// When cargo does not tell, or a description is not whole.
-pub fn all() -> Result<Vec<Hardware>> {
+pub fn all() -> Result<Vec<HardwareBoard>> {
     let mut command = Workspace::Boards.cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let output = command.output().context("cannot start cargo")?;
     ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
@@ -47,7 +47,7 @@ pub fn all() -> Result<Vec<Hardware>> {
 ///
 /// # Errors
 /// When there is none: with the names that there are.
-pub fn find(name: &str) -> Result<Hardware> {
+pub fn find(name: &str) -> Result<HardwareBoard> {
     let boards = all()?;
     let names: Vec<_> = boards.iter().map(|board| board.name.clone()).collect();
     let Some(board) = boards.into_iter().find(|board| board.name == name) else {
@@ -56,14 +56,14 @@ pub fn find(name: &str) -> Result<Hardware> {
     Ok(board)
 }
 
-fn hardware(package: &Value) -> Result<Hardware> {
+fn hardware(package: &Value) -> Result<HardwareBoard> {
     let text = |value: &Value, what: &str| {
         let found = value.as_str().map(str::to_owned);
         found.with_context(|| format!("{}: package.metadata.rollcall lacks {what}", package["name"]))
     };
     let description = &package["metadata"]["rollcall"];
     let manifest = PathBuf::from(text(&package["manifest_path"], "a manifest")?);
-    Ok(Hardware {
+    Ok(HardwareBoard {
         name: text(&description["board"], "board")?,
         package: text(&package["name"], "a name")?,
         target: text(&description["target"], "target")?,
@@ -73,7 +73,7 @@ fn hardware(package: &Value) -> Result<Hardware> {
     })
 }
 
-impl Hardware {
+impl HardwareBoard {
     /// Where the configuration lies in the address space: a whole number of sectors.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::counts::Counts;
+use crate::counts::StatusCounts;
 use crate::process::Process;
 use crate::{ports, wait};
 
@@ -60,7 +60,7 @@ impl Role {
 
 /// How a host is to be started. The same settings start it again on the same data and ports.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct HostSettings {
     /// The program, as [`crate::cargo::build`] gave it.
     pub binary: PathBuf,
     /// Where the store is.
@@ -81,7 +81,7 @@ pub struct Settings {
     pub arguments: Vec<String>,
 }
 
-impl Settings {
+impl HostSettings {
     /// A host in `dir`, on free ports.
     ///
     /// # Errors
@@ -137,18 +137,18 @@ impl Settings {
 }
 
 /// A running host.
-pub struct Host {
+pub struct HostProcess {
     process: Process,
-    settings: Settings,
+    settings: HostSettings,
     http: ureq::Agent,
 }
 
-impl Host {
+impl HostProcess {
     /// Starts a host and waits until it is ready.
     ///
     /// # Errors
     /// When it ends, or is not ready in time; with its last log lines.
-    pub fn start(settings: &Settings) -> Result<Self> {
+    pub fn start(settings: &HostSettings) -> Result<Self> {
         let process = Process::start(settings.role.log_name(), settings.command(), &settings.logs)?;
         let logged_before = process.stderr()?.len();
         let config = ureq::Agent::config_builder().timeout_global(Some(HTTP_LIMIT)).build();
@@ -188,13 +188,13 @@ impl Host {
     ///
     /// # Errors
     /// When the host does not answer, or not in the form that it promises.
-    pub fn counts(&self, start: u64, end: u64) -> Result<Counts> {
+    pub fn counts(&self, start: u64, end: u64) -> Result<StatusCounts> {
         let url = self.url(&format!("/status_count?start={start}&end={end}"));
         let body = self.http.get(&url).call().and_then(|mut reply| reply.body_mut().read_to_string());
         let body = body.with_context(|| format!("{url} gave no answer"))?;
         let reply: Value = serde_json::from_str(&body).with_context(|| format!("{url} answered {body}"))?;
         let counts =
-            Counts::from_object(&reply["counts"]).with_context(|| format!("{url} answered {body}"))?;
+            StatusCounts::from_object(&reply["counts"]).with_context(|| format!("{url} answered {body}"))?;
         ensure!(reply["total"].as_u64() == Some(counts.total()), "the total is not the sum in {body}");
         Ok(counts)
     }
@@ -202,8 +202,8 @@ impl Host {
     /// What was counted ever.
     ///
     /// # Errors
-    /// As [`Host::counts`].
-    pub fn all_counts(&self) -> Result<Counts> {
+    /// As [`HostProcess::counts`].
+    pub fn all_counts(&self) -> Result<StatusCounts> {
         self.counts(0, END_OF_TIME)
     }
 
@@ -235,7 +235,7 @@ impl Host {
     ///
     /// # Errors
     /// When it is still running after 30 s.
-    pub fn start_refused(settings: &Settings) -> Result<(ExitStatus, String)> {
+    pub fn start_refused(settings: &HostSettings) -> Result<(ExitStatus, String)> {
         let mut process = Process::start("refused-host", settings.command(), &settings.logs)?;
         let status = process.wait(STOP_LIMIT)?;
         Ok((status, process.stderr()?))

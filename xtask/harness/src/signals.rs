@@ -1,7 +1,7 @@
 //! Ctrl-C and its like: ends what this process started, either at once or when the command has drained it.
 //!
 //! Children run in process groups of their own, so the terminal's Ctrl-C reaches this process alone, and it
-//! decides. Unless a command asked for a [`Stop`], a signal kills every group and ends the process.
+//! decides. Unless a command asked for a [`StopRequest`], a signal kills every group and ends the process.
 
 use std::collections::BTreeSet;
 use std::process;
@@ -24,9 +24,9 @@ static LISTEN: Once = Once::new();
 
 /// Says whether the person asked for the end. While one exists, the first signal only sets it; a second
 /// signal kills.
-pub struct Stop(());
+pub struct StopRequest(());
 
-impl Stop {
+impl StopRequest {
     /// From now on the first signal is the command's to act on.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl Stop {
     }
 }
 
-impl Drop for Stop {
+impl Drop for StopRequest {
     fn drop(&mut self) {
         STOP_AWAITED.store(false, Ordering::SeqCst);
     }

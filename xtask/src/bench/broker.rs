@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rollcall_harness::host::{self, END_OF_TIME, Host, Role};
+use rollcall_harness::host::{END_OF_TIME, HostProcess, HostSettings, Role};
 use rollcall_harness::services::{Mongod, Mosquitto, Rabbitmq};
 use rollcall_harness::{wait, workspace};
 
 use super::load::{FLEET, Load, Pace};
-use super::python_demo::Demo;
+use super::python_demo::PythonDemo;
 use super::table::{self, Target};
 use super::{MONGODB, latency, usage};
 
@@ -28,7 +28,7 @@ const STORE_LIMIT: Duration = Duration::from_secs(300);
 const RABBITMQ_RATE: f64 = 17_000.0;
 
 /// Where messages come from.
-struct Broker<'a> {
+struct MeasuredBroker<'a> {
     name: &'a str,
     /// For the load, which gives no password.
     address: String,
@@ -48,25 +48,25 @@ pub(super) fn compare(binary: &Path) -> Result<()> {
     };
     let mongod = Mongod::start_with_large_cache(&folder("mongod")?)?;
     let mosquitto = Mosquitto::start(&folder("mosquitto")?)?;
-    let broker = Broker {
+    let broker = MeasuredBroker {
         name: "mosquitto",
         address: mosquitto.address(),
         url: mosquitto.url(),
         pid: mosquitto.process().pid(),
         target: Target::None,
     };
-    backlog(&host::Settings::new(binary, &folder("through-mosquitto")?)?, &broker, &mongod)?;
+    backlog(&HostSettings::new(binary, &folder("through-mosquitto")?)?, &broker, &mongod)?;
     drop(mosquitto);
 
     let rabbitmq = Rabbitmq::start(&folder("rabbitmq")?)?;
-    let broker = Broker {
+    let broker = MeasuredBroker {
         name: "RabbitMQ",
         address: rabbitmq.address(),
         url: rabbitmq.url(),
         pid: rabbitmq.process().pid(),
         target: Target::AtLeast(RABBITMQ_RATE),
     };
-    let rate = backlog(&host::Settings::new(binary, &folder("through-rabbitmq")?)?, &broker, &mongod)?;
+    let rate = backlog(&HostSettings::new(binary, &folder("through-rabbitmq")?)?, &broker, &mongod)?;
     let demo_rate = demo(&broker.address, &mongod)?;
     table::heading("RabbitMQ → MongoDB, beside the demo");
     table::print("times as many messages a second", rate / demo_rate, "", Target::AtLeast(6.0));
@@ -74,7 +74,7 @@ pub(super) fn compare(binary: &Path) -> Result<()> {
 }
 
 /// Stores a backlog out of `broker`; messages a second.
-fn backlog(settings: &host::Settings, broker: &Broker<'_>, mongod: &Mongod) -> Result<f64> {
+fn backlog(settings: &HostSettings, broker: &MeasuredBroker<'_>, mongod: &Mongod) -> Result<f64> {
     table::heading(&format!(
         "{} → MongoDB, a backlog of {} messages",
         broker.name,
@@ -85,15 +85,15 @@ fn backlog(settings: &host::Settings, broker: &Broker<'_>, mongod: &Mongod) -> R
     settings.mongodb = Some(mongod.url(broker.name));
     settings.role = Role::Ingest;
     // Makes the queue.
-    Host::start(&settings)?.stop()?;
+    HostProcess::start(&settings)?.stop()?;
     let published = Load::connect(&broker.address, FLEET, 4)?.run(Pace::Count(MESSAGES), |_| 0)?;
-    let api = Host::start(&host::Settings { role: Role::Api, ..settings.clone() })?;
+    let api = HostProcess::start(&HostSettings { role: Role::Api, ..settings.clone() })?;
     let servers = || -> Result<[Duration; 2]> {
         Ok([usage::cpu_time_of_tree(broker.pid)?, usage::cpu_time(mongod.process().pid())?])
     };
     let before = servers()?;
     let start = Instant::now();
-    let ingest = Host::start(&settings)?;
+    let ingest = HostProcess::start(&settings)?;
     wait::until("the backlog to be stored", STORE_LIMIT, || {
         Ok((api.all_counts()?.total() >= published).then_some(()))
     })?;
@@ -115,7 +115,7 @@ fn backlog(settings: &host::Settings, broker: &Broker<'_>, mongod: &Mongod) -> R
 fn demo(address: &str, mongod: &Mongod) -> Result<f64> {
     table::heading("RabbitMQ → MongoDB, the Python demo");
     let port = address.rsplit(':').next().context("no port")?;
-    let demo = Demo::new(mongod)?;
+    let demo = PythonDemo::new(mongod)?;
     demo.subscribe(port)?;
     let published = Load::connect(address, FLEET, 5)?.run(Pace::Count(DEMO_MESSAGES), |_| 0)?;
     let consumed = demo.consume(port, published)?;

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rollcall_harness::capture;
-use rollcall_harness::emulated_board::Board;
-use rollcall_harness::emulator::{Emulator, Report, Settings};
-use rollcall_harness::host::Host;
+use rollcall_harness::emulated_board::EmulatedBoard;
+use rollcall_harness::emulator::{BoardReport, Emulator, EmulatorSettings};
+use rollcall_harness::host::HostProcess;
 
 use super::Fresh;
 use super::table::{self, Target};
 use crate::firmware::Size;
 
-const BOARD: Board = Board::QemuLm3s6965;
+const BOARD: EmulatedBoard = EmulatedBoard::QemuLm3s6965;
 
 /// The machine's clock, 12.5 MHz, in nanoseconds a cycle; and an instruction's, 2⁶.
 const CYCLE_NS: f64 = 80.0;
@@ -41,7 +41,7 @@ const LONG: u64 = 140;
 const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 struct Run {
-    report: Report,
+    report: BoardReport,
     wire_bytes: u64,
 }
 
@@ -55,8 +55,8 @@ impl Run {
 pub(super) fn measure(fresh: &Fresh) -> Result<()> {
     table::heading("firmware on the emulated LM3S6965, one sample a second, with its log");
     let elf = BOARD.build()?;
-    let host = Host::start(&fresh.settings)?;
-    let mut settings = Settings::new(BOARD, &elf, &fresh.settings.logs, &host.broker());
+    let host = HostProcess::start(&fresh.settings)?;
+    let mut settings = EmulatorSettings::new(BOARD, &elf, &fresh.settings.logs, &host.broker());
     let boot = run(&mut settings, WAITING, EACH_SECOND, BOOT)?;
     let idle_short = run(&mut settings, LEAPING, NEVER, SHORT)?;
     let idle = run(&mut settings, LEAPING, NEVER, LONG)?;
@@ -84,7 +84,7 @@ pub(super) fn measure(fresh: &Fresh) -> Result<()> {
     Ok(())
 }
 
-fn run(settings: &mut Settings, icount: &str, period: &str, seconds: u64) -> Result<Run> {
+fn run(settings: &mut EmulatorSettings, icount: &str, period: &str, seconds: u64) -> Result<Run> {
     let dump = settings.dir.join("dump.pcap");
     settings.words = vec![period.to_owned(), format!("seconds={seconds}")];
     let filter = "filter-dump,id=dump,netdev=network,file=dump.pcap";

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use rollcall_harness::host::Host;
+use rollcall_harness::host::HostProcess;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::load::{FLEET, Load, Pace, Shape};
@@ -23,7 +23,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// Durable messages a second, their processor time and their place on disk.
 pub(super) fn throughput(fresh: &Fresh) -> Result<()> {
     table::heading("live messages, 50 connections with 20 in flight each, every one durable");
-    let host = Host::start(&fresh.settings)?;
+    let host = HostProcess::start(&fresh.settings)?;
     let pid = host.process().pid();
     let mut load = Load::connect(&host.broker(), FLEET, 1)?;
     let cpu_before = (usage::cpu_time(pid)?, usage::cpu_time(std::process::id())?);
@@ -55,7 +55,7 @@ pub(super) fn throughput(fresh: &Fresh) -> Result<()> {
 pub(super) fn connections(fresh: &Fresh) -> Result<()> {
     table::heading("10,000 connections, one message a second each");
     allow_open_files()?;
-    let host = Host::start(&fresh.settings)?;
+    let host = HostProcess::start(&fresh.settings)?;
     let pid = host.process().pid();
     table::print("memory of the host, idle", usage::memory(pid)?.now as f64 / MIB, "MiB", Target::None);
     let mut load = Load::connect(&host.broker(), MANY, 2)?;

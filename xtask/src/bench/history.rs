@@ -8,12 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use rollcall_harness::host::Host;
+use rollcall_harness::host::HostProcess;
 use rollcall_harness::services::Mongod;
 
 use super::latency::{self, Latency};
 use super::load::{FLEET, Load, Pace};
-use super::python_demo::Demo;
+use super::python_demo::PythonDemo;
 use super::table::{self, Target};
 use super::{Fresh, usage};
 
@@ -44,7 +44,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 /// Fills a store to a tenth of `messages` and to all of them, and measures at both sizes.
 pub(super) fn grow(fresh: &Fresh, messages: u64) -> Result<()> {
-    let host = Host::start(&fresh.settings)?;
+    let host = HostProcess::start(&fresh.settings)?;
     let demo = fresh.mongod.is_some().then(|| Peer::start(&fresh.dir.path().join("demo"))).transpose()?;
     let p99_ms = fresh.targets.status_count_p99_ms;
     let mut history = History { host, start: unix_s()? - WEEK_MS / 1000, held: 0, seed: 3, p99_ms, demo };
@@ -58,7 +58,7 @@ pub(super) fn grow(fresh: &Fresh, messages: u64) -> Result<()> {
 }
 
 struct History {
-    host: Host,
+    host: HostProcess,
     /// The first sample's second.
     start: u64,
     /// Messages acknowledged so far.
@@ -71,7 +71,7 @@ struct History {
 
 /// The demo on a mongod of its own: what that takes on disk is not ours.
 struct Peer {
-    demo: Demo,
+    demo: PythonDemo,
     held: u64,
     _mongod: Mongod,
 }
@@ -80,7 +80,7 @@ impl Peer {
     fn start(dir: &Path) -> Result<Self> {
         fs::create_dir(dir)?;
         let mongod = Mongod::start_with_large_cache(dir)?;
-        Ok(Self { demo: Demo::new(&mongod)?, held: 0, _mongod: mongod })
+        Ok(Self { demo: PythonDemo::new(&mongod)?, held: 0, _mongod: mongod })
     }
 
     /// Fills it to `target` messages of the same week and asks it; prints how much longer its answer takes
@@ -200,9 +200,9 @@ fn restart(fresh: &Fresh, history: History) -> Result<()> {
     host.stop()
 }
 
-fn timed_start(fresh: &Fresh, held: u64) -> Result<(Host, f64)> {
+fn timed_start(fresh: &Fresh, held: u64) -> Result<(HostProcess, f64)> {
     let start = Instant::now();
-    let host = Host::start(&fresh.settings)?;
+    let host = HostProcess::start(&fresh.settings)?;
     let ready = start.elapsed().as_secs_f64();
     ensure!(host.all_counts()?.total() == held, "a restart changed the counts");
     Ok((host, ready))

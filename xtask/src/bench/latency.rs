@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use rollcall_harness::host::Host;
+use rollcall_harness::host::HostProcess;
 
 /// Enough for a p99 that 30 slower answers stand behind.
 const QUESTIONS: usize = 3_000;
@@ -20,7 +20,7 @@ pub(super) struct Latency {
 }
 
 /// Asks for the ranges that `next` gives, one after the other.
-pub(super) fn measure(host: &Host, mut next: impl FnMut() -> Range<u64>) -> Result<Latency> {
+pub(super) fn measure(host: &HostProcess, mut next: impl FnMut() -> Range<u64>) -> Result<Latency> {
     let start = Instant::now();
     let mut times = Vec::with_capacity(QUESTIONS);
     while times.len() < QUESTIONS && start.elapsed() < LIMIT {

@@ -22,12 +22,13 @@ use std::process::{Command, ExitCode};
 use anyhow::{Result, anyhow, ensure};
 use pico_args::Arguments;
 use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::host::HostSettings;
 use rollcall_harness::services::Mongod;
-use rollcall_harness::{host, workspace};
+use rollcall_harness::workspace;
 
 use self::table::Target;
 use crate::help;
-use crate::stack::{self, Broker, Store};
+use crate::stack::{self, BrokerChoice, StoreChoice};
 
 pub(crate) const HELP: &str = "\
 Measures the host and prints each figure beside its target: durable messages a second, processor time, disk,
@@ -63,20 +64,20 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     if only_firmware {
         // Its figures do not depend on how quick the host is.
         let binary = cargo::build(Program::LeanHost, Profile::Dev)?;
-        return firmware::measure(&fresh_host(&binary, Store::default())?).map(|()| ExitCode::SUCCESS);
+        return firmware::measure(&fresh_host(&binary, StoreChoice::default())?).map(|()| ExitCode::SUCCESS);
     }
     if cfg!(debug_assertions) {
         return become_release(messages, broker, store);
     }
-    let needs_mongodb = broker == Broker::Rabbitmq || store == Store::Mongodb;
+    let needs_mongodb = broker == BrokerChoice::Rabbitmq || store == StoreChoice::Mongodb;
     let program = if needs_mongodb { Program::Host } else { Program::LeanHost };
     let binary = cargo::build(program, Profile::Release)?;
     println!("\nRollcall bench: {}; host and load on the same machine, release builds", usage::machine()?);
     println!("{:<66} {:>11} {:5} target", "", "measured", "");
-    if broker == Broker::Rabbitmq {
+    if broker == BrokerChoice::Rabbitmq {
         return broker::compare(&binary).map(|()| ExitCode::SUCCESS);
     }
-    if store == Store::Mongodb {
+    if store == StoreChoice::Mongodb {
         append::measure()?;
     }
     fleet::throughput(&fresh_host(&binary, store)?)?;
@@ -87,7 +88,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
 }
 
 /// The load generator too must be quick, and `cargo xtask` builds for development.
-fn become_release(messages: u64, broker: Broker, store: Store) -> Result<ExitCode> {
+fn become_release(messages: u64, broker: BrokerChoice, store: StoreChoice) -> Result<ExitCode> {
     let binary = cargo::build(Program::Xtask, Profile::Release)?;
     let mut command = Command::new(binary);
     command.args(["bench", "--messages", &messages.to_string(), "--store", store.name()]);
@@ -118,16 +119,16 @@ const MONGODB: Targets = Targets {
 
 /// A host's settings, and the folder and the database that they are about.
 struct Fresh {
-    settings: host::Settings,
+    settings: HostSettings,
     targets: Targets,
     mongod: Option<Mongod>,
     dir: tempfile::TempDir,
 }
 
-fn fresh_host(binary: &Path, store: Store) -> Result<Fresh> {
+fn fresh_host(binary: &Path, store: StoreChoice) -> Result<Fresh> {
     let dir = workspace::temporary_dir()?;
-    let mut settings = host::Settings::new(binary, dir.path())?;
-    if store == Store::Redb {
+    let mut settings = HostSettings::new(binary, dir.path())?;
+    if store == StoreChoice::Redb {
         return Ok(Fresh { settings, targets: REDB, mongod: None, dir });
     }
     let mongod = Mongod::start_with_large_cache(dir.path())?;

@@ -9,7 +9,7 @@ use rollcall_harness::{tools, workspace};
 use serde_json::Value;
 
 /// The demo's programs, in a Python of their own, over a database.
-pub(super) struct Demo {
+pub(super) struct PythonDemo {
     python: tools::Tool,
     mongodb: String,
 }
@@ -20,7 +20,7 @@ pub(super) struct Consumed {
     pub(super) cpu: Duration,
 }
 
-impl Demo {
+impl PythonDemo {
     pub(super) fn new(mongod: &Mongod) -> Result<Self> {
         Ok(Self { python: tools::python_with_demo()?, mongodb: mongod.url("demo") })
     }

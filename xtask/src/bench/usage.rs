@@ -31,24 +31,24 @@ pub(super) fn cpu_time_of_tree(pid: u32) -> Result<Duration> {
 }
 
 /// Resident memory now and at most, in bytes.
-pub(super) struct Memory {
+pub(super) struct MemoryUse {
     pub(super) now: u64,
     pub(super) most: u64,
 }
 
 /// The memory of a process.
-pub(super) fn memory(pid: u32) -> Result<Memory> {
+pub(super) fn memory(pid: u32) -> Result<MemoryUse> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| -> Result<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         Ok(kib.with_context(|| format!("no {name} in /proc/PID/status"))? * 1024)
     };
-    Ok(Memory { now: field("VmRSS:")?, most: field("VmHWM:")? })
+    Ok(MemoryUse { now: field("VmRSS:")?, most: field("VmHWM:")? })
 }
 
 /// What a folder's files take.
-pub(super) struct Disk {
+pub(super) struct DiskUse {
     /// The files' lengths, in bytes.
     pub(super) length: u64,
     /// The blocks that the file system has given them, in bytes.
@@ -56,8 +56,8 @@ pub(super) struct Disk {
 }
 
 /// What the files of `dir`, which holds no folders, take.
-pub(super) fn disk(dir: &Path) -> Result<Disk> {
-    let mut disk = Disk { length: 0, allocated: 0 };
+pub(super) fn disk(dir: &Path) -> Result<DiskUse> {
+    let mut disk = DiskUse { length: 0, allocated: 0 };
     for file in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let metadata = file?.metadata()?;
         disk.length += metadata.len();

@@ -5,10 +5,10 @@ use std::process::{Command, ExitCode};
 use anyhow::Result;
 use pico_args::Arguments;
 use rollcall_harness::cargo::{self, Workspace};
-use rollcall_harness::emulated_board::Board;
+use rollcall_harness::emulated_board::EmulatedBoard;
 use rollcall_harness::hardware_board;
 
-use crate::tally::Tally;
+use crate::tally::TestTally;
 use crate::{firmware, help, test};
 
 pub(crate) const HELP: &str = "\
@@ -24,7 +24,7 @@ const CLIPPY: [&str; 3] = ["--", "--deny", "warnings"];
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     help::reject_unknown(arguments, HELP)?;
-    let mut tally = Tally::default();
+    let mut tally = TestTally::default();
     for workspace in Workspace::ALL {
         let packages = workspace.hosted_packages();
         let checks = [
@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     ]);
     lean.args(CLIPPY);
     tally.check("clippy of the host without MongoDB", cargo::run(lean));
-    for board in Board::EMULATED {
+    for board in EmulatedBoard::EMULATED {
         match (board.cargo("clippy"), board.cargo("doc")) {
             (Ok(mut clippy), Ok(mut doc)) => {
                 clippy.args(CLIPPY);
@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     test::everything(tally)
 }
 
-fn check(tally: &mut Tally, of: &str, mut command: Command) {
+fn check(tally: &mut TestTally, of: &str, mut command: Command) {
     command.env("RUSTDOCFLAGS", "--deny warnings");
     let what = command.get_args().next().unwrap_or_default().display().to_string();
     tally.check(&format!("{what} of the {of}"), cargo::run(command));

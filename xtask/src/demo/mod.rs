@@ -7,15 +7,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use pico_args::Arguments;
 use rollcall_harness::cargo::{self, Profile, Program};
-use rollcall_harness::counts::Counts;
-use rollcall_harness::fleet::{self, Fleet, Report};
+use rollcall_harness::counts::StatusCounts;
+use rollcall_harness::fleet::{FleetProcess, FleetReport, FleetSettings};
 use rollcall_harness::host::END_OF_TIME;
-use rollcall_harness::signals::Stop;
+use rollcall_harness::signals::StopRequest;
 use rollcall_harness::workspace;
 
-use self::scoreboard::Board;
+use self::scoreboard::Scoreboard;
 use crate::help;
-use crate::stack::{self, Broker, Stack, Store};
+use crate::stack::{self, BrokerChoice, Stack, StoreChoice};
 
 mod scoreboard;
 
@@ -50,8 +50,8 @@ struct Options {
     devices: u32,
     seconds: Option<u64>,
     period_ms: u32,
-    broker: Broker,
-    store: Store,
+    broker: BrokerChoice,
+    store: StoreChoice,
 }
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
@@ -69,11 +69,11 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
 
     let host_binary = Stack::build(options.store)?;
     let device_binary = cargo::build(Program::LinuxBoard, Profile::Dev)?;
-    let stop = Stop::new()?;
+    let stop = StopRequest::new()?;
     let dir = workspace::temporary_dir()?;
     let mut stack = Stack::start(&host_binary, dir.path(), options.broker, options.store)?;
     introduce(&stack, &options)?;
-    let mut fleet = Fleet::start(&fleet::Settings {
+    let mut fleet = FleetProcess::start(&FleetSettings {
         binary: device_binary,
         logs: dir.path().to_owned(),
         broker: stack.host().broker(),
@@ -106,16 +106,21 @@ fn introduce(stack: &Stack, options: &Options) -> Result<()> {
 }
 
 /// Shows the counts until it is time to stop.
-fn watch(stack: &mut Stack, fleet: &mut Fleet, stop: &Stop, limit: Option<Duration>) -> Result<()> {
+fn watch(
+    stack: &mut Stack,
+    fleet: &mut FleetProcess,
+    stop: &StopRequest,
+    limit: Option<Duration>,
+) -> Result<()> {
     let start = Instant::now();
-    let mut board = Board::new();
+    let mut scoreboard = Scoreboard::new();
     let mut next_draw = start;
     while !stop.asked() && limit.is_none_or(|limit| start.elapsed() < limit) {
         stack.check_alive()?;
         fleet.check_alive()?;
         if Instant::now() >= next_draw {
             next_draw += DRAW_EVERY;
-            board.show(start.elapsed(), stack.host().all_counts()?)?;
+            scoreboard.show(start.elapsed(), stack.host().all_counts()?)?;
         }
         thread::sleep(LOOK_EVERY);
     }
@@ -123,7 +128,7 @@ fn watch(stack: &mut Stack, fleet: &mut Fleet, stop: &Stop, limit: Option<Durati
 }
 
 /// Prints what devices and host say, and whether it is the same for every status.
-fn compare(report: &Report, counted: &Counts) -> ExitCode {
+fn compare(report: &FleetReport, counted: &StatusCounts) -> ExitCode {
     let acknowledged = &report.acknowledged;
     println!("devices: {} acknowledged  ({acknowledged})", acknowledged.total());
     println!("host:    {} counted       ({counted})", counted.total());

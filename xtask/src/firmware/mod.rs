@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use pico_args::Arguments;
 use rollcall_harness::cargo::{Profile, Program};
-use rollcall_harness::emulated_board::Board;
-use rollcall_harness::emulator::{Emulator, Settings};
-use rollcall_harness::hardware_board::{self, Hardware};
-use rollcall_harness::host::{self, Host};
+use rollcall_harness::emulated_board::EmulatedBoard;
+use rollcall_harness::emulator::{Emulator, EmulatorSettings};
+use rollcall_harness::hardware_board::{self, HardwareBoard};
+use rollcall_harness::host::{HostProcess, HostSettings};
 use rollcall_harness::{cargo, workspace};
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ pub(crate) fn check() -> Result<()> {
 fn measure(only: Option<&str>) -> Result<BTreeMap<String, Figures>> {
     let is_wanted = |name: &str| only.is_none_or(|only| only == name);
     let mut measured = BTreeMap::new();
-    for board in Board::EMULATED.into_iter().filter(|board| is_wanted(board.name())) {
+    for board in EmulatedBoard::EMULATED.into_iter().filter(|board| is_wanted(board.name())) {
         let elf = board.build()?;
         let mut figures = figures(Size::of(&elf)?);
         figures.insert("stack".to_owned(), stack_peak(board, elf)?);
@@ -94,8 +94,8 @@ fn measure(only: Option<&str>) -> Result<BTreeMap<String, Figures>> {
 }
 
 fn names() -> Result<String> {
-    let emulated = Board::EMULATED.map(|board| board.name().to_owned());
-    let hardware = hardware_board::all()?.into_iter().map(|Hardware { name, .. }| name);
+    let emulated = EmulatedBoard::EMULATED.map(|board| board.name().to_owned());
+    let hardware = hardware_board::all()?.into_iter().map(|HardwareBoard { name, .. }| name);
     Ok(emulated.into_iter().chain(hardware).collect::<Vec<_>>().join(", "))
 }
 
@@ -104,11 +104,11 @@ fn figures(Size { text, data, bss }: Size) -> Figures {
 }
 
 /// The most that the board had on its stack, in bytes, against a host of its own.
-fn stack_peak(board: Board, elf: PathBuf) -> Result<u64> {
+fn stack_peak(board: EmulatedBoard, elf: PathBuf) -> Result<u64> {
     let dir = workspace::temporary_dir()?;
     let host =
-        Host::start(&host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?)?;
-    let mut settings = Settings::new(board, &elf, dir.path(), &host.broker());
+        HostProcess::start(&HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?)?;
+    let mut settings = EmulatorSettings::new(board, &elf, dir.path(), &host.broker());
     settings.words = WORDS.map(str::to_owned).to_vec();
     let report = Emulator::start(&settings)?.finish(RUN_LIMIT)?;
     host.stop()?;

@@ -9,13 +9,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use pico_args::Arguments;
-use rollcall_harness::hardware_board::{self, Hardware};
+use rollcall_harness::hardware_board::{self, HardwareBoard};
 use rollcall_harness::workspace;
 use rollcall_provision::{BLOCK_SIZE, Block, Broker, Host, Login, PASSWORD_MAX, Settings};
 use rollcall_wire::DeviceId;
 
 use crate::help;
-use crate::probe::Probe;
+use crate::probe::DebugProbe;
 
 mod intel_hex;
 
@@ -129,14 +129,14 @@ fn first_line(path: &Path) -> Result<String> {
 }
 
 /// Where the board looks for its block.
-fn address(board: &Hardware) -> Result<u32> {
+fn address(board: &HardwareBoard) -> Result<u32> {
     let region = board.configuration()?;
     ensure!(region.len() >= BLOCK_SIZE, "{}: the configuration's region is too small", board.name);
     Ok(region.start)
 }
 
-fn write_to_board(board: &Hardware, hex: &str) -> Result<()> {
-    let probe = Probe::find(board)?;
+fn write_to_board(board: &HardwareBoard, hex: &str) -> Result<()> {
+    let probe = DebugProbe::find(board)?;
     let dir = workspace::temporary_dir()?;
     let path = dir.path().join("configuration.hex");
     write_for_owner(&path, hex)?;

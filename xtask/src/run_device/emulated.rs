@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pico_args::Arguments;
-use rollcall_harness::emulated_board::Board;
-use rollcall_harness::emulator::{Emulator, Settings};
-use rollcall_harness::signals::Stop;
+use rollcall_harness::emulated_board::EmulatedBoard;
+use rollcall_harness::emulator::{Emulator, EmulatorSettings};
+use rollcall_harness::signals::StopRequest;
 use rollcall_harness::workspace;
 
 /// How soon a line of the log and Ctrl-C are noticed.
@@ -30,12 +30,12 @@ pub(super) fn words(arguments: &mut Arguments) -> Result<Vec<String>> {
 }
 
 /// Builds the board's firmware and runs it until it ends.
-pub(super) fn run(board: Board, broker: &str, words: Vec<String>) -> Result<ExitCode> {
+pub(super) fn run(board: EmulatedBoard, broker: &str, words: Vec<String>) -> Result<ExitCode> {
     let elf = board.build()?;
     let dir = workspace::temporary_dir()?;
-    let mut settings = Settings::new(board, &elf, dir.path(), broker);
+    let mut settings = EmulatorSettings::new(board, &elf, dir.path(), broker);
     settings.words = words;
-    let stop = Stop::new()?;
+    let stop = StopRequest::new()?;
     let mut emulator = Emulator::start(&settings)?;
     let (mut shown, mut asked) = (0, false);
     loop {

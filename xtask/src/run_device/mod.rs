@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use pico_args::Arguments;
 use rollcall_harness::cargo::{self, Profile, Program};
-use rollcall_harness::emulated_board::Board;
+use rollcall_harness::emulated_board::EmulatedBoard;
 
 use crate::help;
 
@@ -59,7 +59,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
         check_listening(&broker)?;
         return become_device(Program::LinuxBoard, &broker, arguments.finish());
     }
-    let board = Board::find(&board)?;
+    let board = EmulatedBoard::find(&board)?;
     let words = emulated::words(&mut arguments)?;
     help::reject_unknown(arguments, HELP)?;
     check_listening(&broker)?;

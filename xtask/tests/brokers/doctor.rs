@@ -5,19 +5,19 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use rollcall_harness::host::Role;
 use rollcall_harness::ports;
-use rollcall_harness::services::{Mosquitto, Node, Rabbitmq};
+use rollcall_harness::services::{Mosquitto, Rabbitmq, RabbitmqNode};
 
-use crate::setup::Bench;
+use crate::setup::TestSystem;
 
 /// What it printed, and whether nothing failed.
-struct Report {
+struct DoctorReport {
     well: bool,
     text: String,
 }
 
-impl Report {
-    fn of(bench: &Bench, broker: &str, mongodb: &str) -> Result<Self> {
-        let mut command = Command::new(&bench.host("doctor", Role::Serve, "", "")?.binary);
+impl DoctorReport {
+    fn of(system: &TestSystem, broker: &str, mongodb: &str) -> Result<Self> {
+        let mut command = Command::new(&system.host("doctor", Role::Serve, "", "")?.binary);
         let output = command.args(["doctor", "--broker", broker, "--store", mongodb]).output()?;
         let text = String::from_utf8(output.stdout)?;
         println!("{text}");
@@ -49,9 +49,9 @@ const GOOD: [&str; 7] = [
 
 #[test]
 fn the_doctor_passes_rabbitmq_with_the_shipped_settings() -> Result<()> {
-    let Some(bench) = Bench::new()? else { return Ok(()) };
-    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
-    let report = Report::of(&bench, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let Some(system) = TestSystem::new()? else { return Ok(()) };
+    let (rabbitmq, mongod) = (system.rabbitmq()?, system.mongod()?);
+    let report = DoctorReport::of(&system, &rabbitmq.url(), &mongod.url("rollcall"))?;
     assert!(report.well);
     for name in GOOD {
         report.assert(name, "pass", "")?;
@@ -63,13 +63,13 @@ fn the_doctor_passes_rabbitmq_with_the_shipped_settings() -> Result<()> {
 
 #[test]
 fn the_doctor_finds_what_is_set_wrong_in_rabbitmq_and_how_to_mend_it() -> Result<()> {
-    let Some(bench) = Bench::new()? else { return Ok(()) };
+    let Some(system) = TestSystem::new()? else { return Ok(()) };
     let careless = "mqtt.prefetch = 10\nmqtt.max_session_expiry_interval_seconds = 86400\n\
                     mqtt.allow_anonymous = false\nmqtt.durable_queue_type = quorum\n\
                     default_policies.operator.rollcall.delivery_limit = 20\n";
-    let node = Node::new(&bench.folder("careless")?, ports::free()?)?.with_settings(careless);
+    let node = RabbitmqNode::new(&system.folder("careless")?, ports::free()?)?.with_settings(careless);
     let rabbitmq = Rabbitmq::start_node(node)?;
-    let report = Report::of(&bench, &rabbitmq.url(), "mongodb://127.0.0.1:1/rollcall")?;
+    let report = DoctorReport::of(&system, &rabbitmq.url(), "mongodb://127.0.0.1:1/rollcall")?;
     assert!(!report.well);
     report.assert("prefetch", "warn", " 10: ")?;
     report.assert("session expiry", "warn", "86400 s")?;
@@ -81,14 +81,14 @@ fn the_doctor_finds_what_is_set_wrong_in_rabbitmq_and_how_to_mend_it() -> Result
 
 #[test]
 fn the_doctor_tells_mosquittos_own_limits_from_those_that_lose_nothing() -> Result<()> {
-    let Some(bench) = Bench::new()? else { return Ok(()) };
-    let mongod = bench.mongod()?;
-    let careless = Mosquitto::start_with_its_own_limits(&bench.folder("careless")?)?;
-    let report = Report::of(&bench, &careless.url(), &mongod.url("rollcall"))?;
+    let Some(system) = TestSystem::new()? else { return Ok(()) };
+    let mongod = system.mongod()?;
+    let careless = Mosquitto::start_with_its_own_limits(&system.folder("careless")?)?;
+    let report = DoctorReport::of(&system, &careless.url(), &mongod.url("rollcall"))?;
     assert!(!report.well);
     report.assert("outage of the ingest", "FAIL", "max_queued_messages 0")?;
-    let good = Mosquitto::start(&bench.folder("good")?)?;
-    let report = Report::of(&bench, &good.url(), &mongod.url("rollcall"))?;
+    let good = Mosquitto::start(&system.folder("good")?)?;
+    let report = DoctorReport::of(&system, &good.url(), &mongod.url("rollcall"))?;
     assert!(report.well);
     for name in GOOD {
         report.assert(name, "pass", "")?;

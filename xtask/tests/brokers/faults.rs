@@ -5,13 +5,13 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use rollcall_harness::fleet::Fleet;
-use rollcall_harness::host::{Host, Role};
-use rollcall_harness::services::{Node, Rabbitmq, ReplicaSet};
+use rollcall_harness::fleet::FleetProcess;
+use rollcall_harness::host::{HostProcess, Role};
+use rollcall_harness::services::{Rabbitmq, RabbitmqNode, ReplicaSet};
 use rollcall_harness::{ports, wait};
 
 use crate::proxy::Proxy;
-use crate::setup::{Bench, RATE, check_at_rest, number, settle, wait_for_flow, wait_for_rest};
+use crate::setup::{RATE, TestSystem, check_at_rest, number, settle, wait_for_flow, wait_for_rest};
 
 /// A kill comes so many milliseconds after messages flow again.
 const KILL_AFTER_MS: std::ops::Range<u64> = 0..1_500;
@@ -24,17 +24,17 @@ const GROWTH_KB_MAX: u64 = 32 * 1024;
 
 #[test]
 fn an_ingest_that_is_killed_at_random_loses_and_doubles_nothing() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
-    let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
-    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
-    let (mut ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
-    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let (rabbitmq, mongod) = (system.rabbitmq()?, system.mongod()?);
+    let ingest_settings = system.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (mut ingest, api) = (HostProcess::start(&ingest_settings)?, HostProcess::start(&api_settings)?);
+    let mut fleet = system.fleet(&rabbitmq.address())?;
     for _ in 0..3 {
         wait_for_flow(&api, &mut fleet)?;
-        thread::sleep(Duration::from_millis(bench.random.u64(KILL_AFTER_MS)));
+        thread::sleep(Duration::from_millis(system.random.u64(KILL_AFTER_MS)));
         ingest.kill();
-        ingest = Host::start(&ingest_settings)?;
+        ingest = HostProcess::start(&ingest_settings)?;
     }
     wait_for_flow(&api, &mut fleet)?;
     let report = settle(fleet, &api)?;
@@ -43,22 +43,22 @@ fn an_ingest_that_is_killed_at_random_loses_and_doubles_nothing() -> Result<()> 
 
 #[test]
 fn what_was_committed_and_not_acknowledged_before_a_kill_is_counted_once() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let (rabbitmq, mongod) = (system.rabbitmq()?, system.mongod()?);
     let port = rabbitmq.address().rsplit(':').next().context("no port")?.parse()?;
     let proxy = Proxy::start(port)?;
     let mut settings =
-        bench.host("ingest", Role::Ingest, &proxy.url(&rabbitmq.url()), &mongod.url("rollcall"))?;
-    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
-    let (ingest, api) = (Host::start(&settings)?, Host::start(&api_settings)?);
-    let mut fleet = bench.fleet(&rabbitmq.address())?;
+        system.host("ingest", Role::Ingest, &proxy.url(&rabbitmq.url()), &mongod.url("rollcall"))?;
+    let api_settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (HostProcess::start(&settings)?, HostProcess::start(&api_settings)?);
+    let mut fleet = system.fleet(&rabbitmq.address())?;
     wait_for_flow(&api, &mut fleet)?;
     proxy.hold();
     // Until RabbitMQ delivers no more, because nothing is acknowledged any more.
     wait_for_rest(&api)?;
     ingest.kill();
     settings.broker = Some(rabbitmq.url());
-    let ingest = Host::start(&settings)?;
+    let ingest = HostProcess::start(&settings)?;
     wait_for_flow(&api, &mut fleet)?;
     let report = settle(fleet, &api)?;
     check_at_rest(ingest, api, &api_settings, &report.acknowledged)
@@ -66,14 +66,14 @@ fn what_was_committed_and_not_acknowledged_before_a_kill_is_counted_once() -> Re
 
 #[test]
 fn a_rabbitmq_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let (mut rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
-    let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
-    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
-    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
-    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let (mut rabbitmq, mongod) = (system.rabbitmq()?, system.mongod()?);
+    let ingest_settings = system.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (HostProcess::start(&ingest_settings)?, HostProcess::start(&api_settings)?);
+    let mut fleet = system.fleet(&rabbitmq.address())?;
     wait_for_flow(&api, &mut fleet)?;
-    thread::sleep(Duration::from_millis(bench.random.u64(KILL_AFTER_MS)));
+    thread::sleep(Duration::from_millis(system.random.u64(KILL_AFTER_MS)));
     rabbitmq.restart()?;
     wait_for_flow(&api, &mut fleet)?;
     let report = settle(fleet, &api)?;
@@ -83,15 +83,15 @@ fn a_rabbitmq_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result
 
 #[test]
 fn a_mongod_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let (rabbitmq, mut mongod) = (bench.rabbitmq()?, bench.mongod()?);
-    let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
-    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
-    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
-    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let (rabbitmq, mut mongod) = (system.rabbitmq()?, system.mongod()?);
+    let ingest_settings = system.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (HostProcess::start(&ingest_settings)?, HostProcess::start(&api_settings)?);
+    let mut fleet = system.fleet(&rabbitmq.address())?;
     for _ in 0..2 {
         wait_for_flow(&api, &mut fleet)?;
-        thread::sleep(Duration::from_millis(bench.random.u64(KILL_AFTER_MS)));
+        thread::sleep(Duration::from_millis(system.random.u64(KILL_AFTER_MS)));
         mongod.restart()?;
     }
     wait_for_flow(&api, &mut fleet)?;
@@ -101,15 +101,15 @@ fn a_mongod_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result<(
 
 #[test]
 fn a_replica_set_whose_primary_is_killed_loses_and_doubles_nothing() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let rabbitmq = bench.rabbitmq()?;
-    let mut set = ReplicaSet::start(&bench.folder("set")?, 3)?;
-    let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &set.url("rollcall"))?;
-    let api_settings = bench.host("api", Role::Api, "", &set.url("rollcall"))?;
-    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
-    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let rabbitmq = system.rabbitmq()?;
+    let mut set = ReplicaSet::start(&system.folder("set")?, 3)?;
+    let ingest_settings = system.host("ingest", Role::Ingest, &rabbitmq.url(), &set.url("rollcall"))?;
+    let api_settings = system.host("api", Role::Api, "", &set.url("rollcall"))?;
+    let (ingest, api) = (HostProcess::start(&ingest_settings)?, HostProcess::start(&api_settings)?);
+    let mut fleet = system.fleet(&rabbitmq.address())?;
     wait_for_flow(&api, &mut fleet)?;
-    thread::sleep(Duration::from_millis(bench.random.u64(KILL_AFTER_MS)));
+    thread::sleep(Duration::from_millis(system.random.u64(KILL_AFTER_MS)));
     let primary = set.primary()?;
     set.member(primary).kill();
     assert_ne!(set.primary()?, primary);
@@ -121,25 +121,25 @@ fn a_replica_set_whose_primary_is_killed_loses_and_doubles_nothing() -> Result<(
 }
 
 /// While there is no primary, an API answers with an error, not with a wrong number.
-fn wait_until_it_answers(api: &Host) -> Result<()> {
+fn wait_until_it_answers(api: &HostProcess) -> Result<()> {
     wait::until("the API to answer again", Duration::from_secs(60), || Ok(api.all_counts().ok()))?;
     Ok(())
 }
 
 #[test]
 fn samples_that_waited_in_the_broker_are_counted_in_the_second_in_which_they_were_taken() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
-    let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
-    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
-    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
-    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let (rabbitmq, mongod) = (system.rabbitmq()?, system.mongod()?);
+    let ingest_settings = system.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (HostProcess::start(&ingest_settings)?, HostProcess::start(&api_settings)?);
+    let mut fleet = system.fleet(&rabbitmq.address())?;
     wait_for_flow(&api, &mut fleet)?;
     ingest.stop()?;
     let from = now_s()? + 2;
     thread::sleep(Duration::from_secs(number("ROLLCALL_AWAY_S")?.unwrap_or(INGEST_AWAY_S)));
     let to = now_s()? - 2;
-    let ingest = Host::start(&ingest_settings)?;
+    let ingest = HostProcess::start(&ingest_settings)?;
     let report = settle(fleet, &api)?;
     check_every_second(&api, from, to)?;
     check_at_rest(ingest, api, &api_settings, &report.acknowledged)
@@ -147,7 +147,7 @@ fn samples_that_waited_in_the_broker_are_counted_in_the_second_in_which_they_wer
 
 /// The devices sample at an even pace: between `from` and any second until `to`, a second's samples are too
 /// many or missing at most.
-pub(crate) fn check_every_second(api: &Host, from: u64, to: u64) -> Result<()> {
+pub(crate) fn check_every_second(api: &HostProcess, from: u64, to: u64) -> Result<()> {
     for second in from + 1..=to {
         let counted = api.counts(from, second)?.total();
         let taken = (second - from) * RATE;
@@ -167,12 +167,12 @@ pub(crate) fn now_s() -> Result<u64> {
 
 #[test]
 fn while_mongodb_is_away_the_ingest_waits_and_does_not_grow() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let (rabbitmq, mut mongod) = (bench.rabbitmq()?, bench.mongod()?);
-    let ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
-    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
-    let (mut ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
-    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let (rabbitmq, mut mongod) = (system.rabbitmq()?, system.mongod()?);
+    let ingest_settings = system.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (mut ingest, api) = (HostProcess::start(&ingest_settings)?, HostProcess::start(&api_settings)?);
+    let mut fleet = system.fleet(&rabbitmq.address())?;
     wait_for_flow(&api, &mut fleet)?;
     let before_kb = memory_kb(&ingest)?;
     mongod.kill();
@@ -189,7 +189,7 @@ fn while_mongodb_is_away_the_ingest_waits_and_does_not_grow() -> Result<()> {
     check_at_rest(ingest, api, &api_settings, &report.acknowledged)
 }
 
-fn memory_kb(host: &Host) -> Result<u64> {
+fn memory_kb(host: &HostProcess) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", host.process().pid()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
@@ -197,10 +197,10 @@ fn memory_kb(host: &Host) -> Result<u64> {
 
 #[test]
 fn a_cluster_whose_queue_leader_is_killed_loses_and_doubles_nothing() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let mongod = bench.mongod()?;
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let mongod = system.mongod()?;
     let mut nodes = Vec::new();
-    for node in Node::cluster(&bench.folder("cluster")?, 3)? {
+    for node in RabbitmqNode::cluster(&system.folder("cluster")?, 3)? {
         nodes.push(Rabbitmq::launch(node.with_settings("mqtt.durable_queue_type = quorum\n"))?);
     }
     for node in &mut nodes {
@@ -212,10 +212,10 @@ fn a_cluster_whose_queue_leader_is_killed_loses_and_doubles_nothing() -> Result<
     // A queue's leader is on the node at which it was declared: the one that the ingest connects to first.
     let proxy = Proxy::start(port(&nodes[0])?)?;
     let broker = proxy.url(&nodes[0].url());
-    let ingest_settings = bench.host("ingest", Role::Ingest, &broker, &mongod.url("rollcall"))?;
-    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
-    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
-    let mut fleet: Fleet = bench.fleet(&nodes[1].address())?;
+    let ingest_settings = system.host("ingest", Role::Ingest, &broker, &mongod.url("rollcall"))?;
+    let api_settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (HostProcess::start(&ingest_settings)?, HostProcess::start(&api_settings)?);
+    let mut fleet: FleetProcess = system.fleet(&nodes[1].address())?;
     wait_for_flow(&api, &mut fleet)?;
     proxy.lead_to(port(&nodes[2])?);
     nodes[0].kill()?;

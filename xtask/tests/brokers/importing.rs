@@ -4,13 +4,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use rollcall_harness::counts::Counts;
-use rollcall_harness::host::{self, Host, Role};
+use rollcall_harness::counts::StatusCounts;
+use rollcall_harness::host::{HostProcess, HostSettings, Role};
 use rollcall_harness::process::Process;
 use rollcall_harness::services::Mongod;
 use rollcall_harness::tools;
 
-use crate::setup::Bench;
+use crate::setup::TestSystem;
 
 /// Some ten thousand documents.
 const IMPORT_LIMIT: Duration = Duration::from_secs(60);
@@ -33,15 +33,15 @@ pymongo.MongoClient(url).get_default_database().messages.insert_many(documents)
 print(json.dumps(counts))
 ";
 
-fn write(mongod: &Mongod, first: u32, count: u32) -> Result<Counts> {
+fn write(mongod: &Mongod, first: u32, count: u32) -> Result<StatusCounts> {
     let mut python = tools::python_with_pymongo()?.command();
     python.args(["-c", OLD_DOCUMENTS, &mongod.url("demo"), &first.to_string(), &count.to_string()]);
     let output = python.output()?;
     ensure!(output.status.success(), "pymongo: {}", String::from_utf8_lossy(&output.stderr));
-    Counts::from_array(&serde_json::from_slice(&output.stdout)?)
+    StatusCounts::from_array(&serde_json::from_slice(&output.stdout)?)
 }
 
-fn import(settings: &host::Settings, mongod: &Mongod) -> Command {
+fn import(settings: &HostSettings, mongod: &Mongod) -> Command {
     let mut command = Command::new(&settings.binary);
     command.args(["import", "--from", &mongod.url("demo.messages"), "--store", &mongod.url("rollcall")]);
     command
@@ -49,9 +49,9 @@ fn import(settings: &host::Settings, mongod: &Mongod) -> Command {
 
 #[test]
 fn the_demos_documents_are_imported_once_however_often_it_is_done() -> Result<()> {
-    let Some(bench) = Bench::new()? else { return Ok(()) };
-    let mongod = bench.mongod()?;
-    let settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let Some(system) = TestSystem::new()? else { return Ok(()) };
+    let mongod = system.mongod()?;
+    let settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
     let import = || -> Result<String> {
         let output = import(&settings, &mongod).output()?;
         ensure!(output.status.success(), "import: {}", String::from_utf8_lossy(&output.stderr));
@@ -60,7 +60,7 @@ fn the_demos_documents_are_imported_once_however_often_it_is_done() -> Result<()
     let mut expected = write(&mongod, 1, 10_000)?;
     let summary = import()?;
     assert!(summary.contains("10000 imported") && summary.contains("1 refused: no status"), "{summary}");
-    let api = Host::start(&settings)?;
+    let api = HostProcess::start(&settings)?;
     assert_eq!(api.all_counts()?, expected);
     let summary = import()?;
     assert!(summary.contains("\n0 imported") && summary.contains("10000 were there already"), "{summary}");
@@ -75,17 +75,17 @@ fn the_demos_documents_are_imported_once_however_often_it_is_done() -> Result<()
 
 #[test]
 fn two_imports_at_once_count_each_document_once() -> Result<()> {
-    let Some(bench) = Bench::new()? else { return Ok(()) };
-    let mongod = bench.mongod()?;
-    let settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let Some(system) = TestSystem::new()? else { return Ok(()) };
+    let mongod = system.mongod()?;
+    let settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
     let expected = write(&mongod, 1, 20_000)?;
-    let start = |name: &str| Process::start("import", import(&settings, &mongod), &bench.folder(name)?);
+    let start = |name: &str| Process::start("import", import(&settings, &mongod), &system.folder(name)?);
     for mut import in [start("first")?, start("second")?] {
         let status = import.wait(IMPORT_LIMIT)?;
         println!("{}", import.stdout()?);
         ensure!(status.success(), "{}", import.last_words());
     }
-    let api = Host::start(&settings)?;
+    let api = HostProcess::start(&settings)?;
     assert_eq!(api.all_counts()?, expected);
     api.stop()
 }

@@ -4,30 +4,30 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use rollcall_harness::host::{Host, Role};
+use rollcall_harness::host::{HostProcess, Role};
 use rollcall_harness::services::Mosquitto;
 
 use crate::faults::{check_every_second, now_s};
-use crate::setup::{Bench, check_at_rest, settle, wait_for_flow};
+use crate::setup::{TestSystem, check_at_rest, settle, wait_for_flow};
 
 /// So long is the ingest away.
 const AWAY: Duration = Duration::from_secs(10);
 
 #[test]
 fn mosquitto_restarted_and_an_ingest_killed_and_away_lose_and_double_nothing() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let (mut mosquitto, mongod) = (Mosquitto::start(&bench.folder("mosquitto")?)?, bench.mongod()?);
-    let ingest_settings = bench.host("ingest", Role::Ingest, &mosquitto.url(), &mongod.url("rollcall"))?;
-    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
-    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
-    let mut fleet = bench.fleet(&mosquitto.address())?;
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let (mut mosquitto, mongod) = (Mosquitto::start(&system.folder("mosquitto")?)?, system.mongod()?);
+    let ingest_settings = system.host("ingest", Role::Ingest, &mosquitto.url(), &mongod.url("rollcall"))?;
+    let api_settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (HostProcess::start(&ingest_settings)?, HostProcess::start(&api_settings)?);
+    let mut fleet = system.fleet(&mosquitto.address())?;
     wait_for_flow(&api, &mut fleet)?;
 
     ingest.kill();
     let from = now_s()? + 2;
     thread::sleep(AWAY);
     let to = now_s()? - 2;
-    let ingest = Host::start(&ingest_settings)?;
+    let ingest = HostProcess::start(&ingest_settings)?;
     wait_for_flow(&api, &mut fleet)?;
     mosquitto.restart()?;
     wait_for_flow(&api, &mut fleet)?;

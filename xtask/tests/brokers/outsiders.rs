@@ -5,15 +5,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rollcall_harness::counts::Counts;
-use rollcall_harness::host::{END_OF_TIME, Host, Role};
+use rollcall_harness::counts::StatusCounts;
+use rollcall_harness::host::{END_OF_TIME, HostProcess, Role};
 use rollcall_harness::process::Process;
-use rollcall_harness::services::{Node, PASSWORD, Rabbitmq, USER};
+use rollcall_harness::services::{PASSWORD, Rabbitmq, RabbitmqNode, USER};
 use rollcall_harness::{ports, skip, tools, wait};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::setup::{Bench, settle, wait_for_flow};
+use crate::setup::{TestSystem, settle, wait_for_flow};
 
 const COUNT_LIMIT: Duration = Duration::from_secs(20);
 
@@ -41,12 +41,12 @@ print(json.dumps({'counts': counts, 'fields': sorted(one), 'all': messages.count
 
 #[test]
 fn pymongo_counts_the_messages_view_as_status_count_does() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let (rabbitmq, mongod) = (system.rabbitmq()?, system.mongod()?);
     let url = mongod.url("rollcall");
-    let _ingest = Host::start(&bench.host("ingest", Role::Ingest, &rabbitmq.url(), &url)?)?;
-    let api = Host::start(&bench.host("api", Role::Api, "", &url)?)?;
-    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    let _ingest = HostProcess::start(&system.host("ingest", Role::Ingest, &rabbitmq.url(), &url)?)?;
+    let api = HostProcess::start(&system.host("api", Role::Api, "", &url)?)?;
+    let mut fleet = system.fleet(&rabbitmq.address())?;
     for _ in 0..4 {
         wait_for_flow(&api, &mut fleet)?;
     }
@@ -60,7 +60,7 @@ fn pymongo_counts_the_messages_view_as_status_count_does() -> Result<()> {
     for (start, end) in [(0, end), (0, middle.1), (middle.1, end)] {
         let counted = api.counts(start, end)?;
         let seen = pymongo(&url, start, end)?;
-        assert_eq!(Counts::from_array(&seen["counts"])?, counted, "from {start} to {end}");
+        assert_eq!(StatusCounts::from_array(&seen["counts"])?, counted, "from {start} to {end}");
         assert_eq!(seen["all"].as_u64(), Some(report.acknowledged.total()));
         assert_eq!(seen["distinct"], seen["all"], "a sample is there twice");
         let fields: Vec<_> = seen["fields"].as_array().context("no fields")?.iter().collect();
@@ -80,11 +80,11 @@ fn pymongo(url: &str, start: u64, end: u64) -> Result<Value> {
 
 #[test]
 fn a_publisher_that_is_not_replaced_yet_is_counted_under_its_own_topic() -> Result<()> {
-    let Some(bench) = Bench::new()? else { return Ok(()) };
-    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
-    let mut settings = bench.host("host", Role::Serve, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let Some(system) = TestSystem::new()? else { return Ok(()) };
+    let (rabbitmq, mongod) = (system.rabbitmq()?, system.mongod()?);
+    let mut settings = system.host("host", Role::Serve, &rabbitmq.url(), &mongod.url("rollcall"))?;
     settings.arguments = vec!["--plain-topic".to_owned(), "devices/status".to_owned()];
-    let host = Host::start(&settings)?;
+    let host = HostProcess::start(&settings)?;
     let tool = tools::mosquitto_pub()?;
     let port = rabbitmq.address().rsplit(':').next().unwrap_or_default().to_owned();
     for (qos, payload) in [("0", r#"{"status": 4}"#), ("1", r#"{"status": 4}"#), ("1", r#"{"status": 9}"#)] {
@@ -92,7 +92,7 @@ fn a_publisher_that_is_not_replaced_yet_is_counted_under_its_own_topic() -> Resu
         publish.args(["-h", "127.0.0.1", "-p", &port, "-q", qos, "-t", "devices/status", "-m", payload]);
         ensure!(publish.status()?.success(), "mosquitto_pub failed");
     }
-    let mut expected = Counts::default();
+    let mut expected = StatusCounts::default();
     expected.0[4] = 2;
     wait::until("two messages", COUNT_LIMIT, || Ok((host.all_counts()?.total() >= 2).then_some(())))?;
     wait::until("the refusal of the third", COUNT_LIMIT, || {
@@ -113,8 +113,8 @@ openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out s
 
 #[test]
 fn a_broker_is_reached_over_tls_only_when_its_certificate_is_trusted() -> Result<()> {
-    let Some(bench) = Bench::new()? else { return Ok(()) };
-    let folder = bench.folder("tls")?;
+    let Some(system) = TestSystem::new()? else { return Ok(()) };
+    let folder = system.folder("tls")?;
     let made = Command::new("sh").args(["-c", CERTIFICATES, "certificates"]).arg(&folder).output()?;
     if !made.status.success() {
         return skip::report(
@@ -127,14 +127,14 @@ fn a_broker_is_reached_over_tls_only_when_its_certificate_is_trusted() -> Result
         "mqtt.listeners.ssl.default = 127.0.0.1:{port}\nssl_options.cacertfile = /data/ca.pem\n\
          ssl_options.certfile = /data/server.pem\nssl_options.keyfile = /data/server.key\n"
     );
-    let node = Node::new(&folder, ports::free()?)?.with_settings(&settings);
-    let (_rabbitmq, mongod) = (Rabbitmq::start_node(node)?, bench.mongod()?);
+    let node = RabbitmqNode::new(&folder, ports::free()?)?.with_settings(&settings);
+    let (_rabbitmq, mongod) = (Rabbitmq::start_node(node)?, system.mongod()?);
     let broker = format!("mqtts://{USER}:{PASSWORD}@localhost:{port}");
-    let mut settings = bench.host("ingest", Role::Ingest, &broker, &mongod.url("rollcall"))?;
+    let mut settings = system.host("ingest", Role::Ingest, &broker, &mongod.url("rollcall"))?;
     settings.arguments = vec!["--broker-ca-file".to_owned(), folder.join("ca.pem").display().to_string()];
-    Host::start(&settings)?.stop()?;
+    HostProcess::start(&settings)?.stop()?;
     // Nobody else's authority has signed it.
-    let mut settings = bench.host("stranger", Role::Ingest, &broker, &mongod.url("rollcall"))?;
+    let mut settings = system.host("stranger", Role::Ingest, &broker, &mongod.url("rollcall"))?;
     settings.arguments = vec!["--broker-ca-file".to_owned(), folder.join("server.pem").display().to_string()];
     let process = Process::start("stranger", settings.command(), &settings.logs)?;
     wait::until("the refusal of the certificate", COUNT_LIMIT, || {
@@ -147,8 +147,8 @@ fn a_broker_is_reached_over_tls_only_when_its_certificate_is_trusted() -> Result
 #[test]
 fn no_password_shows_in_a_log() -> Result<()> {
     const SECRETS: [&str; 2] = ["geheim-am-broker", "geheim-an-der-datenbank"];
-    let Some(bench) = Bench::new()? else { return Ok(()) };
-    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
+    let Some(system) = TestSystem::new()? else { return Ok(()) };
+    let (rabbitmq, mongod) = (system.rabbitmq()?, system.mongod()?);
     let broker = format!("mqtt://rollcall:{}@{}", SECRETS[0], rabbitmq.address());
     let closed = format!("mqtt://rollcall:{}@127.0.0.1:1", SECRETS[0]);
     let database = format!("mongodb://rollcall:{}@127.0.0.1:{}/rollcall", SECRETS[1], mongod.port());
@@ -164,7 +164,7 @@ fn no_password_shows_in_a_log() -> Result<()> {
         ("bad-store", &closed, &database.replace("mongodb:", "mongo:")),
     ];
     for (name, broker, database) in cases {
-        let mut settings = bench.host(name, Role::Serve, broker, database)?;
+        let mut settings = system.host(name, Role::Serve, broker, database)?;
         settings.arguments = vec!["--log".to_owned(), "trace".to_owned()];
         let mut process = Process::start("host", settings.command(), &settings.logs)?;
         wait::until("a complaint in the log", COUNT_LIMIT, || {

@@ -6,11 +6,11 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use rollcall_harness::host::{Host, Role};
-use rollcall_harness::services::{Node, PASSWORD, Rabbitmq, USER};
+use rollcall_harness::host::{HostProcess, Role};
+use rollcall_harness::services::{PASSWORD, Rabbitmq, RabbitmqNode, USER};
 use rollcall_harness::{ports, wait};
 
-use crate::setup::{Bench, check_at_rest, settle, wait_for_flow};
+use crate::setup::{TestSystem, check_at_rest, settle, wait_for_flow};
 
 /// The ingest's session, for the test to take it over.
 const CLIENT_ID: &str = "dies-often";
@@ -27,22 +27,23 @@ const CONNACK: u8 = 2;
 
 #[test]
 fn a_quorum_queue_keeps_what_an_ingest_took_and_dropped_many_times() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let node = Node::new(&bench.folder("rabbitmq")?, ports::free()?)?;
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let node = RabbitmqNode::new(&system.folder("rabbitmq")?, ports::free()?)?;
     let rabbitmq = Rabbitmq::start_node(node.with_settings("mqtt.durable_queue_type = quorum\n"))?;
-    let mongod = bench.mongod()?;
-    let mut ingest_settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let mongod = system.mongod()?;
+    let mut ingest_settings =
+        system.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
     ingest_settings.arguments = ["--client-id", CLIENT_ID].map(str::to_owned).to_vec();
-    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
-    let (ingest, api) = (Host::start(&ingest_settings)?, Host::start(&api_settings)?);
-    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    let api_settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (HostProcess::start(&ingest_settings)?, HostProcess::start(&api_settings)?);
+    let mut fleet = system.fleet(&rabbitmq.address())?;
     wait_for_flow(&api, &mut fleet)?;
     ingest.kill();
     for _ in 0..DEATHS {
         take_and_die(&rabbitmq.address())?;
         fleet.check_alive()?;
     }
-    let ingest = Host::start(&ingest_settings)?;
+    let ingest = HostProcess::start(&ingest_settings)?;
     wait_for_flow(&api, &mut fleet)?;
     let report = settle(fleet, &api)?;
     check_at_rest(ingest, api, &api_settings, &report.acknowledged)

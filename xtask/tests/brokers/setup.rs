@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rollcall_harness::cargo::{self, Profile, Program};
-use rollcall_harness::counts::Counts;
-use rollcall_harness::fleet::{self, Fleet, Report};
-use rollcall_harness::host::{self, Host, Role};
+use rollcall_harness::counts::StatusCounts;
+use rollcall_harness::fleet::{FleetProcess, FleetReport, FleetSettings};
+use rollcall_harness::host::{HostProcess, HostSettings, Role};
 use rollcall_harness::services::{self, Mongod, Rabbitmq};
 use rollcall_harness::{wait, workspace};
 use tempfile::TempDir;
@@ -32,7 +32,7 @@ const REST: Duration = Duration::from_secs(1);
 static TURN: Mutex<()> = Mutex::new(());
 
 /// A folder, binaries and a turn.
-pub(crate) struct Bench {
+pub(crate) struct TestSystem {
     pub(crate) dir: TempDir,
     pub(crate) random: fastrand::Rng,
     host_binary: PathBuf,
@@ -40,7 +40,7 @@ pub(crate) struct Bench {
     _turn: MutexGuard<'static, ()>,
 }
 
-impl Bench {
+impl TestSystem {
     /// `None` where the servers cannot run; the test that asks is then reported as skipped.
     pub(crate) fn new() -> Result<Option<Self>> {
         // The harness names a test's thread after it.
@@ -74,16 +74,16 @@ impl Bench {
     }
 
     /// A host process with logs of its own under `name`.
-    pub(crate) fn host(&self, name: &str, role: Role, broker: &str, mongodb: &str) -> Result<host::Settings> {
-        let mut settings = host::Settings::new(&self.host_binary, &self.folder(name)?)?;
+    pub(crate) fn host(&self, name: &str, role: Role, broker: &str, mongodb: &str) -> Result<HostSettings> {
+        let mut settings = HostSettings::new(&self.host_binary, &self.folder(name)?)?;
         settings.role = role;
         settings.broker = Some(broker.to_owned());
         settings.mongodb = Some(mongodb.to_owned());
         Ok(settings)
     }
 
-    pub(crate) fn fleet(&mut self, broker: &str) -> Result<Fleet> {
-        Fleet::start(&fleet::Settings {
+    pub(crate) fn fleet(&mut self, broker: &str) -> Result<FleetProcess> {
+        FleetProcess::start(&FleetSettings {
             binary: self.device_binary.clone(),
             logs: self.dir.path().to_owned(),
             broker: broker.to_owned(),
@@ -101,7 +101,7 @@ pub(crate) fn number(name: &str) -> Result<Option<u64>> {
 }
 
 /// Waits until as many messages more were counted as all devices take in half a second.
-pub(crate) fn wait_for_flow(api: &Host, fleet: &mut Fleet) -> Result<()> {
+pub(crate) fn wait_for_flow(api: &HostProcess, fleet: &mut FleetProcess) -> Result<()> {
     let before = api.all_counts()?.total();
     wait::until("messages to flow", FLOW_LIMIT, || {
         fleet.check_alive()?;
@@ -112,7 +112,7 @@ pub(crate) fn wait_for_flow(api: &Host, fleet: &mut Fleet) -> Result<()> {
 }
 
 /// Waits until nothing more was counted for a while.
-pub(crate) fn wait_for_rest(api: &Host) -> Result<()> {
+pub(crate) fn wait_for_rest(api: &HostProcess) -> Result<()> {
     let mut last = (0, Instant::now());
     wait::until("the counts to come to rest", FLOW_LIMIT, || {
         let total = api.all_counts()?.total();
@@ -124,7 +124,7 @@ pub(crate) fn wait_for_rest(api: &Host) -> Result<()> {
 }
 
 /// Stops the devices, and waits until what they say is counted.
-pub(crate) fn settle(fleet: Fleet, api: &Host) -> Result<Report> {
+pub(crate) fn settle(fleet: FleetProcess, api: &HostProcess) -> Result<FleetReport> {
     let report = fleet.stop()?;
     println!("{report:?}");
     assert_eq!(report.outbox, 0, "a device could not deliver");
@@ -134,7 +134,7 @@ pub(crate) fn settle(fleet: Fleet, api: &Host) -> Result<Report> {
     Ok(report)
 }
 
-fn wait_for_total(api: &Host, total: u64) -> Result<()> {
+fn wait_for_total(api: &HostProcess, total: u64) -> Result<()> {
     let all = || Ok((api.all_counts()?.total() >= total).then_some(()));
     wait::until(&format!("{total} messages to be counted"), CATCH_UP_LIMIT, all)
         .with_context(|| format!("{} are counted", api.all_counts().map_or(0, |counts| counts.total())))
@@ -143,15 +143,15 @@ fn wait_for_total(api: &Host, total: u64) -> Result<()> {
 /// The last word: what the broker may still deliver a second time has come by now, and a fresh process with
 /// nothing in memory says the same.
 pub(crate) fn check_at_rest(
-    ingest: Host,
-    api: Host,
-    settings: &host::Settings,
-    counted: &Counts,
+    ingest: HostProcess,
+    api: HostProcess,
+    settings: &HostSettings,
+    counted: &StatusCounts,
 ) -> Result<()> {
     ingest.stop()?;
     assert_eq!(api.all_counts()?, *counted, "something was counted after all was settled");
     api.kill();
-    let fresh = Host::start(settings)?;
+    let fresh = HostProcess::start(settings)?;
     assert_eq!(fresh.all_counts()?, *counted, "a fresh API counts something else");
     fresh.stop()
 }

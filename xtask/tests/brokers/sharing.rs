@@ -5,18 +5,18 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use rollcall_harness::host::{Host, Role};
+use rollcall_harness::host::{HostProcess, Role};
 use rollcall_harness::wait;
 use rustix::process::Signal;
 
-use crate::setup::{Bench, check_at_rest, settle, wait_for_flow, wait_for_rest};
+use crate::setup::{TestSystem, check_at_rest, settle, wait_for_flow, wait_for_rest};
 
 const LOG_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a worker logs when somebody else writes its slot.
 const CONFLICT: &str = "another worker writes this slot too";
 
-fn wait_for_log(host: &Host, text: &str) -> Result<()> {
+fn wait_for_log(host: &HostProcess, text: &str) -> Result<()> {
     wait::until(&format!("{text:?} in the log"), LOG_LIMIT, || {
         Ok(host.process().stderr()?.contains(text).then_some(()))
     })
@@ -24,19 +24,19 @@ fn wait_for_log(host: &Host, text: &str) -> Result<()> {
 
 #[test]
 fn two_workers_share_a_fleet_and_a_slot_that_both_take_is_counted_once() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
-    let worker = |name: &str, slots: &str| -> Result<Host> {
-        let mut settings = bench.host(name, Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let (rabbitmq, mongod) = (system.rabbitmq()?, system.mongod()?);
+    let worker = |name: &str, slots: &str| -> Result<HostProcess> {
+        let mut settings = system.host(name, Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
         settings.arguments = vec!["--slots".to_owned(), slots.to_owned()];
-        Host::start(&settings)
+        HostProcess::start(&settings)
     };
     // By mistake, both have slots 6 to 9.
     let (first, second) = (worker("first", "0-9")?, worker("second", "6-f")?);
-    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
-    let other_settings = bench.host("other-api", Role::Api, "", &mongod.url("rollcall"))?;
-    let (api, other) = (Host::start(&api_settings)?, Host::start(&other_settings)?);
-    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    let api_settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let other_settings = system.host("other-api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (api, other) = (HostProcess::start(&api_settings)?, HostProcess::start(&other_settings)?);
+    let mut fleet = system.fleet(&rabbitmq.address())?;
     wait_for_flow(&api, &mut fleet)?;
     wait_for_log(&first, CONFLICT)?;
     wait_for_log(&second, CONFLICT)?;
@@ -51,16 +51,16 @@ fn two_workers_share_a_fleet_and_a_slot_that_both_take_is_counted_once() -> Resu
 
 #[test]
 fn a_worker_that_wakes_up_after_another_took_its_session_doubles_nothing() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
-    let settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
-    let replacement = bench.host("replacement", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
-    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
-    let (ingest, api) = (Host::start(&settings)?, Host::start(&api_settings)?);
-    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let (rabbitmq, mongod) = (system.rabbitmq()?, system.mongod()?);
+    let settings = system.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let replacement = system.host("replacement", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (HostProcess::start(&settings)?, HostProcess::start(&api_settings)?);
+    let mut fleet = system.fleet(&rabbitmq.address())?;
     wait_for_flow(&api, &mut fleet)?;
     ingest.process().signal(Signal::STOP)?;
-    let replacement = Host::start(&replacement)?;
+    let replacement = HostProcess::start(&replacement)?;
     wait_for_flow(&api, &mut fleet)?;
     ingest.process().signal(Signal::CONT)?;
     wait_for_log(&ingest, "no connection to")?;
@@ -73,17 +73,17 @@ fn a_worker_that_wakes_up_after_another_took_its_session_doubles_nothing() -> Re
 
 #[test]
 fn a_session_that_the_broker_lost_is_reported_and_nothing_is_counted_twice() -> Result<()> {
-    let Some(mut bench) = Bench::new()? else { return Ok(()) };
-    let (rabbitmq, mongod) = (bench.rabbitmq()?, bench.mongod()?);
-    let settings = bench.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
-    let api_settings = bench.host("api", Role::Api, "", &mongod.url("rollcall"))?;
-    let (ingest, api) = (Host::start(&settings)?, Host::start(&api_settings)?);
-    let mut fleet = bench.fleet(&rabbitmq.address())?;
+    let Some(mut system) = TestSystem::new()? else { return Ok(()) };
+    let (rabbitmq, mongod) = (system.rabbitmq()?, system.mongod()?);
+    let settings = system.host("ingest", Role::Ingest, &rabbitmq.url(), &mongod.url("rollcall"))?;
+    let api_settings = system.host("api", Role::Api, "", &mongod.url("rollcall"))?;
+    let (ingest, api) = (HostProcess::start(&settings)?, HostProcess::start(&api_settings)?);
+    let mut fleet = system.fleet(&rabbitmq.address())?;
     wait_for_flow(&api, &mut fleet)?;
     let counted = api.all_counts()?;
     ingest.kill();
     end_session(&rabbitmq.address(), "rollcall-ingest-0-f")?;
-    let ingest = Host::start(&settings)?;
+    let ingest = HostProcess::start(&settings)?;
     wait_for_log(&ingest, "gap: the broker lost our session")?;
     wait_for_flow(&api, &mut fleet)?;
     let report = fleet.stop()?;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rollcall_harness::cargo::{self, Profile, Program};
-use rollcall_harness::emulated_board::Board;
-use rollcall_harness::host::{self, Host};
+use rollcall_harness::emulated_board::EmulatedBoard;
+use rollcall_harness::host::{HostProcess, HostSettings};
 use rollcall_harness::workspace;
 
-use crate::machines::{Machine, Site, can_emulate};
+use crate::machines::{RunningBoard, Site, can_emulate};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -37,10 +37,11 @@ fn the_image_for_the_mps2_runs_on_its_cortex_m4_too() -> Result<()> {
         return Ok(());
     }
     let dir = workspace::temporary_dir()?;
-    let host = host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
-    let host = Host::start(&host)?;
+    let host = HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
+    let host = HostProcess::start(&host)?;
     let words = ["period_ms=20", "seconds=2"];
-    let machine = Machine::start(Board::QemuMps2, &host.broker(), &words, &["-M", "mps2-an386"])?;
+    let machine =
+        RunningBoard::start(EmulatedBoard::QemuMps2, &host.broker(), &words, &["-M", "mps2-an386"])?;
     let report = machine.emulator.finish(LIMIT)?;
     assert!(report.totals.sampled >= 90, "only {} samples", report.totals.sampled);
     assert_eq!(report.totals.acknowledged.total(), report.totals.sampled);
@@ -66,11 +67,11 @@ fn two_hundred_samples_a_second_for_twenty_seconds_are_all_counted() -> Result<(
         return Ok(());
     }
     // One board at a time: two of them and a host are more than two cores.
-    for board in Board::EMULATED {
+    for board in EmulatedBoard::EMULATED {
         let dir = workspace::temporary_dir()?;
-        let host = host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
-        let host = Host::start(&host)?;
-        let machine = Machine::start(board, &host.broker(), &["period_ms=5", "seconds=20"], &[])?;
+        let host = HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
+        let host = HostProcess::start(&host)?;
+        let machine = RunningBoard::start(board, &host.broker(), &["period_ms=5", "seconds=20"], &[])?;
         let report = machine.emulator.finish(LIMIT)?;
         println!("{board}: {report:?}");
         assert_eq!(report.totals.dropped, 0);
@@ -91,12 +92,12 @@ fn ten_minutes_across_the_32_bit_wrap_of_the_milliseconds_lose_nothing() -> Resu
         return Ok(());
     }
     let start = format!("start_ms={}", (1_u64 << 32) - 300_000);
-    for board in Board::EMULATED {
+    for board in EmulatedBoard::EMULATED {
         let dir = workspace::temporary_dir()?;
-        let host = host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
-        let host = Host::start(&host)?;
+        let host = HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
+        let host = HostProcess::start(&host)?;
         let words = ["seconds=600", &start];
-        let machine = Machine::start(board, &host.broker(), &words, &["-icount", "shift=6,sleep=off"])?;
+        let machine = RunningBoard::start(board, &host.broker(), &words, &["-icount", "shift=6,sleep=off"])?;
         let report = machine.emulator.finish(5 * LIMIT)?;
         println!("{board}: {report:?}");
         assert!(report.uptime_ms >= 600_000);

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use rollcall_harness::emulated_board::Board;
-use rollcall_harness::emulator::{Emulator, Settings};
+use rollcall_harness::emulated_board::EmulatedBoard;
+use rollcall_harness::emulator::{Emulator, EmulatorSettings};
 use rollcall_harness::workspace;
 
-use crate::machines::{Machine, can_emulate};
+use crate::machines::{RunningBoard, can_emulate};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -17,8 +17,8 @@ fn a_word_that_makes_no_sense_is_named() -> Result<()> {
     if !can_emulate("a_word_that_makes_no_sense_is_named")? {
         return Ok(());
     }
-    for board in Board::EMULATED {
-        let machine = Machine::start(board, "127.0.0.1:1883", &["period_ms=soon"], &[])?;
+    for board in EmulatedBoard::EMULATED {
+        let machine = RunningBoard::start(board, "127.0.0.1:1883", &["period_ms=soon"], &[])?;
         let (status, log) = machine.emulator.failure(LIMIT)?;
         assert_eq!(status.code(), Some(1), "{log}");
         assert!(log.contains("period_ms=soon"), "{log}");
@@ -31,14 +31,15 @@ fn a_panic_a_fault_and_a_stack_overflow_are_reported_and_end_the_run() -> Result
     if !can_emulate("a_panic_a_fault_and_a_stack_overflow_are_reported_and_end_the_run")? {
         return Ok(());
     }
-    let board = Board::QemuLm3s6965;
+    let board = EmulatedBoard::QemuLm3s6965;
     for (example, code, report) in [
         ("panic", 101, " at /device/boards/qemu-lm3s6965/examples/panic.rs:16"),
         ("fault", 102, "examples/fault.rs:15"),
         ("overflow", 102, "stack overflow: the stack pointer"),
     ] {
         let dir = workspace::temporary_dir()?;
-        let settings = Settings::new(board, &board.build_example(example)?, dir.path(), "127.0.0.1:1883");
+        let settings =
+            EmulatorSettings::new(board, &board.build_example(example)?, dir.path(), "127.0.0.1:1883");
         let (status, log) = Emulator::start(&settings)?.failure(LIMIT)?;
         assert_eq!(status.code(), Some(code), "{log}");
         assert!(log.contains(report), "{log}");
@@ -51,9 +52,10 @@ fn memory_is_copied_and_filled_at_every_alignment() -> Result<()> {
     if !can_emulate("memory_is_copied_and_filled_at_every_alignment")? {
         return Ok(());
     }
-    let board = Board::QemuLm3s6965;
+    let board = EmulatedBoard::QemuLm3s6965;
     let dir = workspace::temporary_dir()?;
-    let settings = Settings::new(board, &board.build_example("memory")?, dir.path(), "127.0.0.1:1883");
+    let settings =
+        EmulatorSettings::new(board, &board.build_example("memory")?, dir.path(), "127.0.0.1:1883");
     let (status, log) = Emulator::start(&settings)?.failure(LIMIT)?;
     assert_eq!(status.code(), Some(0), "{log}");
     Ok(())

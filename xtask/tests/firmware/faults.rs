@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rollcall_harness::host::Host;
+use rollcall_harness::host::HostProcess;
 use rustix::process::Signal;
 
 use crate::machines::{Site, can_emulate};
@@ -61,7 +61,7 @@ fn a_broker_that_is_stopped_for_six_seconds_costs_nothing() -> Result<()> {
         let connections = site.connections()?;
         site.host.take().context("the host runs")?.stop()?;
         thread::sleep(SHORT);
-        site.host = Some(Host::start(&site.settings)?);
+        site.host = Some(HostProcess::start(&site.settings)?);
         Ok(connections)
     })
 }
@@ -71,7 +71,7 @@ fn a_broker_that_is_killed_costs_nothing() -> Result<()> {
     survive("a_broker_that_is_killed_costs_nothing", &WORDS, |site| {
         let connections = site.connections()?;
         site.host.take().context("the host runs")?.kill();
-        site.host = Some(Host::start(&site.settings)?);
+        site.host = Some(HostProcess::start(&site.settings)?);
         Ok(connections)
     })
 }

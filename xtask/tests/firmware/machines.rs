@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rollcall_harness::cargo::{self, Profile, Program};
-use rollcall_harness::counts::Counts;
-use rollcall_harness::emulated_board::Board;
-use rollcall_harness::emulator::{Emulator, Report, Settings};
-use rollcall_harness::host::{self, Host};
+use rollcall_harness::counts::StatusCounts;
+use rollcall_harness::emulated_board::EmulatedBoard;
+use rollcall_harness::emulator::{BoardReport, Emulator, EmulatorSettings};
+use rollcall_harness::host::{HostProcess, HostSettings};
 use rollcall_harness::{skip, tools, wait, workspace};
 use tempfile::TempDir;
 
@@ -20,8 +20,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 const CONNECTED: &str = ": connected\n";
 
 /// A board, switched on.
-pub(crate) struct Machine {
-    pub(crate) board: Board,
+pub(crate) struct RunningBoard {
+    pub(crate) board: EmulatedBoard,
     pub(crate) emulator: Emulator,
     dir: TempDir,
 }
@@ -29,11 +29,11 @@ pub(crate) struct Machine {
 /// Every packet of the board goes into this file in its folder.
 const CAPTURE: &str = "capture.pcap";
 
-impl Machine {
+impl RunningBoard {
     /// Switches a board on, without waiting for anything.
-    pub(crate) fn start(board: Board, broker: &str, words: &[&str], qemu: &[&str]) -> Result<Self> {
+    pub(crate) fn start(board: EmulatedBoard, broker: &str, words: &[&str], qemu: &[&str]) -> Result<Self> {
         let dir = workspace::temporary_dir()?;
-        let mut settings = Settings::new(board, &board.build()?, dir.path(), broker);
+        let mut settings = EmulatorSettings::new(board, &board.build()?, dir.path(), broker);
         settings.words = words.iter().map(ToString::to_string).collect();
         let capture = format!("filter-dump,id=capture,netdev=network,file={CAPTURE}");
         settings.qemu = qemu.iter().chain(&["-object", &capture]).map(ToString::to_string).collect();
@@ -54,9 +54,9 @@ pub(crate) fn can_emulate(test: &str) -> Result<bool> {
 
 /// A host and every emulated board.
 pub(crate) struct Site {
-    pub(crate) host: Option<Host>,
-    pub(crate) settings: host::Settings,
-    pub(crate) machines: Vec<Machine>,
+    pub(crate) host: Option<HostProcess>,
+    pub(crate) settings: HostSettings,
+    pub(crate) machines: Vec<RunningBoard>,
     _dir: TempDir,
 }
 
@@ -64,11 +64,11 @@ impl Site {
     /// Starts a host and the boards, each with these words on its command line; every board is connected.
     pub(crate) fn start(words: &[&str]) -> Result<Self> {
         let dir = workspace::temporary_dir()?;
-        let settings = host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
-        let host = Host::start(&settings)?;
+        let settings = HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
+        let host = HostProcess::start(&settings)?;
         let broker = host.broker();
-        let start = |board| Machine::start(board, &broker, words, &[]);
-        let machines = Board::EMULATED.into_iter().map(start).collect::<Result<_>>()?;
+        let start = |board| RunningBoard::start(board, &broker, words, &[]);
+        let machines = EmulatedBoard::EMULATED.into_iter().map(start).collect::<Result<_>>()?;
         let mut site = Self { host: Some(host), settings, machines, _dir: dir };
         site.wait_for_connections(&vec![0; site.machines.len()], CONNECT_LIMIT)?;
         Ok(site)
@@ -76,7 +76,7 @@ impl Site {
 
     /// How often each board has connected.
     pub(crate) fn connections(&self) -> Result<Vec<usize>> {
-        self.machines.iter().map(Machine::connections).collect()
+        self.machines.iter().map(RunningBoard::connections).collect()
     }
 
     /// Waits until each board has connected more often than `before`, and tells how long each took.
@@ -107,16 +107,16 @@ impl Site {
     }
 
     /// What the host has counted.
-    pub(crate) fn counted(&self) -> Result<Counts> {
-        self.host.as_ref().map_or(Ok(Counts::default()), Host::all_counts)
+    pub(crate) fn counted(&self) -> Result<StatusCounts> {
+        self.host.as_ref().map_or(Ok(StatusCounts::default()), HostProcess::all_counts)
     }
 
     /// Stops the boards and checks that nothing is missing: every sample was sent in its turn and acknowledged,
     /// and the host counted each one once.
-    pub(crate) fn finish(self) -> Result<Vec<Report>> {
+    pub(crate) fn finish(self) -> Result<Vec<BoardReport>> {
         let mut reports = Vec::new();
-        let mut acknowledged = Counts::default();
-        for Machine { board, emulator, dir } in self.machines {
+        let mut acknowledged = StatusCounts::default();
+        for RunningBoard { board, emulator, dir } in self.machines {
             let log = emulator.log()?;
             let report = emulator.stop()?;
             println!("{board}: {report:?}");

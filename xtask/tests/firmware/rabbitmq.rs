@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rollcall_harness::cargo::{self, Profile, Program};
-use rollcall_harness::counts::Counts;
-use rollcall_harness::emulated_board::Board;
-use rollcall_harness::host::{self, Host};
+use rollcall_harness::counts::StatusCounts;
+use rollcall_harness::emulated_board::EmulatedBoard;
+use rollcall_harness::host::{HostProcess, HostSettings};
 use rollcall_harness::services::Rabbitmq;
 use rollcall_harness::{wait, workspace};
 
-use crate::machines::{Machine, can_emulate};
+use crate::machines::{RunningBoard, can_emulate};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -21,14 +21,14 @@ fn what_the_boards_publish_to_rabbitmq_is_counted_once() -> Result<()> {
     }
     let dir = workspace::temporary_dir()?;
     let rabbitmq = Rabbitmq::start(dir.path())?;
-    let mut settings = host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
+    let mut settings = HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
     settings.broker = Some(format!("mqtt://{}", rabbitmq.address()));
-    let host = Host::start(&settings)?;
+    let host = HostProcess::start(&settings)?;
     let mut machines = Vec::new();
-    for board in Board::EMULATED {
-        machines.push(Machine::start(board, &rabbitmq.address(), &["period_ms=50", "seconds=10"], &[])?);
+    for board in EmulatedBoard::EMULATED {
+        machines.push(RunningBoard::start(board, &rabbitmq.address(), &["period_ms=50", "seconds=10"], &[])?);
     }
-    let mut acknowledged = Counts::default();
+    let mut acknowledged = StatusCounts::default();
     for machine in machines {
         let report = machine.emulator.finish(LIMIT)?;
         println!("{}: {report:?}", machine.board);

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use rollcall_harness::cargo::{self, Profile, Program};
-use rollcall_harness::counts::Counts;
-use rollcall_harness::host::{self, Host};
+use rollcall_harness::counts::StatusCounts;
+use rollcall_harness::host::{HostProcess, HostSettings};
 use rollcall_harness::{skip, workspace};
 use serde_json::Value;
 
@@ -51,14 +51,14 @@ fn the_tap_path_of_the_linux_board_agrees_with_the_gateway() -> Result<()> {
 fn inside() -> Result<()> {
     let dir = workspace::temporary_dir()?;
     let host =
-        Host::start(&host::Settings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?)?;
+        HostProcess::start(&HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?)?;
     let mut board = Command::new(cargo::build(Program::LinuxBoard, Profile::Dev)?);
     board.args(["--net", "tap", "--devices", "5", "--period-ms", "20", "--seconds", "5"]);
     let output = board.args(["--broker", &host.broker()]).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).context("the board's report is not JSON")?;
     println!("over TAP: {report}");
-    let acknowledged = Counts::from_array(&report["acknowledged_by_status"])?;
+    let acknowledged = StatusCounts::from_array(&report["acknowledged_by_status"])?;
     assert_eq!(report["sampled"].as_u64(), Some(acknowledged.total()));
     assert!(acknowledged.total() >= 1_000, "{acknowledged}");
     assert_eq!(host.all_counts()?, acknowledged);

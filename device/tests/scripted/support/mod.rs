@@ -24,7 +24,7 @@ use rollcall_device::outbox::{Contents, Sample};
 use rollcall_device::store::{NotKept, Store};
 use rollcall_device::{Board, BootId, Clock, Config, DeviceId, Emitter, Sensor, Snapshot, Stats, Status};
 
-use self::net::{Dial, Net};
+use self::net::{Dial, ScriptedNet};
 use self::time::VirtualClock;
 
 pub(crate) const DEVICE: &str = "dev-1";
@@ -98,7 +98,7 @@ pub(crate) struct Limit {
 
 pub(crate) struct Bench<const N: usize> {
     pub(crate) clock: VirtualClock,
-    pub(crate) net: Net,
+    pub(crate) net: ScriptedNet,
     pub(crate) stats: &'static Stats,
     /// `None` is no store at all, as most devices have it.
     pub(crate) store: Option<TestStore>,
@@ -155,7 +155,7 @@ pub(crate) fn bench_with<const N: usize>(
     let stats: &'static Stats = Box::leak(Box::default());
     Bench {
         clock,
-        net: Net::new(clock, dial),
+        net: ScriptedNet::new(clock, dial),
         stats,
         store: None,
         emitter: Emitter::new(config, stats),
@@ -239,7 +239,7 @@ impl Wake for Woken {
 }
 
 /// What holds at every instant, whatever happens on the network.
-fn check(stats: &Snapshot, net: &Net) {
+fn check(stats: &Snapshot, net: &ScriptedNet) {
     let there = stats.acknowledged + stats.refused + stats.dropped() + stats.outbox;
     assert_eq!(stats.sampled + stats.restored, there, "{stats:?}");
     assert_eq!(stats.acknowledged_by_status.iter().sum::<u64>(), stats.acknowledged, "{stats:?}");

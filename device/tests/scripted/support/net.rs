@@ -86,14 +86,14 @@ pub(crate) fn away_until(at_ms: u64) -> impl FnMut(usize) -> Dial {
 
 /// A packet that reached a peer.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct SeenPacket {
     pub(crate) at_ms: u64,
     pub(crate) connection: usize,
     pub(crate) packet: Packet,
 }
 
 #[derive(Clone)]
-pub(crate) struct Net {
+pub(crate) struct ScriptedNet {
     clock: VirtualClock,
     state: Rc<RefCell<State>>,
 }
@@ -101,7 +101,7 @@ pub(crate) struct Net {
 struct State {
     dial: Box<dyn FnMut(usize) -> Dial>,
     attempts_ms: Vec<u64>,
-    seen: Vec<Seen>,
+    seen: Vec<SeenPacket>,
     /// Sequence numbers that a peer acknowledged with success.
     granted: BTreeSet<u64>,
     /// Sequence numbers that a peer refused for good.
@@ -110,7 +110,7 @@ struct State {
     in_flight_max: usize,
 }
 
-impl Net {
+impl ScriptedNet {
     pub(crate) fn new(clock: VirtualClock, dial: impl FnMut(usize) -> Dial + 'static) -> Self {
         let (attempts_ms, seen, granted, refused) = Default::default();
         let state = State { dial: Box::new(dial), attempts_ms, seen, granted, refused, in_flight_max: 0 };
@@ -138,13 +138,13 @@ impl Net {
     }
 
     /// Everything that reached a peer.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<SeenPacket> {
         self.state.borrow().seen.clone()
     }
 
     /// The samples that reached a peer: when, over which connection, and what.
     pub(crate) fn samples(&self) -> Vec<(u64, usize, Publish)> {
-        let sample = |seen: Seen| match seen.packet {
+        let sample = |seen: SeenPacket| match seen.packet {
             Packet::Publish(publish) if publish.is_status() => Some((seen.at_ms, seen.connection, publish)),
             _ => None,
         };
@@ -159,27 +159,27 @@ impl Net {
 
 /// A transport error.
 #[derive(Debug)]
-pub(crate) struct Fault(ErrorKind);
+pub(crate) struct TransportError(ErrorKind);
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for TransportError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}", self.0)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for TransportError {}
 
-impl embedded_io_async::Error for Fault {
+impl embedded_io_async::Error for TransportError {
     fn kind(&self) -> ErrorKind {
         self.0
     }
 }
 
-impl TcpConnect for Net {
-    type Error = Fault;
+impl TcpConnect for ScriptedNet {
+    type Error = TransportError;
     type Connection<'a> = Link;
 
-    async fn connect(&self, _remote: SocketAddr) -> Result<Link, Fault> {
+    async fn connect(&self, _remote: SocketAddr) -> Result<Link, TransportError> {
         let (connection, dialled) = {
             let mut state = self.state.borrow_mut();
             state.attempts_ms.push(self.clock.now_ms());
@@ -187,7 +187,7 @@ impl TcpConnect for Net {
             (connection, (state.dial)(connection))
         };
         match dialled {
-            Dial::Refuse => Err(Fault(ErrorKind::ConnectionRefused)),
+            Dial::Refuse => Err(TransportError(ErrorKind::ConnectionRefused)),
             Dial::Hang => pending().await,
             Dial::Accept(peer) => {
                 yield_if(peer.yields).await;
@@ -212,7 +212,7 @@ async fn yield_if(yields: bool) {
 
 /// One connection, seen from the device.
 pub(crate) struct Link {
-    net: Net,
+    net: ScriptedNet,
     connection: usize,
     peer: Peer,
     /// What the peer has not yet understood.
@@ -232,8 +232,11 @@ impl Link {
     fn receive(&mut self, bytes: &[u8]) {
         self.received.extend(bytes);
         while let Some(packet) = take_packet(&mut self.received) {
-            let seen =
-                Seen { at_ms: self.net.clock.now_ms(), connection: self.connection, packet: packet.clone() };
+            let seen = SeenPacket {
+                at_ms: self.net.clock.now_ms(),
+                connection: self.connection,
+                packet: packet.clone(),
+            };
             self.net.state.borrow_mut().seen.push(seen);
             self.react(packet);
         }
@@ -293,15 +296,15 @@ impl Link {
 }
 
 impl ErrorType for Link {
-    type Error = Fault;
+    type Error = TransportError;
 }
 
 impl Read for Link {
-    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TransportError> {
         yield_if(self.peer.yields).await;
         poll_fn(|_| {
             if self.is_cut {
-                return Poll::Ready(Err(Fault(ErrorKind::ConnectionReset)));
+                return Poll::Ready(Err(TransportError(ErrorKind::ConnectionReset)));
             }
             self.next_bytes(buffer).map_or(Poll::Pending, |count| Poll::Ready(Ok(count)))
         })
@@ -310,10 +313,10 @@ impl Read for Link {
 }
 
 impl Write for Link {
-    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, TransportError> {
         yield_if(self.peer.yields).await;
         if self.is_cut {
-            return Err(Fault(ErrorKind::ConnectionReset));
+            return Err(TransportError(ErrorKind::ConnectionReset));
         }
         let room = self.peer.stall_after - self.sent;
         if room == 0 {
@@ -324,10 +327,10 @@ impl Write for Link {
         self.receive(&bytes[..count]);
         // Broken, as TCP is, after the bytes that were taken.
         self.is_cut = self.sent == self.peer.cut_after;
-        if count == 0 { Err(Fault(ErrorKind::ConnectionReset)) } else { Ok(count) }
+        if count == 0 { Err(TransportError(ErrorKind::ConnectionReset)) } else { Ok(count) }
     }
 
-    async fn flush(&mut self) -> Result<(), Fault> {
+    async fn flush(&mut self) -> Result<(), TransportError> {
         yield_if(self.peer.yields).await;
         Ok(())
     }

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::rabbitmq::{Node, PASSWORD, USER};
-use super::{READY_LIMIT, listens, mongod, services_dir};
+use super::mongod::MongodSettings;
+use super::rabbitmq::{PASSWORD, RabbitmqNode, USER};
+use super::{READY_LIMIT, listens, services_dir};
 use crate::{ports, wait};
 
 /// Where they listen when nobody else does: beside the usual ports, which may be in use for real.
@@ -31,7 +32,7 @@ pub enum Daemon {
 
 /// A daemon that runs.
 #[derive(Clone, Debug)]
-pub struct Running {
+pub struct RunningDaemon {
     /// Its first process.
     pub pid: u32,
     /// What to connect to.
@@ -65,14 +66,14 @@ impl Daemon {
     ///
     /// # Errors
     /// When the note that an earlier command left cannot be read.
-    pub fn running(self) -> Result<Option<Running>> {
+    pub fn running(self) -> Result<Option<RunningDaemon>> {
         let note = self.note();
         let Ok(text) = fs::read_to_string(&note) else { return Ok(None) };
         let note: Value =
             serde_json::from_str(&text).with_context(|| format!("cannot read {}", note.display()))?;
         let number = |name: &str| note[name].as_u64().with_context(|| format!("no {name} in {note}"));
         let port = u16::try_from(number("port")?)?;
-        let running = Running {
+        let running = RunningDaemon {
             pid: u32::try_from(number("pid")?)?,
             url: self.url(port),
             port,
@@ -85,7 +86,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When it cannot be fetched or started.
-    pub fn up(self) -> Result<Running> {
+    pub fn up(self) -> Result<RunningDaemon> {
         if let Some(running) = self.running()? {
             return Ok(running);
         }
@@ -96,8 +97,8 @@ impl Daemon {
             Self::Mongod => MONGOD_PORT,
         })?;
         let command = match self {
-            Self::Rabbitmq => Node::new(&dir, port)?.command()?,
-            Self::Mongod => mongod::Settings::new(&dir, port).command()?,
+            Self::Rabbitmq => RabbitmqNode::new(&dir, port)?.command()?,
+            Self::Mongod => MongodSettings::new(&dir, port).command()?,
         };
         let log = dir.join("log.txt");
         let pid = detach(&command, &log)?;
@@ -110,7 +111,7 @@ impl Daemon {
             }
             Ok(listens(port).then_some(()))
         })?;
-        Ok(Running { pid, url: self.url(port), port, started })
+        Ok(RunningDaemon { pid, url: self.url(port), port, started })
     }
 
     /// Ends it, and removes its data.
@@ -143,7 +144,7 @@ impl Daemon {
     }
 }
 
-impl Running {
+impl RunningDaemon {
     fn signal(&self, signal: Signal) {
         if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
             // It may have ended a moment ago, which is what we want.

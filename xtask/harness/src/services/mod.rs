@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-pub use self::daemon::{Daemon, Running};
+pub use self::daemon::{Daemon, RunningDaemon};
 pub use self::mongod::Mongod;
 pub use self::mosquitto::Mosquitto;
-pub use self::rabbitmq::{Node, PASSWORD, Rabbitmq, USER};
+pub use self::rabbitmq::{PASSWORD, Rabbitmq, RabbitmqNode, USER};
 pub use self::replica_set::ReplicaSet;
 use crate::process::Process;
 use crate::{skip, tools, wait, workspace};

@@ -36,12 +36,12 @@ const CACHE_LARGE_GB: &str = "4";
 /// A running mongod.
 pub struct Mongod {
     process: Process,
-    settings: Settings,
+    settings: MongodSettings,
 }
 
 /// What starts it again on the same data.
 #[derive(Clone)]
-pub(super) struct Settings {
+pub(super) struct MongodSettings {
     dir: PathBuf,
     port: u16,
     replica_set: Option<String>,
@@ -54,7 +54,7 @@ impl Mongod {
     /// # Errors
     /// When mongod cannot be fetched or started.
     pub fn start(dir: &Path) -> Result<Self> {
-        Self::start_as(&Settings::new(dir, ports::free()?))
+        Self::start_as(&MongodSettings::new(dir, ports::free()?))
     }
 
     /// As [`Mongod::start`], with a cache that holds all that is measured, as on a machine of its own.
@@ -62,18 +62,21 @@ impl Mongod {
     /// # Errors
     /// When mongod cannot be fetched or started.
     pub fn start_with_large_cache(dir: &Path) -> Result<Self> {
-        Self::start_as(&Settings { cache_gb: CACHE_LARGE_GB, ..Settings::new(dir, ports::free()?) })
+        Self::start_as(&MongodSettings {
+            cache_gb: CACHE_LARGE_GB,
+            ..MongodSettings::new(dir, ports::free()?)
+        })
     }
 
     /// Starts a member of a replica set that is not initiated yet.
     pub(super) fn start_member(dir: &Path, replica_set: &str) -> Result<Self> {
-        Self::start_as(&Settings {
+        Self::start_as(&MongodSettings {
             replica_set: Some(replica_set.to_owned()),
-            ..Settings::new(dir, ports::free()?)
+            ..MongodSettings::new(dir, ports::free()?)
         })
     }
 
-    fn start_as(settings: &Settings) -> Result<Self> {
+    fn start_as(settings: &MongodSettings) -> Result<Self> {
         let command = settings.command()?;
         let mut process = Process::start("mongod", command, &settings.dir)?;
         wait_until_it_listens(&mut process, "mongod", settings.port)?;
@@ -122,7 +125,7 @@ impl Mongod {
     }
 }
 
-impl Settings {
+impl MongodSettings {
     /// A standalone mongod at `port` of 127.0.0.1, with its data in `dir`.
     pub(super) fn new(dir: &Path, port: u16) -> Self {
         Self { dir: dir.to_owned(), port, replica_set: None, cache_gb: CACHE_SMALL_GB }

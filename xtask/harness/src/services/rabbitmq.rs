@@ -42,12 +42,12 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// A running node.
 pub struct Rabbitmq {
     process: Process,
-    node: Node,
+    node: RabbitmqNode,
 }
 
 /// What starts a node again on the same data and ports.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub struct RabbitmqNode {
     dir: PathBuf,
     name: String,
     ports: Ports,
@@ -63,7 +63,7 @@ struct Ports {
     epmd: u16,
 }
 
-impl Node {
+impl RabbitmqNode {
     /// A node with its data in `dir`, at `mqtt_port` on 127.0.0.1. It runs with the repository's settings
     /// file, and lets anonymous devices in.
     ///
@@ -182,14 +182,14 @@ impl Rabbitmq {
     /// # Errors
     /// When RabbitMQ cannot be fetched or started.
     pub fn start(dir: &Path) -> Result<Self> {
-        Self::start_node(Node::new(dir, ports::free()?)?)
+        Self::start_node(RabbitmqNode::new(dir, ports::free()?)?)
     }
 
     /// Starts `node` and waits until it takes connections.
     ///
     /// # Errors
     /// When RabbitMQ cannot be fetched or started.
-    pub fn start_node(node: Node) -> Result<Self> {
+    pub fn start_node(node: RabbitmqNode) -> Result<Self> {
         let mut started = Self::launch(node)?;
         started.wait_until_ready()?;
         Ok(started)
@@ -199,7 +199,7 @@ impl Rabbitmq {
     ///
     /// # Errors
     /// When RabbitMQ cannot be fetched or started.
-    pub fn launch(node: Node) -> Result<Self> {
+    pub fn launch(node: RabbitmqNode) -> Result<Self> {
         let command = node.command()?;
         Ok(Self { process: Process::start("rabbitmq", command, &node.dir)?, node })
     }
