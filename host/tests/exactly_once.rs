@@ -4,8 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
-#[path = "common/mqtt.rs"]
-mod mqtt;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufRead, BufReader};
@@ -17,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mqtt::{Client, PUBACK, Version, publish};
+use rollcall_harness::mqtt::{Client, PUBACK, Version, publish};
 use rollcall_host::log::{LogStore, RedbStore};
 use rollcall_wire::codec::{MESSAGE_EXPIRY_S, encode};
 use rollcall_wire::{BootId, DeviceId, Kind, Reading, SampleId, Sequence, Slot, Status, Topic};

@@ -3,15 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
-#[path = "common/mqtt.rs"]
-mod mqtt;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt::{CONNACK, Client, DISCONNECT, PUBACK, SUBACK, Version, publish, publish_with};
+use rollcall_harness::mqtt::{CONNACK, Client, DISCONNECT, PUBACK, SUBACK, Version, publish, publish_with};
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::intake::run;
 use rollcall_host::log::{LogStore, MemoryStore};

@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "common/mqtt.rs"]
-mod mqtt;
-
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mqtt::{CONNACK, Client, PUBACK, Version};
+use rollcall_harness::mqtt::{CONNACK, Client, PUBACK, Version};
 use rollcall_wire::{DeviceId, Kind, Topic};
 
 /// A start that takes longer than this is none.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::mqtt::{Packet, connack, puback, receive_maximum};
+use rollcall_harness::mqtt::connack;
+use rollcall_harness::mqtt::property::receive_maximum;
+
+use crate::support::mqtt::{DevicePacket, puback};
 use crate::support::net::{Dial, Peer, Reply, accept, answering};
 use crate::support::time::now_ms;
 use crate::support::{Bench, bench};
@@ -218,7 +221,7 @@ fn acknowledgements_of_unknown_packets_change_nothing() {
 fn the_receive_maximum_of_the_broker_bounds_what_is_in_flight() {
     for (maximum, expected) in [(1, 1), (3, 3), (100, 8)] {
         let dial = move |_| {
-            let connack = Some(connack(0, 0, &receive_maximum(maximum)));
+            let connack = Some(connack(false, 0, &receive_maximum(maximum)));
             match now_ms() < 20_000 {
                 true => Dial::Refuse,
                 false => Dial::Accept(Peer { connack, delay_ms: 400, ..Peer::default() }),
@@ -264,12 +267,12 @@ fn every_connection_asks_for_a_clean_start_and_believes_no_kept_session() {
             true => Reply::Close,
             false => Reply::Ack(0),
         });
-        Dial::Accept(Peer { connack: Some(connack(1, 0, &[])), ..script })
+        Dial::Accept(Peer { connack: Some(connack(true, 0, &[])), ..script })
     });
     let stats = bench.run_and_stop(10_500, 20_000);
     assert_eq!((stats.acknowledged, stats.connects), (11, 2));
     let connects = bench.net.seen().into_iter().filter_map(|seen| match seen.packet {
-        Packet::Connect(connect) => Some(connect[7] & 0b10),
+        DevicePacket::Connect(connect) => Some(connect[7] & 0b10),
         _ => None,
     });
     assert_eq!(connects.collect::<Vec<_>>(), [0b10, 0b10]);

@@ -2,8 +2,10 @@
 
 use rollcall_device::stats::LinkError;
 use rollcall_device::{Credentials, Snapshot};
+use rollcall_harness::mqtt::property::{maximum_packet_size, maximum_qos};
+use rollcall_harness::mqtt::{connack, disconnect};
 
-use crate::support::mqtt::{MAXIMUM_QOS_0, Packet, connack, disconnect, maximum_packet_size};
+use crate::support::mqtt::DevicePacket;
 use crate::support::net::{Dial, Peer, Reply, accept, answering};
 use crate::support::{Bench, bench, bench_with, config, period};
 
@@ -81,7 +83,7 @@ fn garbage_instead_of_connack_is_a_visible_error_and_not_a_loop() {
 #[test]
 fn a_refused_connect_is_a_visible_error_and_not_a_loop() {
     for reason in [0x85, 0x86, 0x87] {
-        let stats = ten_minutes_with(with_connack(connack(0, reason, &[])));
+        let stats = ten_minutes_with(with_connack(connack(false, reason, &[])));
         assert_eq!(stats.last_error, Some(LinkError::Refused(reason)));
     }
 }
@@ -90,14 +92,14 @@ fn a_refused_connect_is_a_visible_error_and_not_a_loop() {
 fn a_maximum_packet_size_that_is_too_small_is_a_visible_error_and_not_a_loop() {
     // Too small for presence already, and for a reading only.
     for size in [20, 70] {
-        let stats = ten_minutes_with(with_connack(connack(0, 0, &maximum_packet_size(size))));
+        let stats = ten_minutes_with(with_connack(connack(false, 0, &maximum_packet_size(size))));
         assert_eq!(stats.last_error, Some(LinkError::PacketTooLarge));
     }
 }
 
 #[test]
 fn a_broker_without_qos_1_is_a_visible_error_and_not_a_loop() {
-    let stats = ten_minutes_with(with_connack(connack(0, 0, MAXIMUM_QOS_0)));
+    let stats = ten_minutes_with(with_connack(connack(false, 0, &maximum_qos(0))));
     assert_eq!(stats.last_error, Some(LinkError::QosUnsupported));
 }
 
@@ -175,14 +177,14 @@ fn presence_is_announced_and_the_last_will_takes_it_back() {
     let mut bench: Bench<300> = bench(|_| accept());
     bench.run_until(500);
     let seen = bench.net.seen();
-    let Packet::Connect(connect) = &seen[0].packet else { panic!("{seen:?}") };
+    let DevicePacket::Connect(connect) = &seen[0].packet else { panic!("{seen:?}") };
     // Name, version 5, flags: will retained, will QoS 1, will, clean start; keep-alive 60 s; properties.
     let mut golden = b"\x00\x04MQTT\x05\x2e\x00\x3c\x0d".to_vec();
     // Maximum packet size 256, session expiry 0, receive maximum 8; then client id and will.
     golden.extend([0x27, 0, 0, 1, 0, 0x11, 0, 0, 0, 0, 0x21, 0, 8]);
     golden.extend(b"\x00\x05dev-1\x00\x00\x19rollcall/6/dev-1/presence\x00\x07offline");
     assert_eq!(*connect, golden);
-    let Packet::Publish(online) = &seen[1].packet else { panic!("{seen:?}") };
+    let DevicePacket::Publish(online) = &seen[1].packet else { panic!("{seen:?}") };
     assert_eq!((online.topic.as_str(), &*online.payload), ("rollcall/6/dev-1/presence", &b"online"[..]));
     assert!(online.retained);
 }
@@ -196,7 +198,7 @@ fn credentials_are_in_connect_and_the_password_is_not_in_debug() {
     let mut bench: Bench<300> = bench_with(config, |_| accept());
     bench.run_until(500);
     let seen = bench.net.seen();
-    let Packet::Connect(connect) = &seen[0].packet else { panic!("{seen:?}") };
+    let DevicePacket::Connect(connect) = &seen[0].packet else { panic!("{seen:?}") };
     assert_eq!(connect[7], 0xee, "flags: user name and password beside the will");
     assert!(connect.ends_with(b"\x00\x05fleet\x00\x07hunter2"));
 }

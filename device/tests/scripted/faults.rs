@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::support::mqtt::{connack, receive_maximum};
+use rollcall_harness::mqtt::connack;
+use rollcall_harness::mqtt::property::receive_maximum;
+
 use crate::support::net::{Dial, Peer, Reply, accept, answering};
 use crate::support::time::now_ms;
 use crate::support::{Bench, Limit, TestRng, bench, seed};
@@ -98,7 +100,7 @@ fn random_peer(rng: &Rc<RefCell<TestRng>>) -> Dial {
         false => usize::MAX,
     };
     let (cut_after, stall_after) = (size(&mut draw, 2), size(&mut draw, 4));
-    let connack = (!draw.one_in(20)).then(|| connack(0, 0, &receive_maximum(1 + draw.below(12) as u16)));
+    let connack = (!draw.one_in(20)).then(|| connack(false, 0, &receive_maximum(1 + draw.below(12) as u16)));
     let replies = Rc::clone(rng);
     Dial::Accept(Peer {
         connack,

@@ -1,6 +1,8 @@
 //! Samples: their cadence, their bytes, and what becomes of them when the network is away.
 
-use crate::support::mqtt::connack;
+use rollcall_harness::mqtt::connack;
+use rollcall_harness::mqtt::property::server_keep_alive;
+
 use crate::support::net::{Dial, Peer, accept, away_until};
 use crate::support::{Bench, bench, bench_with, config, period};
 
@@ -82,13 +84,12 @@ fn a_sample_beyond_the_retention_horizon_is_dropped_and_counted() {
 
 #[test]
 fn an_idle_link_is_kept_alive_as_often_as_the_broker_asks() {
-    let server_keep_alive = |seconds: u16| [&[0x13][..], &seconds.to_be_bytes()].concat();
-    let cases = [(60, vec![]), (10, server_keep_alive(10)), (600, server_keep_alive(600))];
+    let cases = [(60, vec![]), (10, server_keep_alive(10).to_vec()), (600, server_keep_alive(600).to_vec())];
     for (keep_alive_s, properties) in cases {
         let mut config = config();
         config.period_ms = period(3_600_000);
         let mut bench: Bench<300> = bench_with(config, move |_| {
-            Dial::Accept(Peer { connack: Some(connack(0, 0, &properties)), ..Peer::default() })
+            Dial::Accept(Peer { connack: Some(connack(false, 0, &properties)), ..Peer::default() })
         });
         let stats = bench.run_until(7_200_500);
         assert_eq!((stats.connects, stats.acknowledged), (1, 3));

@@ -3,7 +3,7 @@
 use rollcall_device::Clock;
 use rollcall_device::stats::State;
 
-use crate::support::mqtt::Packet;
+use crate::support::mqtt::DevicePacket;
 use crate::support::net::{Dial, Peer, Reply, accept, answering, away_until};
 use crate::support::{Bench, bench};
 
@@ -15,11 +15,13 @@ fn a_drained_device_says_offline_and_disconnects() {
     assert_eq!(bench.clock.now_ms(), 5_500, "it does not wait without a reason");
     let seen = bench.net.seen();
     let [.., offline, disconnect] = &seen[..] else { panic!("{seen:?}") };
-    let Packet::Publish(offline) = &offline.packet else { panic!("{seen:?}") };
+    let DevicePacket::Publish(offline) = &offline.packet else { panic!("{seen:?}") };
     assert_eq!((offline.topic.as_str(), &*offline.payload), ("rollcall/6/dev-1/presence", &b"offline"[..]));
     assert!(offline.retained);
     // An empty body is reason 0x00, normal disconnection, which discards the will.
-    assert!(matches!(&disconnect.packet, Packet::Disconnect(body) if body.iter().all(|byte| *byte == 0)));
+    assert!(
+        matches!(&disconnect.packet, DevicePacket::Disconnect(body) if body.iter().all(|byte| *byte == 0))
+    );
 }
 
 #[test]

@@ -1,23 +1,42 @@
-//! Starts Rollcall's programs, boards and other people's servers as real processes: for tests, and for the commands
-//! of xtask.
+//! Starts Rollcall's programs, boards and other people's servers as real processes, and speaks MQTT to them: for tests,
+//! and for the commands of xtask.
 //!
 //! Guarantees: whatever it starts has ended when it ends, and what it makes on disk is under `target/`. It
-//! links neither host nor device: it starts them and speaks MQTT and HTTP to them.
+//! links neither host nor device: it starts them and speaks MQTT and HTTP to them. Without the feature `processes`
+//! only [`mqtt`] is left, which needs nothing: the device's tests compile in a moment.
 
+#[cfg(feature = "processes")]
 mod callers;
+#[cfg(feature = "processes")]
 pub mod capture;
+#[cfg(feature = "processes")]
 pub mod cargo;
+#[cfg(feature = "processes")]
 pub mod counts;
+#[cfg(feature = "processes")]
 pub mod emulated_board;
+#[cfg(feature = "processes")]
 pub mod emulator;
+#[cfg(feature = "processes")]
 pub mod fleet;
+#[cfg(feature = "processes")]
 pub mod hardware_board;
+#[cfg(feature = "processes")]
 pub mod host;
+pub mod mqtt;
+#[cfg(feature = "processes")]
 pub mod ports;
+#[cfg(feature = "processes")]
 pub mod process;
+#[cfg(feature = "processes")]
 pub mod services;
+#[cfg(feature = "processes")]
 pub mod signals;
+#[cfg(feature = "processes")]
 pub mod skip;
+#[cfg(feature = "processes")]
 pub mod tools;
+#[cfg(feature = "processes")]
 pub mod wait;
+#[cfg(feature = "processes")]
 pub mod workspace;

@@ -8,18 +8,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use rollcall_harness::mqtt::{self, ConnectPacket, PUBACK, PublishPacket, Version, property, split_packet};
 use rollcall_wire::{BootId, DeviceId, Kind, Reading, SampleId, Sequence, Status, Topic, codec};
 use rustix::event::Timespec;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
-
-use super::mqtt;
 
 /// Nothing acknowledged for so long means that the host has stopped.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A handshake with 10,000 others waiting.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+
+/// The first byte of a PUBLISH with QoS 1.
+const QOS_1: u8 = 0x32;
 
 /// How long to sleep when nothing happens and nothing is due.
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
@@ -176,13 +178,11 @@ impl Load {
 
 impl Connection {
     fn open(broker: &str, number: usize, shape: Shape, random: &mut fastrand::Rng) -> Result<Self> {
-        let mut stream = TcpStream::connect(broker)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(CONNECT_LIMIT))?;
-        stream.write_all(&mqtt::connect(mqtt::client_id(number)?.as_str()))?;
-        let mut reply = [0; 256];
-        let length = stream.read(&mut reply)?;
-        mqtt::check_connack(&reply[..length])?;
+        let mut connection = mqtt::Connection::open(broker, CONNECT_LIMIT)?;
+        let client_id = format!("bench-{number}");
+        let connect = ConnectPacket { keep_alive_s: 0, ..ConnectPacket::new(Version::V5, &client_id) };
+        connection.connect(&connect)?;
+        let stream = connection.into_stream();
         let device = |index: usize| {
             let name = format!("load-{}", number * shape.devices_each + index);
             let device = DeviceId::new(&name).context("not a device id")?;
@@ -202,7 +202,15 @@ impl Connection {
         // 0 is no packet id. With a window of 20, an id is free again long before it comes round.
         self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
         let payload = codec::encode(&Reading { status, id, age_ms });
-        mqtt::publish(packets, &device.topic, self.packet_id, payload.as_bytes());
+        let publish = PublishPacket {
+            first: QOS_1,
+            id: Some(self.packet_id),
+            topic: &device.topic,
+            // As Rollcall's devices send it.
+            properties: &property::message_expiry_interval(codec::MESSAGE_EXPIRY_S),
+            payload: payload.as_bytes(),
+        };
+        publish.encode_to(Version::V5, packets);
     }
 
     fn receive(&mut self) -> Result<u64> {
@@ -210,6 +218,33 @@ impl Connection {
         let length = self.stream.read(&mut buffer)?;
         ensure!(length > 0, "the host closed a connection");
         self.received.extend_from_slice(&buffer[..length]);
-        mqtt::take_pubacks(&mut self.received)
+        take_pubacks(&mut self.received)
+    }
+}
+
+/// Takes the whole PUBACKs from the front of `received` and says how many there were.
+fn take_pubacks(received: &mut Vec<u8>) -> Result<u64> {
+    let (mut at, mut count) = (0, 0);
+    while let Some((packet, length)) = split_packet(&received[at..])? {
+        ensure!(packet.kind() == PUBACK, "the host sent {packet:02x?} where a PUBACK was due");
+        let reason = packet.reason();
+        ensure!(reason == 0, "the host refused a message with reason {reason:#04x}");
+        (at, count) = (at + length, count + 1);
+    }
+    received.drain(..at);
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::take_pubacks;
+
+    #[test]
+    fn pubacks_are_counted_whole_and_a_refusal_is_an_error() {
+        let mut received = b"\x40\x02\x00\x01\x40\x03\x00\x02\x00\x40\x02\x00".to_vec();
+        assert_eq!(take_pubacks(&mut received).unwrap(), 2);
+        assert_eq!(received, b"\x40\x02\x00");
+        assert!(take_pubacks(&mut b"\x40\x03\x00\x01\x97".to_vec()).is_err());
+        assert!(take_pubacks(&mut b"\xe0\x00".to_vec()).is_err());
     }
 }

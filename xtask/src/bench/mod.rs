@@ -10,7 +10,6 @@ mod fleet;
 mod history;
 mod latency;
 mod load;
-mod mqtt;
 mod python_demo;
 mod table;
 mod usage;

@@ -1,17 +1,19 @@
 //! Several workers: as they should share a fleet, and as they should not.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use rollcall_harness::host::{HostProcess, Role};
+use rollcall_harness::mqtt::{ConnectPacket, Connection, Version, disconnect};
 use rollcall_harness::wait;
 use rustix::process::Signal;
 
 use crate::setup::{TestSystem, check_at_rest, settle, wait_for_flow, wait_for_rest};
 
 const LOG_LIMIT: Duration = Duration::from_secs(30);
+
+/// A broker that is asked for nothing but its CONNACK answers in less.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a worker logs when somebody else writes its slot.
 const CONFLICT: &str = "another worker writes this slot too";
@@ -98,19 +100,10 @@ fn a_session_that_the_broker_lost_is_reported_and_nothing_is_counted_twice() -> 
 
 /// Connects as the ingest would, with a clean start: the broker forgets its session and queue.
 fn end_session(address: &str, client_id: &str) -> Result<()> {
-    let mut stream = TcpStream::connect(address)?;
-    let id_length = u8::try_from(client_id.len())?;
-    // MQTT 5 CONNECT: Clean Start, keep-alive 60 s, no properties.
-    let mut connect = vec![0x10, 13 + id_length, 0, 4];
-    connect.extend(b"MQTT");
-    connect.extend([5, 0x02, 0, 60, 0, 0, id_length]);
-    connect.extend(client_id.as_bytes());
-    stream.write_all(&connect)?;
-    let mut answer = [0; 4];
-    stream.read_exact(&mut answer)?;
-    ensure!(answer[0] == 0x20 && answer[3] == 0, "the broker answered {answer:x?}");
-    stream.write_all(&[0xe0, 0])?;
+    let mut connection = Connection::open(address, ANSWER_LIMIT)?;
+    connection.connect(&ConnectPacket::new(Version::V5, client_id))?;
+    connection.send(&disconnect(0))?;
     // The broker closes when it is done.
-    let _ = stream.read_to_end(&mut Vec::new());
+    while let Ok(Some(_)) = connection.receive() {}
     Ok(())
 }

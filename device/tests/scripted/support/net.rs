@@ -11,7 +11,9 @@ use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use embedded_nal_async::TcpConnect;
 use rollcall_device::Clock;
 
-use super::mqtt::{PING_RESPONSE, Packet, Publish, connack, puback, take_packet};
+use rollcall_harness::mqtt::{PING_RESPONSE, connack};
+
+use super::mqtt::{DevicePacket, DevicePublish, puback, take_packet};
 use super::time::{VirtualClock, now_ms};
 
 /// What becomes of an attempt to connect.
@@ -39,7 +41,7 @@ pub(crate) enum Reply {
 pub(crate) struct Peer {
     /// The answer to CONNECT, if any.
     pub(crate) connack: Option<Vec<u8>>,
-    pub(crate) on_publish: Box<dyn FnMut(&Publish) -> Reply>,
+    pub(crate) on_publish: Box<dyn FnMut(&DevicePublish) -> Reply>,
     pub(crate) answers_pings: bool,
     /// From a packet to its answer.
     pub(crate) delay_ms: u64,
@@ -57,7 +59,7 @@ impl Default for Peer {
     /// Takes everything at once and acknowledges it.
     fn default() -> Self {
         Self {
-            connack: Some(connack(0, 0, &[])),
+            connack: Some(connack(false, 0, &[])),
             on_publish: Box::new(|_| Reply::Ack(0)),
             answers_pings: true,
             delay_ms: 0,
@@ -75,7 +77,7 @@ pub(crate) fn accept() -> Dial {
 }
 
 /// A peer that answers each publish as `on_publish` says.
-pub(crate) fn answering(on_publish: impl FnMut(&Publish) -> Reply + 'static) -> Peer {
+pub(crate) fn answering(on_publish: impl FnMut(&DevicePublish) -> Reply + 'static) -> Peer {
     Peer { on_publish: Box::new(on_publish), ..Peer::default() }
 }
 
@@ -89,7 +91,7 @@ pub(crate) fn away_until(at_ms: u64) -> impl FnMut(usize) -> Dial {
 pub(crate) struct SeenPacket {
     pub(crate) at_ms: u64,
     pub(crate) connection: usize,
-    pub(crate) packet: Packet,
+    pub(crate) packet: DevicePacket,
 }
 
 #[derive(Clone)]
@@ -143,9 +145,11 @@ impl ScriptedNet {
     }
 
     /// The samples that reached a peer: when, over which connection, and what.
-    pub(crate) fn samples(&self) -> Vec<(u64, usize, Publish)> {
+    pub(crate) fn samples(&self) -> Vec<(u64, usize, DevicePublish)> {
         let sample = |seen: SeenPacket| match seen.packet {
-            Packet::Publish(publish) if publish.is_status() => Some((seen.at_ms, seen.connection, publish)),
+            DevicePacket::Publish(publish) if publish.is_status() => {
+                Some((seen.at_ms, seen.connection, publish))
+            }
             _ => None,
         };
         self.seen().into_iter().filter_map(sample).collect()
@@ -242,14 +246,14 @@ impl Link {
         }
     }
 
-    fn react(&mut self, packet: Packet) {
+    fn react(&mut self, packet: DevicePacket) {
         match packet {
-            Packet::Connect(_) => {
+            DevicePacket::Connect(_) => {
                 if let Some(connack) = self.peer.connack.clone() {
                     self.answer(Some(connack));
                 }
             }
-            Packet::Publish(publish) => match (self.peer.on_publish)(&publish) {
+            DevicePacket::Publish(publish) => match (self.peer.on_publish)(&publish) {
                 Reply::Ack(reason) => self.acknowledge(&publish, reason),
                 Reply::AckAfter(bytes) => {
                     self.answer(Some(bytes));
@@ -259,13 +263,13 @@ impl Link {
                 Reply::Close => self.answer(None),
                 Reply::Nothing => {}
             },
-            Packet::PingRequest if self.peer.answers_pings => self.answer(Some(PING_RESPONSE.to_vec())),
-            Packet::PingRequest => {}
-            Packet::Disconnect(_) => self.answer(None),
+            DevicePacket::PingRequest if self.peer.answers_pings => self.answer(Some(PING_RESPONSE.to_vec())),
+            DevicePacket::PingRequest => {}
+            DevicePacket::Disconnect(_) => self.answer(None),
         }
     }
 
-    fn acknowledge(&mut self, publish: &Publish, reason: u8) {
+    fn acknowledge(&mut self, publish: &DevicePublish, reason: u8) {
         self.answer(Some(puback(publish.packet_id, reason)));
         let mut state = self.net.state.borrow_mut();
         match reason {
