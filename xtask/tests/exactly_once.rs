@@ -5,12 +5,12 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rollcall_harness::cargo::{self, Profile, Program};
 use rollcall_harness::counts::StatusCounts;
 use rollcall_harness::fleet::{FleetProcess, FleetReport, FleetSettings};
 use rollcall_harness::host::{HostProcess, HostSettings};
-use rollcall_harness::{wait, workspace};
+use rollcall_harness::{number_from_environment, random, wait, workspace};
 
 const DEVICES: u32 = 50;
 
@@ -32,10 +32,9 @@ const FLOW_LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn every_acknowledged_answer_is_counted_once_though_the_host_is_killed_again_and_again() -> Result<()> {
-    let rounds = from_environment("ROLLCALL_KILL_ROUNDS")?.unwrap_or(DEFAULT_ROUNDS);
-    let seed = from_environment("ROLLCALL_SEED")?.unwrap_or_else(|| fastrand::u64(..));
-    println!("{rounds} rounds, ROLLCALL_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let rounds = number_from_environment("ROLLCALL_KILL_ROUNDS").unwrap_or(DEFAULT_ROUNDS);
+    let mut random = random();
+    println!("{rounds} rounds");
 
     let dir = workspace::temporary_dir()?;
     let settings = HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
@@ -95,9 +94,4 @@ fn wait_for_flow(host: &mut HostProcess, fleet: &mut FleetProcess) -> Result<()>
         fleet.check_alive()?;
         Ok((host.all_counts()?.total() >= before + enough).then_some(()))
     })
-}
-
-fn from_environment(name: &str) -> Result<Option<u64>> {
-    let Ok(text) = std::env::var(name) else { return Ok(None) };
-    text.parse().map(Some).with_context(|| format!("{name}={text} is not a whole number"))
 }

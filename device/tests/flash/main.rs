@@ -8,8 +8,6 @@
 mod life;
 mod model;
 
-use std::hash::{BuildHasher, RandomState};
-
 use self::life::{Habits, Life};
 use self::model::Model;
 
@@ -63,26 +61,17 @@ fn a_cut_in_every_single_word_loses_at_most_the_sample_being_written() {
 
 #[test]
 fn cuts_upon_cuts_recovery_included_lose_at_most_a_sample_each() {
-    let given = std::env::var("ROLLCALL_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let mut seed: u64 = given.unwrap_or_else(|| RandomState::new().hash_one(0));
-    println!("ROLLCALL_TEST_SEED={seed}");
-    let mut below = |bound: u64| {
-        // SplitMix64 (G. Steele, 2014).
-        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    };
+    let mut random = rollcall_harness::random();
     for habits in HABITS {
         let mut life = Life::new(Model::new(), habits);
         life.boot();
         for _ in 0..500 {
-            life.cut_after(below(700));
+            life.cut_after(random.u64(..700));
             life.boot();
-            life.take(below(40));
+            life.take(random.u64(..40));
             life.restore_power();
             life.boot();
-            life.take(below(20));
+            life.take(random.u64(..20));
         }
         println!(
             "{habits:?}: {} samples kept, {} erases of the most worn page",

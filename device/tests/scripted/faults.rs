@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use rollcall_harness::mqtt::connack;
 use rollcall_harness::mqtt::property::receive_maximum;
+use rollcall_harness::seed;
 
 use crate::support::net::{Dial, Peer, Reply, accept, answering};
 use crate::support::time::now_ms;
-use crate::support::{Bench, Limit, TestRng, bench, seed};
+use crate::support::{Bench, Limit, TestRng, bench};
 
 #[test]
 fn a_link_that_moves_a_byte_at_a_time_is_as_good_as_any() {

@@ -16,12 +16,9 @@ pub(crate) const START_S: u64 = 1_721_433_677;
 /// How far they reach: over days, so that every resolution matters.
 pub(crate) const SPAN_S: u64 = 5 * 86_400;
 
-/// The seed of this run, printed so that a failure can be repeated with ROLLCALL_TEST_SEED.
+/// Random numbers of this run.
 pub(crate) fn random() -> fastrand::Rng {
-    let given = std::env::var("ROLLCALL_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    println!("ROLLCALL_TEST_SEED={seed}");
-    fastrand::Rng::with_seed(seed)
+    rollcall_harness::random()
 }
 
 pub(crate) fn device(number: u64) -> DeviceId {

@@ -1,9 +1,9 @@
-//! Starts Rollcall's programs, boards and other people's servers as real processes, and speaks MQTT to them: for tests,
-//! and for the commands of xtask.
+//! Starts Rollcall's programs, boards and other people's servers as real processes, speaks MQTT to them, and owns the
+//! seed: for tests, and for the commands of xtask.
 //!
 //! Guarantees: whatever it starts has ended when it ends, and what it makes on disk is under `target/`. It
 //! links neither host nor device: it starts them and speaks MQTT and HTTP to them. Without the feature `processes`
-//! only [`mqtt`] is left, which needs nothing: the device's tests compile in a moment.
+//! only [`mqtt`] and the seed are left, which need next to nothing: the device's tests compile in a moment.
 
 #[cfg(feature = "processes")]
 mod callers;
@@ -28,6 +28,7 @@ pub mod mqtt;
 pub mod ports;
 #[cfg(feature = "processes")]
 pub mod process;
+mod seed;
 #[cfg(feature = "processes")]
 pub mod services;
 #[cfg(feature = "processes")]
@@ -40,3 +41,5 @@ pub mod tools;
 pub mod wait;
 #[cfg(feature = "processes")]
 pub mod workspace;
+
+pub use self::seed::{number_from_environment, random, seed};

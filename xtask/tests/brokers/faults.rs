@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use rollcall_harness::fleet::FleetProcess;
 use rollcall_harness::host::{HostProcess, Role};
 use rollcall_harness::services::{Rabbitmq, RabbitmqNode, ReplicaSet};
-use rollcall_harness::{ports, wait};
+use rollcall_harness::{number_from_environment, ports, wait};
 
 use crate::proxy::Proxy;
-use crate::setup::{RATE, TestSystem, check_at_rest, number, settle, wait_for_flow, wait_for_rest};
+use crate::setup::{RATE, TestSystem, check_at_rest, settle, wait_for_flow, wait_for_rest};
 
 /// A kill comes so many milliseconds after messages flow again.
 const KILL_AFTER_MS: std::ops::Range<u64> = 0..1_500;
@@ -137,7 +137,7 @@ fn samples_that_waited_in_the_broker_are_counted_in_the_second_in_which_they_wer
     wait_for_flow(&api, &mut fleet)?;
     ingest.stop()?;
     let from = now_s()? + 2;
-    thread::sleep(Duration::from_secs(number("ROLLCALL_AWAY_S")?.unwrap_or(INGEST_AWAY_S)));
+    thread::sleep(Duration::from_secs(number_from_environment("ROLLCALL_AWAY_S").unwrap_or(INGEST_AWAY_S)));
     let to = now_s()? - 2;
     let ingest = HostProcess::start(&ingest_settings)?;
     let report = settle(fleet, &api)?;
@@ -176,7 +176,7 @@ fn while_mongodb_is_away_the_ingest_waits_and_does_not_grow() -> Result<()> {
     wait_for_flow(&api, &mut fleet)?;
     let before_kb = memory_kb(&ingest)?;
     mongod.kill();
-    thread::sleep(Duration::from_secs(number("ROLLCALL_AWAY_S")?.unwrap_or(MONGODB_AWAY_S)));
+    thread::sleep(Duration::from_secs(number_from_environment("ROLLCALL_AWAY_S").unwrap_or(MONGODB_AWAY_S)));
     ingest.check_alive()?;
     let after_kb = memory_kb(&ingest)?;
     println!("the ingest grew from {before_kb} to {after_kb} kB");

@@ -12,7 +12,7 @@ use rollcall_harness::counts::StatusCounts;
 use rollcall_harness::fleet::{FleetProcess, FleetReport, FleetSettings};
 use rollcall_harness::host::{HostProcess, HostSettings, Role};
 use rollcall_harness::services::{self, Mongod, Rabbitmq};
-use rollcall_harness::{wait, workspace};
+use rollcall_harness::{random, wait, workspace};
 use tempfile::TempDir;
 
 pub(crate) const DEVICES: u32 = 50;
@@ -48,11 +48,9 @@ impl TestSystem {
             return Ok(None);
         }
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let seed = number("ROLLCALL_SEED")?.unwrap_or_else(|| fastrand::u64(..));
-        println!("ROLLCALL_SEED={seed}");
         Ok(Some(Self {
             dir: workspace::temporary_dir()?,
-            random: fastrand::Rng::with_seed(seed),
+            random: random(),
             host_binary: cargo::build(Program::Host, Profile::Dev)?,
             device_binary: cargo::build(Program::LinuxBoard, Profile::Dev)?,
             _turn: turn,
@@ -92,12 +90,6 @@ impl TestSystem {
             seed: Some(self.random.u64(..)),
         })
     }
-}
-
-/// A whole number out of the environment.
-pub(crate) fn number(name: &str) -> Result<Option<u64>> {
-    let Ok(text) = std::env::var(name) else { return Ok(None) };
-    text.parse().map(Some).with_context(|| format!("{name}={text} is not a whole number"))
 }
 
 /// Waits until as many messages more were counted as all devices take in half a second.

@@ -11,11 +11,10 @@ pub(crate) mod mqtt;
 pub(crate) mod net;
 pub(crate) mod time;
 
-use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Wake, Waker};
 
 use rand_core::RngCore;
@@ -23,6 +22,7 @@ use rollcall_device::flash::FlashStore;
 use rollcall_device::outbox::{Contents, Sample};
 use rollcall_device::store::{NotKept, Store};
 use rollcall_device::{Board, BootId, Clock, Config, DeviceId, Emitter, Sensor, Snapshot, Stats, Status};
+use rollcall_harness::seed;
 
 use self::net::{Dial, ScriptedNet};
 use self::time::VirtualClock;
@@ -32,16 +32,6 @@ pub(crate) const BOOT: BootId = BootId(0x9f3c_5a0b_e1d2_4c77);
 
 /// Polls in a row, without time passing, that a well-behaved emitter never needs.
 const BUSY_POLLS_MAX: u32 = 20_000;
-
-/// The seed of this process, printed: `ROLLCALL_TEST_SEED` repeats a run.
-pub(crate) fn seed() -> u64 {
-    static SEED: LazyLock<u64> = LazyLock::new(|| {
-        let given = std::env::var("ROLLCALL_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-        given.unwrap_or_else(|| RandomState::new().hash_one(0))
-    });
-    println!("ROLLCALL_TEST_SEED={}", *SEED);
-    *SEED
-}
 
 /// SplitMix64 (G. Steele, 2014).
 pub(crate) struct TestRng(pub(crate) u64);
