@@ -11,9 +11,12 @@ use rollcall_harness::hardware_board;
 use crate::tally::TestTally;
 use crate::{firmware, help, test};
 
+mod tidy;
+
 pub(crate) const HELP: &str = "\
-Checks everything that CI checks: formatting, clippy and documentation of both workspaces, firmware for its own
-targets among them, without a warning, and then every test (cargo xtask test).
+Checks everything that CI checks: which crate and which folder of the host uses which, the length of files,
+formatting, clippy and documentation of both workspaces, firmware for its own targets among them, without a warning,
+and then every test (cargo xtask test).
 
   cargo xtask ci
 
@@ -25,6 +28,9 @@ const CLIPPY: [&str; 3] = ["--", "--deny", "warnings"];
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     help::reject_unknown(arguments, HELP)?;
     let mut tally = TestTally::default();
+    tally.check("the dependencies between crates", tidy::check_crates());
+    tally.check("the dependencies between the host's folders", tidy::check_host_folders());
+    tally.check("the length of files", tidy::check_lengths());
     for workspace in Workspace::ALL {
         let packages = workspace.hosted_packages();
         let checks = [
