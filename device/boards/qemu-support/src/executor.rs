@@ -26,6 +26,10 @@ static BACKGROUND: Woken = AtomicBool::new(true);
 static ASLEEP_CYCLES: Mutex<Cell<u64>> = Mutex::new(Cell::new(0));
 
 /// Polls each future whenever one of its wakers was used, until `foreground` ends; once only.
+///
+/// Not inlined: in one frame with what is polled, which is above 4 KB, variables would be beyond the reach of
+/// a load's offset. 800 bytes of flash.
+#[inline(never)]
 pub(crate) fn run<F: Future>(foreground: F, background: impl Future) -> F::Output {
     let (mut foreground, mut background) = (pin!(foreground), pin!(background));
     loop {
