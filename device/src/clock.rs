@@ -5,7 +5,8 @@
 
 /// A monotonic clock that can wake a task.
 pub trait Clock {
-    /// Milliseconds since any fixed instant; never goes back.
+    /// Milliseconds since an instant that stays the same while the emitter exists; never goes back and never
+    /// wraps: the host reads from it when a sample was taken.
     fn now_ms(&self) -> u64;
 
     /// Completes once [`now_ms`](Self::now_ms) is `at_ms` or later, at once if it already is. Dropping

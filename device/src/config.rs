@@ -4,7 +4,7 @@ use core::fmt;
 use core::net::SocketAddr;
 use core::num::NonZeroU32;
 
-use rollcall_wire::{BootId, DeviceId};
+use rollcall_wire::{BootId, DeviceId, RunId};
 
 /// Publishes in flight at most: what minimq can track. The broker's Receive Maximum may lower it.
 pub const WINDOW: usize = 8;
@@ -47,6 +47,9 @@ pub struct Config<'a> {
     /// This boot: 64 bits that no other boot of the device has drawn. A repeated one would make the
     /// host take new samples for redeliveries.
     pub boot: BootId,
+    /// This run of it, where a store makes the boot go on over resets: 64 bits that no other run of the boot
+    /// has drawn, for the host takes the clocks of two runs for two. `None` where each reset is a boot.
+    pub run: Option<RunId>,
     /// Where the broker listens.
     pub broker: SocketAddr,
     /// From one sample to the next, in milliseconds.
@@ -61,7 +64,7 @@ impl Config<'_> {
 
     /// One sample a second, without credentials.
     pub const fn new(device: DeviceId, boot: BootId, broker: SocketAddr) -> Self {
-        Self { device, boot, broker, period_ms: Self::DEFAULT_PERIOD_MS, credentials: None }
+        Self { device, boot, run: None, broker, period_ms: Self::DEFAULT_PERIOD_MS, credentials: None }
     }
 }
 

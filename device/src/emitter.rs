@@ -62,7 +62,8 @@ impl<'a, const N: usize> Emitter<'a, N> {
         self.run_with(board, Volatile, stop)
     }
 
-    /// Puts a sample of an earlier run under the same boot id back into the outbox. Numbers go on after it.
+    /// Puts a sample of an earlier run under the same boot id back into the outbox. Numbers go on after it,
+    /// and it is sent as one whose age is not known exactly.
     pub fn restore(&mut self, sample: Sample) {
         self.ledger.restore(sample);
     }

@@ -5,7 +5,7 @@
 use core::cell::{Cell, RefCell};
 
 use embassy_futures::select::select;
-use rollcall_wire::{Sequence, Status};
+use rollcall_wire::{Sequence, Status, Taken};
 
 use crate::clock::Clock;
 use crate::fmt::warning;
@@ -18,6 +18,8 @@ pub(crate) struct Ledger<'a, const N: usize> {
     outbox: RefCell<Outbox<N>>,
     stats: &'a Stats,
     next_seq: Cell<Sequence>,
+    /// Samples below it were restored.
+    first_seq: Cell<Sequence>,
     /// Whether a sample has its number and is not in the outbox yet.
     is_storing: Cell<bool>,
     /// Set once sampling has stopped: until when to drain, in milliseconds of the clock.
@@ -31,6 +33,7 @@ impl<'a, const N: usize> Ledger<'a, N> {
             outbox: RefCell::new(Outbox::new()),
             stats,
             next_seq: Cell::new(Sequence::ZERO),
+            first_seq: Cell::new(Sequence::ZERO),
             is_storing: Cell::new(false),
             drain_until_ms: Cell::new(None),
             connected_at_ms: Cell::new(None),
@@ -48,7 +51,9 @@ impl<'a, const N: usize> Ledger<'a, N> {
 
     /// Puts a sample of an earlier run back, before this one.
     pub(crate) fn restore(&self, sample: Sample) {
-        self.next_seq.set(self.next_seq.get().max(sample.seq.next()));
+        let next = self.next_seq.get().max(sample.seq.next());
+        self.next_seq.set(next);
+        self.first_seq.set(next);
         let restored = self.outbox.borrow_mut().restore(sample);
         self.update(|stats| {
             stats.restored += u64::from(restored != Restored::AlreadyThere);
@@ -116,6 +121,11 @@ impl<'a, const N: usize> Ledger<'a, N> {
             self.update(|stats| stats.expired += expired);
         }
         claimed
+    }
+
+    /// In which run a sample of the outbox was taken.
+    pub(crate) fn taken(&self, seq: Sequence) -> Taken {
+        if seq < self.first_seq.get() { Taken::EarlierRun } else { Taken::ThisRun }
     }
 
     pub(crate) fn published(&self) {

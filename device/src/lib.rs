@@ -32,6 +32,6 @@ mod watch;
 pub use clock::Clock;
 pub use config::{Config, Credentials};
 pub use emitter::{Board, Emitter};
-pub use rollcall_wire::{BootId, DeviceId, Status};
+pub use rollcall_wire::{BootId, DeviceId, RunId, Status};
 pub use sensor::{RandomSensor, Sensor};
 pub use stats::{Snapshot, Stats};

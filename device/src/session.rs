@@ -182,7 +182,8 @@ where
     async fn send(&mut self, sample: Sample, now_ms: u64) -> Result<(), LinkError> {
         let id = SampleId { boot: self.config.boot, seq: sample.seq };
         let age_ms = sample.age_ms(now_ms).unwrap_or(AGE_MAX_MS);
-        let payload = encode(&Reading { status: sample.status, id: Some(id), age_ms });
+        let (up_ms, run, taken) = (Some(now_ms), self.config.run, self.ledger.taken(sample.seq));
+        let payload = encode(&Reading { status: sample.status, id: Some(id), age_ms, up_ms, run, taken });
         let name = topic(self.config, Kind::Status).name();
         let properties = [Property::MessageExpiryInterval(MESSAGE_EXPIRY_S)];
         let publication = Publication::text(&name, &payload).properties(&properties);

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rollcall_harness::mqtt::{Client, PUBACK, Version, publish};
 use rollcall_host::log::{LogStore, RedbStore};
 use rollcall_wire::codec::{MESSAGE_EXPIRY_S, encode};
-use rollcall_wire::{BootId, DeviceId, Kind, Reading, SampleId, Sequence, Slot, Status, Topic};
+use rollcall_wire::{BootId, DeviceId, Kind, Reading, SampleId, Sequence, Slot, Status, Taken, Topic};
 
 const DEVICES: u64 = 10;
 const KILLS: u64 = 5;
@@ -130,7 +130,8 @@ fn run_device(fleet: &Fleet, number: u64) -> u64 {
 fn payload(device: u64, seq: u64) -> Vec<u8> {
     let id = Some(SampleId { boot: BootId(device), seq: Sequence::new(seq).unwrap() });
     let status = Status::new((seq % 7) as u8).unwrap();
-    encode(&Reading { status, id, age_ms: 0 }).as_bytes().to_vec()
+    let (up_ms, run, taken) = (None, None, Taken::ThisRun);
+    encode(&Reading { status, id, age_ms: 0, up_ms, run, taken }).as_bytes().to_vec()
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

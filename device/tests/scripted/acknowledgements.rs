@@ -1,6 +1,6 @@
 //! What a PUBACK means, and what its absence does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rollcall_harness::mqtt::connack;
 use rollcall_harness::mqtt::property::receive_maximum;
@@ -257,6 +257,30 @@ fn a_session_that_is_not_resumed_gets_the_samples_again_with_their_new_age() {
         assert_eq!(after.0 - u64::from(after.1.age_ms), before.id.unwrap().seq.get() * 1_000);
     }
     assert!(again[0].2.reading().age_ms > 3_000);
+}
+
+#[test]
+fn every_copy_of_a_sample_says_the_same_instant_and_the_next_sample_one_period_later() {
+    // The first two connections answer presence alone, so that acknowledgements are waited for in vain.
+    let mut bench: Bench<300> = bench(|attempt| match attempt {
+        0 | 1 => Dial::Accept(answering(|publish| match publish.is_status() {
+            true => Reply::Nothing,
+            false => Reply::Ack(0),
+        })),
+        _ => accept(),
+    });
+    let stats = bench.run_and_stop(40_500, 60_000);
+    assert_eq!((stats.acknowledged, stats.connects), (41, 3));
+    let samples = bench.net.samples();
+    let mut encoded_at_ms = BTreeMap::<_, BTreeSet<_>>::new();
+    for (at_ms, _, publish) in &samples {
+        let (seq, reading) = (publish.seq(), publish.reading());
+        assert_eq!(reading.up_ms, Some(*at_ms), "what the clock said when the copy was encoded");
+        assert_eq!(at_ms - u64::from(reading.age_ms), seq * 1_000, "sample {seq}");
+        encoded_at_ms.entry(seq).or_default().insert(*at_ms);
+    }
+    assert_eq!(encoded_at_ms.len(), 41);
+    assert_eq!(encoded_at_ms[&0].len(), 3, "a copy a connection, each later than the one before");
 }
 
 #[test]

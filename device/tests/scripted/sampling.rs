@@ -2,6 +2,7 @@
 
 use rollcall_harness::mqtt::connack;
 use rollcall_harness::mqtt::property::server_keep_alive;
+use rollcall_wire::Taken;
 
 use crate::support::net::{Dial, Peer, accept, away_until};
 use crate::support::{Bench, bench, bench_with, config, period};
@@ -15,6 +16,7 @@ fn a_sample_reaches_the_broker_in_the_millisecond_in_which_it_was_taken() {
     for (at_ms, _, publish) in samples {
         let reading = publish.reading();
         assert_eq!((at_ms, reading.age_ms), (publish.seq() * 1_000, 0));
+        assert_eq!((reading.up_ms, reading.run, reading.taken), (Some(at_ms), None, Taken::ThisRun));
         assert_eq!(u64::from(reading.status.get()), publish.seq() % 7);
         assert!(!publish.retained);
     }
@@ -26,12 +28,12 @@ fn the_bytes_of_a_publish_are_these() {
     let mut bench: Bench<300> = bench(|_| accept());
     bench.run_until(500);
     let (_, _, publish) = &bench.net.samples()[0];
-    let mut golden = vec![0x32, 90];
+    let mut golden = vec![0x32, 100];
     golden.extend([0, 23]);
     golden.extend(b"rollcall/6/dev-1/status");
     // Packet id 2, after presence; 5 bytes of properties: message expiry, 2,592,000 s.
     golden.extend([0, 2, 5, 0x02, 0x00, 0x27, 0x8d, 0x00]);
-    golden.extend(br#"{"status":0,"seq":0,"boot":"9f3c5a0be1d24c77","age_ms":0}"#);
+    golden.extend(br#"{"status":0,"seq":0,"boot":"9f3c5a0be1d24c77","age_ms":0,"up_ms":0}"#);
     assert_eq!(publish.bytes, golden);
 }
 

@@ -1,14 +1,14 @@
 //! A store beside the outbox: what it keeps comes back, and nothing is sent that it does not keep.
 
 use embassy_futures::block_on;
-use rollcall_device::Status;
 use rollcall_device::flash::FlashStore;
 use rollcall_device::outbox::Sample;
-use rollcall_wire::Sequence;
+use rollcall_device::{RunId, Status};
+use rollcall_wire::{Sequence, Taken};
 
 use crate::support::flash::{Model, PAGES};
 use crate::support::net::{Dial, Reply, accept, answering};
-use crate::support::{BOOT, Bench, TestStore, bench};
+use crate::support::{BOOT, Bench, TestStore, bench, bench_with, config};
 
 fn sample(seq: u64, taken_at_ms: u64) -> Sample {
     Sample { seq: Sequence::new(seq).unwrap(), status: Status::new(6).unwrap(), taken_at_ms }
@@ -44,6 +44,19 @@ fn restored_samples_go_first_in_order_with_their_own_numbers_and_numbers_go_on()
     let stats = bench.run_and_stop(2_500, 5_000);
     assert_eq!(bench.net.sequence(), [40, 41, 42, 43, 44, 45]);
     assert_eq!((stats.restored, stats.sampled, stats.acknowledged), (3, 3, 6));
+}
+
+#[test]
+fn a_restored_sample_says_that_its_age_is_not_known_and_each_sample_in_which_run_it_is_sent() {
+    let mut config = config();
+    config.run = Some(RunId(7));
+    let mut bench: Bench<300> = bench_with(config, |_| accept());
+    (40..42).for_each(|seq| bench.restore(sample(seq, 0)));
+    bench.run_and_stop(2_500, 5_000);
+    let said: Vec<_> = bench.net.samples().iter().map(|(.., publish)| publish.reading()).collect();
+    let earlier: Vec<_> = said.iter().map(|reading| reading.taken == Taken::EarlierRun).collect();
+    assert_eq!(earlier, [true, true, false, false, false]);
+    assert!(said.iter().all(|reading| reading.run == Some(RunId(7)) && reading.up_ms.is_some()));
 }
 
 #[test]

@@ -1,5 +1,14 @@
 //! The payload, JSON of at most 256 bytes, and the time that a message spent in a broker.
 //!
+//! | field | what | absent |
+//! | --- | --- | --- |
+//! | `status` | 0 to 6 | refused |
+//! | `seq`, `boot` | the sample's identity: a whole number, and 16 hexadecimal digits | both: a bare message |
+//! | `age_ms` | how old the sample was when this copy was encoded | 0 |
+//! | `up_ms` | what the device's clock said at that moment | nothing is known of the clock |
+//! | `run` | 16 hexadecimal digits, drawn at each reset where the boot id goes on over resets | the boot is the run |
+//! | `restored` | `true` where an earlier run took the sample, so that its age is a lower bound | `false` |
+//!
 //! Decoding is strict RFC 8259 with a name for every refusal, which is why it does not lean on a JSON
 //! library: the `no_std` one skips unknown values without checking them and tells no reason that an
 //! operator could act on. Unknown fields are checked and ignored. Field names are compared byte by byte,
@@ -9,7 +18,7 @@ use core::fmt;
 
 use heapless::String;
 
-use crate::reading::{BootId, Reading, SampleId, Sequence, Status};
+use crate::reading::{BootId, Reading, RunId, SampleId, Sequence, Status, Taken};
 use crate::scan::{BadJson, Number, Scanner, Value};
 use crate::topic::TopicError;
 
@@ -17,8 +26,13 @@ use crate::topic::TopicError;
 pub const PAYLOAD_MAX: usize = 256;
 
 /// The longest payload that [`encode`] writes: every number at its widest.
-pub const ENCODED_MAX: usize =
-    r#"{"status":6,"seq":9007199254740991,"boot":"ffffffffffffffff","age_ms":2592000000}"#.len();
+pub const ENCODED_MAX: usize = concat!(
+    r#"{"status":6,"seq":9007199254740991,"boot":"ffffffffffffffff","age_ms":2592000000,"#,
+    r#""up_ms":18446744073709551615,"run":"ffffffffffffffff","restored":true}"#
+)
+.len();
+
+const _: () = assert!(ENCODED_MAX <= PAYLOAD_MAX, "what is written must be read");
 
 /// The Message Expiry Interval of every PUBLISH, in seconds: 30 days.
 ///
@@ -28,6 +42,10 @@ pub const MESSAGE_EXPIRY_S: u32 = 30 * 24 * 60 * 60;
 
 /// The retention horizon: an older sample is refused, in milliseconds.
 pub const AGE_MAX_MS: u32 = MESSAGE_EXPIRY_S * 1000;
+
+/// The largest `up_ms`: 285,000 years, as far as every JSON reader keeps integers exact (RFC 8259, section
+/// 6), and far enough below 2⁶³ that neither a sum nor a difference of two times overflows.
+pub const UP_MAX_MS: u64 = (1 << 53) - 1;
 
 /// How long a message waited in brokers, in seconds (±1), told by what is left of its expiry interval.
 ///
@@ -51,12 +69,22 @@ struct Json<'a>(&'a Reading);
 
 impl fmt::Display for Json<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Reading { status, id, age_ms } = self.0;
+        let Reading { status, id, age_ms, up_ms, run, taken } = self.0;
         write!(f, r#"{{"status":{}"#, status.get())?;
         if let Some(SampleId { boot, seq }) = id {
             write!(f, r#","seq":{},"boot":"{boot}""#, seq.get())?;
         }
-        write!(f, r#","age_ms":{age_ms}}}"#)
+        write!(f, r#","age_ms":{age_ms}"#)?;
+        if let Some(up_ms) = up_ms {
+            write!(f, r#","up_ms":{up_ms}"#)?;
+        }
+        if let Some(run) = run {
+            write!(f, r#","run":"{run}""#)?;
+        }
+        f.write_str(match taken {
+            Taken::ThisRun => "}",
+            Taken::EarlierRun => r#","restored":true}"#,
+        })
     }
 }
 
@@ -84,6 +112,9 @@ struct Fields {
     seq: Option<Sequence>,
     boot: Option<BootId>,
     age_ms: Option<u32>,
+    up_ms: Option<u64>,
+    run: Option<RunId>,
+    taken: Option<Taken>,
 }
 
 impl Fields {
@@ -93,18 +124,23 @@ impl Fields {
             "seq" => set_once(&mut self.seq, sequence(value)?),
             "boot" => set_once(&mut self.boot, boot(value)?),
             "age_ms" => set_once(&mut self.age_ms, age_ms(value)?),
+            "up_ms" => set_once(&mut self.up_ms, up_ms(value)?),
+            "run" => set_once(&mut self.run, run(value)?),
+            "restored" => set_once(&mut self.taken, taken(value)?),
             _ => Ok(()),
         }
     }
 
     fn reading(self) -> Result<Reading, Rejection> {
-        let id = match (self.boot, self.seq) {
+        let Self { status, seq, boot, age_ms, up_ms, run, taken } = self;
+        let id = match (boot, seq) {
             (Some(boot), Some(seq)) => Some(SampleId { boot, seq }),
             (None, None) => None,
             _ => return Err(Rejection::IncompleteIdentity),
         };
-        let status = self.status.ok_or(Rejection::MissingStatus)?;
-        Ok(Reading { status, id, age_ms: self.age_ms.unwrap_or(0) })
+        let status = status.ok_or(Rejection::MissingStatus)?;
+        let (age_ms, taken) = (age_ms.unwrap_or(0), taken.unwrap_or(Taken::ThisRun));
+        Ok(Reading { status, id, age_ms, up_ms, run, taken })
     }
 }
 
@@ -146,6 +182,29 @@ fn age_ms(value: Value<'_>) -> Result<u32, Rejection> {
         Value::Number(Number::Unsigned(_) | Number::Huge) => Err(Rejection::AgeBeyondHorizon),
         Value::Number(Number::Negative) => Err(Rejection::NegativeAge),
         _ => Err(Rejection::BadAge),
+    }
+}
+
+fn up_ms(value: Value<'_>) -> Result<u64, Rejection> {
+    match value {
+        Value::Number(Number::Unsigned(up_ms)) if up_ms <= UP_MAX_MS => Ok(up_ms),
+        _ => Err(Rejection::BadUptime),
+    }
+}
+
+fn run(value: Value<'_>) -> Result<RunId, Rejection> {
+    match value {
+        Value::String(text) => RunId::parse(text),
+        _ => None,
+    }
+    .ok_or(Rejection::BadRun)
+}
+
+fn taken(value: Value<'_>) -> Result<Taken, Rejection> {
+    match value {
+        Value::Bool(false) => Ok(Taken::ThisRun),
+        Value::Bool(true) => Ok(Taken::EarlierRun),
+        _ => Err(Rejection::BadRestored),
     }
 }
 
@@ -200,6 +259,12 @@ rejections! {
     NegativeAge => "negative_age",
     /// `age_ms`, or it and the time in a broker together, is above [`AGE_MAX_MS`].
     AgeBeyondHorizon => "age_beyond_horizon",
+    /// `up_ms` is not a whole number from 0 to [`UP_MAX_MS`].
+    BadUptime => "bad_uptime",
+    /// `run` is not 16 hexadecimal digits in lower case.
+    BadRun => "bad_run",
+    /// `restored` is neither `true` nor `false`.
+    BadRestored => "bad_restored",
     /// The topic is none of Rollcall's.
     BadTopic => "bad_topic",
     /// The topic's device level is not a device id.

@@ -11,5 +11,5 @@ pub mod reading;
 mod scan;
 pub mod topic;
 
-pub use reading::{BootId, DeviceId, Reading, SampleId, Sequence, Status};
+pub use reading::{BootId, DeviceId, Reading, RunId, SampleId, Sequence, Status, Taken};
 pub use topic::{Kind, Slot, Topic};

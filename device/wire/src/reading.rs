@@ -90,11 +90,7 @@ pub struct BootId(pub u64);
 impl BootId {
     /// Reads the wire form: exactly 16 hexadecimal digits, lower case.
     pub fn parse(text: &str) -> Option<Self> {
-        let is_lower_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        if text.len() != 16 || !text.bytes().all(is_lower_hex) {
-            return None;
-        }
-        u64::from_str_radix(text, 16).ok().map(Self)
+        parse_hex(text).map(Self)
     }
 }
 
@@ -102,6 +98,34 @@ impl fmt::Display for BootId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
+}
+
+/// 64 random bits that a device draws at each reset when its boot id goes on over resets.
+///
+/// The device's clock is one clock within a run; how it stands to that of another run nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub u64);
+
+impl RunId {
+    /// Reads the wire form, that of a [`BootId`].
+    pub fn parse(text: &str) -> Option<Self> {
+        parse_hex(text).map(Self)
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        BootId(self.0).fmt(f)
+    }
+}
+
+/// Exactly 16 hexadecimal digits, lower case.
+fn parse_hex(text: &str) -> Option<u64> {
+    let is_lower_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != 16 || !text.bytes().all(is_lower_hex) {
+        return None;
+    }
+    u64::from_str_radix(text, 16).ok()
 }
 
 /// The number of a sample within its boot: 0, 1, 2, … up to [`Sequence::MAX`].
@@ -164,7 +188,21 @@ pub struct SampleId {
     pub seq: Sequence,
 }
 
+/// In which run a sample was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Taken {
+    /// In the run that sends it: its age is exact.
+    #[default]
+    ThisRun,
+    /// In an earlier one, and restored from flash: its age lacks the time for which the power was off, which
+    /// nobody knows.
+    EarlierRun,
+}
+
 /// One message's payload.
+///
+/// `up_ms`, `run` and `taken` tell the host how the device's clock stands to its own; that takes the boot
+/// of `id`, so in a bare message they are checked and mean nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// The status that was sampled.
@@ -174,4 +212,12 @@ pub struct Reading {
     /// How long before *this copy was encoded* the sample was taken, in milliseconds;
     /// at most [`crate::codec::AGE_MAX_MS`].
     pub age_ms: u32,
+    /// What the device's clock said when *this copy was encoded*, in milliseconds; at most
+    /// [`crate::codec::UP_MAX_MS`]. It goes on within a run and never wraps, so that less `age_ms` it is
+    /// when the sample was taken: the same in each copy. `None` where a client does not say.
+    pub up_ms: Option<u64>,
+    /// Whose clock `up_ms` is read from; `None` where each reset begins a boot of its own.
+    pub run: Option<RunId>,
+    /// Whether `age_ms` is known exactly.
+    pub taken: Taken,
 }

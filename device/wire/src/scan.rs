@@ -12,7 +12,8 @@ pub(crate) enum Value<'a> {
     Number(Number),
     /// The characters between the quotes, escapes left as they stand.
     String(&'a str),
-    /// `true`, `false`, `null`, an array or an object.
+    Bool(bool),
+    /// `null`, an array or an object.
     Other,
 }
 
@@ -92,21 +93,21 @@ impl<'a> Scanner<'a> {
             b'"' => Value::String(self.string()?),
             b'{' => self.members(|_, _| Ok::<_, BadJson>(())).map(|()| Value::Other)?,
             b'[' => self.elements().map(|()| Value::Other)?,
-            b't' => self.literal("true")?,
-            b'f' => self.literal("false")?,
-            b'n' => self.literal("null")?,
+            b't' => self.literal("true", Value::Bool(true))?,
+            b'f' => self.literal("false", Value::Bool(false))?,
+            b'n' => self.literal("null", Value::Other)?,
             _ => Value::Number(self.number()?),
         };
         self.space();
         Ok(value)
     }
 
-    fn literal(&mut self, word: &str) -> Result<Value<'a>, BadJson> {
+    fn literal(&mut self, word: &str, value: Value<'a>) -> Result<Value<'a>, BadJson> {
         if !self.text[self.at..].starts_with(word) {
             return Err(BadJson);
         }
         self.at += word.len();
-        Ok(Value::Other)
+        Ok(value)
     }
 
     fn number(&mut self) -> Result<Number, BadJson> {

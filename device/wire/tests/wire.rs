@@ -4,19 +4,22 @@
 
 use proptest::prelude::*;
 use rollcall_wire::codec::{
-    AGE_MAX_MS, ENCODED_MAX, MESSAGE_EXPIRY_S, PAYLOAD_MAX, Rejection, decode, encode, waited_s,
+    AGE_MAX_MS, ENCODED_MAX, MESSAGE_EXPIRY_S, PAYLOAD_MAX, Rejection, UP_MAX_MS, decode, encode, waited_s,
 };
 use rollcall_wire::topic::{TOPIC_MAX, TopicError};
-use rollcall_wire::{BootId, DeviceId, Kind, Reading, SampleId, Sequence, Slot, Status, Topic};
+use rollcall_wire::{BootId, DeviceId, Kind, Reading, RunId, SampleId, Sequence, Slot, Status, Taken, Topic};
 
 fn reading(status: u8, id: Option<(u64, u64)>, age_ms: u32) -> Reading {
     let id = id.map(|(boot, seq)| SampleId { boot: BootId(boot), seq: Sequence::new(seq).unwrap() });
-    Reading { status: Status::new(status).unwrap(), id, age_ms }
+    let (up_ms, run, taken) = (None, None, Taken::ThisRun);
+    Reading { status: Status::new(status).unwrap(), id, age_ms, up_ms, run, taken }
 }
 
 /// These bytes are on the wire of every device out there: they change only with a new version.
 #[test]
 fn golden_payloads() {
+    let uptime = Reading { up_ms: Some(86_412_345), ..reading(3, Some((0x9f3c_5a0b_e1d2_4c77, 17)), 0) };
+    let run = Some(RunId(0x0b5a_7e11_90d3_c2f4));
     for (reading, golden) in [
         (
             reading(3, Some((0x9f3c_5a0b_e1d2_4c77, 17)), 0),
@@ -27,10 +30,33 @@ fn golden_payloads() {
             reading(6, Some((u64::MAX, Sequence::MAX.get())), AGE_MAX_MS),
             r#"{"status":6,"seq":9007199254740991,"boot":"ffffffffffffffff","age_ms":2592000000}"#,
         ),
+        (uptime, r#"{"status":3,"seq":17,"boot":"9f3c5a0be1d24c77","age_ms":0,"up_ms":86412345}"#),
+        (
+            Reading { run, ..uptime },
+            r#"{"status":3,"seq":17,"boot":"9f3c5a0be1d24c77","age_ms":0,"up_ms":86412345,"run":"0b5a7e1190d3c2f4"}"#,
+        ),
+        (
+            Reading { run, taken: Taken::EarlierRun, ..uptime },
+            r#"{"status":3,"seq":17,"boot":"9f3c5a0be1d24c77","age_ms":0,"up_ms":86412345,"run":"0b5a7e1190d3c2f4","restored":true}"#,
+        ),
     ] {
         assert_eq!(encode(&reading), golden);
         assert_eq!(decode(golden.as_bytes()), Ok(reading));
     }
+}
+
+/// A number beyond what is read is written whole all the same, so that the host can name it.
+#[test]
+fn no_reading_is_cut_off_whatever_its_numbers() {
+    let widest = Reading {
+        up_ms: Some(u64::MAX),
+        run: Some(RunId(u64::MAX)),
+        taken: Taken::EarlierRun,
+        ..reading(6, Some((u64::MAX, Sequence::MAX.get())), u32::MAX)
+    };
+    let payload = encode(&widest);
+    assert_eq!(payload.len(), ENCODED_MAX);
+    assert!(payload.ends_with(r#""restored":true}"#), "{payload}");
 }
 
 /// Slots decide which log a device's samples meet in: these never change.
@@ -128,6 +154,23 @@ fn what_is_refused_is_refused_by_name() {
         (r#"{"status":3,"age_ms":99999999999999999999999}"#, AgeBeyondHorizon),
         (r#"{"status":3,"age_ms":1.5}"#, BadAge),
         (r#"{"status":3,"age_ms":null}"#, BadAge),
+        (r#"{"status":3,"up_ms":1,"up_ms":1}"#, DuplicateField),
+        (r#"{"status":3,"up_ms":9007199254740992}"#, BadUptime),
+        (r#"{"status":3,"up_ms":18446744073709551615}"#, BadUptime),
+        (r#"{"status":3,"up_ms":18446744073709551616}"#, BadUptime),
+        (r#"{"status":3,"up_ms":-1}"#, BadUptime),
+        (r#"{"status":3,"up_ms":-0}"#, BadUptime),
+        (r#"{"status":3,"up_ms":1.5}"#, BadUptime),
+        (r#"{"status":3,"up_ms":1e3}"#, BadUptime),
+        (r#"{"status":3,"up_ms":"1"}"#, BadUptime),
+        (r#"{"status":3,"up_ms":null}"#, BadUptime),
+        (r#"{"status":3,"run":"0b5a7e11"}"#, BadRun),
+        (r#"{"status":3,"run":"0B5A7E1190D3C2F4"}"#, BadRun),
+        (r#"{"status":3,"run":7}"#, BadRun),
+        (r#"{"status":3,"restored":1}"#, BadRestored),
+        (r#"{"status":3,"restored":"true"}"#, BadRestored),
+        (r#"{"status":3,"restored":null}"#, BadRestored),
+        (r#"{"status":3,"restored":tru}"#, BadJson),
     ];
     for (payload, rejection) in cases {
         assert_eq!(decode(payload.as_bytes()), Err(*rejection), "{payload}");
@@ -145,6 +188,7 @@ fn what_is_unusual_but_right_is_read() {
         r#"{"x":{"status":9},"status":3,"y":[[],{},-1.5e-3,"\"\u00e4",true,false,null]}"#,
         r#"{"age_ms":0,"status":3}"#,
         r#"{"":1,"status":3}"#,
+        r#"{"status":3,"restored":false}"#,
     ] {
         assert_eq!(decode(payload.as_bytes()), three, "{payload}");
     }
@@ -152,6 +196,23 @@ fn what_is_unusual_but_right_is_read() {
     longest.push_str(&" ".repeat(PAYLOAD_MAX - longest.len()));
     assert_eq!(decode(longest.as_bytes()), three);
 }
+
+/// As `age_ms` is, although nothing can be told from them there.
+#[test]
+fn a_bare_message_may_say_what_only_a_sample_with_an_identity_need_say() {
+    let payload =
+        r#"{"status":3,"age_ms":5,"up_ms":9007199254740991,"run":"0000000000000001","restored":true}"#;
+    let said = Reading {
+        up_ms: Some(UP_MAX_MS),
+        run: Some(RunId(1)),
+        taken: Taken::EarlierRun,
+        ..reading(3, None, 5)
+    };
+    assert_eq!(decode(payload.as_bytes()), Ok(said));
+}
+
+/// The known fields, and one that is not.
+const FIELDS: [&str; 8] = ["status", "seq", "boot", "age_ms", "up_ms", "run", "restored", "x"];
 
 /// JSON that resembles a payload, right and wrong.
 fn near_json() -> impl Strategy<Value = String> {
@@ -163,8 +224,9 @@ fn near_json() -> impl Strategy<Value = String> {
         "\"[a-z\\\\u0-9\"]{0,6}\"",
         "[\\[\\]{},:0-9.eE+-]{0,6}",
         Just("null".to_owned()),
+        any::<bool>().prop_map(|truth| truth.to_string()),
     ];
-    let name = prop_oneof![Just("status"), Just("seq"), Just("boot"), Just("age_ms"), Just("x")];
+    let name = prop::sample::select(&FIELDS[..]);
     let fields = prop::collection::vec((name, value), 0..6);
     (fields, "[ ,}]{0,2}").prop_map(|(fields, end)| {
         let fields: Vec<_> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
@@ -178,8 +240,11 @@ proptest! {
         status in 0..7_u8,
         id in prop::option::of((any::<u64>(), 0..=Sequence::MAX.get())),
         age_ms in 0..=AGE_MAX_MS,
+        up_ms in prop::option::of(0..=UP_MAX_MS),
+        run in prop::option::of(any::<u64>().prop_map(RunId)),
+        taken in prop::sample::select(&[Taken::ThisRun, Taken::EarlierRun][..]),
     ) {
-        let reading = reading(status, id, age_ms);
+        let reading = Reading { up_ms, run, taken, ..reading(status, id, age_ms) };
         let payload = encode(&reading);
         prop_assert!(payload.len() <= ENCODED_MAX);
         prop_assert_eq!(decode(payload.as_bytes()), Ok(reading));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rollcall_harness::mqtt::{self, ConnectPacket, PUBACK, PublishPacket, Version, property, split_packet};
-use rollcall_wire::{BootId, DeviceId, Kind, Reading, SampleId, Sequence, Status, Topic, codec};
+use rollcall_wire::{BootId, DeviceId, Kind, Reading, SampleId, Sequence, Status, Taken, Topic, codec};
 use rustix::event::Timespec;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
@@ -201,7 +201,8 @@ impl Connection {
         device.seq = device.seq.next();
         // 0 is no packet id. With a window of 20, an id is free again long before it comes round.
         self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
-        let payload = codec::encode(&Reading { status, id, age_ms });
+        let (up_ms, run, taken) = (None, None, Taken::ThisRun);
+        let payload = codec::encode(&Reading { status, id, age_ms, up_ms, run, taken });
         let publish = PublishPacket {
             first: QOS_1,
             id: Some(self.packet_id),

@@ -13,7 +13,7 @@ use embassy_time::Timer;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use rollcall_device::clock::Continued;
-use rollcall_device::{Board, BootId, Clock, Config, Credentials, DeviceId, Emitter, RandomSensor, Stats};
+use rollcall_device::{Board, BootId, Clock, Config, Credentials, DeviceId, Emitter, RandomSensor, RunId, Stats};
 use rollcall_provision::{BlockError, Login, PASSWORD_MAX, Settings, USER_MAX};
 
 use crate::broker::{Dialer, RX_SIZE, TX_SIZE};
@@ -99,12 +99,11 @@ pub struct Node<'a> {
 impl Node<'_> {
     /// Runs for ever, with samples that outlast a reset in `memory`.
     pub async fn run(
-        mut self,
+        self,
         sockets: Sockets<'_>,
         hardware: Hardware<impl FnMut(), impl FnMut(bool)>,
         mut memory: impl Memory,
     ) -> Infallible {
-        self.boot = memory.boot().unwrap_or(self.boot);
         let clock = Continued::new(EmbassyClock, memory.last_ms());
         let mut rng = SmallRng::seed_from_u64(self.seed);
         let Sockets { stack, connections } = sockets;
@@ -112,7 +111,7 @@ impl Node<'_> {
         let client = TcpClient::new(stack, connections);
         let dialer = Dialer { client, stack, host: self.settings.broker.host };
         let mut sensor = RandomSensor(SmallRng::seed_from_u64(rng.next_u64()));
-        let config = self.config();
+        let config = self.config(memory.boot());
         info!("{} publishes every {} ms", config.device.as_str(), config.period_ms.get());
         let mut emitter: Emitter<'_> = Emitter::new(config, &stats);
         if memory.restore(&mut emitter).await.is_err() {
@@ -130,11 +129,13 @@ impl Node<'_> {
         pending().await
     }
 
-    fn config(&self) -> Config<'_> {
+    /// Where an earlier boot goes on, what was drawn at this reset names the run.
+    fn config(&self, earlier: Option<BootId>) -> Config<'_> {
         let Settings { broker, device, login, period_ms } = &self.settings;
         // The dialer knows the host; the emitter needs a port only.
         let broker = SocketAddr::from((Ipv4Addr::UNSPECIFIED, broker.port.get()));
-        let mut config = Config::new(device.unwrap_or(self.identity), self.boot, broker);
+        let mut config = Config::new(device.unwrap_or(self.identity), earlier.unwrap_or(self.boot), broker);
+        config.run = earlier.map(|_| RunId(self.boot.0));
         config.period_ms = *period_ms;
         config.credentials = login.as_ref().and_then(credentials);
         config
