@@ -4,6 +4,7 @@
 //! importer reads those of its device before every entry that it appends.
 
 use std::collections::{BTreeMap, HashSet};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,23 +36,38 @@ struct Summary {
     refused: BTreeMap<Refusal, u64>,
 }
 
-/// Imports, and prints what became of the documents.
+impl Summary {
+    /// What became of the documents, line by line.
+    fn lines(&self, device: DeviceId) -> Vec<String> {
+        let mut lines = vec![
+            format!("{} documents read", self.read),
+            format!("{} imported as device {device}", self.imported),
+            format!("{} were there already", self.known),
+        ];
+        lines.extend(self.refused.iter().map(|(refusal, count)| format!("{count} refused: {refusal}")));
+        lines
+    }
+
+    /// A script has to see that documents are missing.
+    fn code(&self) -> ExitCode {
+        if self.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// Imports, and prints what became of the documents; fails when some were refused.
 ///
 /// # Errors
 /// When the source cannot be read, or the store not be opened.
-pub(crate) async fn import(config: ImportArgs) -> anyhow::Result<()> {
+pub(crate) async fn import(config: ImportArgs) -> anyhow::Result<ExitCode> {
     let fields = Fields { status: config.status_field.clone(), timestamp: config.timestamp_field.clone() };
     let documents = Documents::open(&config.from(), fields).await?;
     tracing::info!(documents = documents.total(), "importing");
     let store = config.store.store()?.open().await?;
     let summary = run(store, documents, config.device).await?;
-    println!("{} documents read", summary.read);
-    println!("{} imported as device {}", summary.imported, config.device);
-    println!("{} were there already", summary.known);
-    for (refusal, count) in &summary.refused {
-        println!("{count} refused: {refusal}");
+    for line in summary.lines(config.device) {
+        println!("{line}");
     }
-    Ok(())
+    Ok(summary.code())
 }
 
 async fn run(store: AnyStore, mut documents: Documents, device: DeviceId) -> anyhow::Result<Summary> {
@@ -175,5 +191,21 @@ impl Importer {
         self.ingest.catch_up().await?;
         self.ingest.roll().await?;
         self.ingest.write_due_rows().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_fails_when_a_document_was_refused_and_says_why() {
+        let device = DeviceId::new("imported").unwrap();
+        let mut summary = Summary { read: 3, imported: 2, known: 1, ..Summary::default() };
+        assert_eq!(summary.code(), ExitCode::SUCCESS);
+        summary.refused.insert(Refusal::MillisecondTimestamp, 1);
+        assert_eq!(summary.code(), ExitCode::FAILURE);
+        let said = summary.lines(device).join("\n");
+        assert!(said.contains("1 refused: timestamp in milliseconds"), "{said}");
     }
 }

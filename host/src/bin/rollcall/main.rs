@@ -39,7 +39,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ingest(config) => runtime.block_on(serve::ingest(config))?,
         Command::Api(config) => runtime.block_on(serve::api(config))?,
         #[cfg(feature = "mongodb")]
-        Command::Import(config) => runtime.block_on(import::import(config))?,
+        Command::Import(config) => return runtime.block_on(import::import(config)),
         Command::Migrate(config) => runtime.block_on(migrate::migrate(config))?,
         Command::Doctor(config) => return runtime.block_on(doctor::doctor(config)),
     }

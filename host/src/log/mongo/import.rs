@@ -48,6 +48,8 @@ pub enum Refusal {
     NoTimestamp,
     /// The timestamp is neither Unix seconds nor a date, or lies before 1970 or after 9999.
     BadTimestamp,
+    /// The timestamp is after 9999 in seconds, but not in milliseconds.
+    MillisecondTimestamp,
 }
 
 impl fmt::Display for Refusal {
@@ -57,6 +59,10 @@ impl fmt::Display for Refusal {
             Self::BadStatus => "status not a whole number from 0 to 6",
             Self::NoTimestamp => "no timestamp",
             Self::BadTimestamp => "timestamp neither Unix seconds nor a date from 1970 to 9999",
+            Self::MillisecondTimestamp => {
+                "timestamp in milliseconds, it seems: import from a view that makes dates of them \
+                 ({ $set: { timestamp: { $toDate: \"$timestamp\" } } })"
+            }
         })
     }
 }
@@ -113,7 +119,7 @@ fn sample(document: &Document, fields: &Fields) -> Result<Sample, Refusal> {
     let status = whole(status).and_then(|status| Status::new(u8::try_from(status).ok()?));
     let status = status.ok_or(Refusal::BadStatus)?;
     let timestamp = document.get(&fields.timestamp).ok_or(Refusal::NoTimestamp)?;
-    let (ms, time_error) = milliseconds(timestamp).ok_or(Refusal::BadTimestamp)?;
+    let (ms, time_error) = milliseconds(timestamp).ok_or_else(|| bad_timestamp(timestamp))?;
     Ok(Sample { id: identity(document.get("_id")), status, sampled_at: UnixMs(ms), time_error })
 }
 
@@ -138,6 +144,16 @@ fn milliseconds(value: &Bson) -> Option<(u64, TimeError)> {
         other => (whole(other)?.checked_mul(1000)?, TimeError::OneSecond),
     };
     (0..SECOND_MAX * 1000).contains(&ms).then(|| (ms.cast_unsigned(), error))
+}
+
+fn bad_timestamp(value: &Bson) -> Refusal {
+    let number = match value {
+        Bson::Int64(number) => *number as f64,
+        Bson::Double(number) => *number,
+        _ => return Refusal::BadTimestamp,
+    };
+    let (least, end) = (SECOND_MAX as f64, SECOND_MAX as f64 * 1000.0);
+    if (least..end).contains(&number) { Refusal::MillisecondTimestamp } else { Refusal::BadTimestamp }
 }
 
 /// 117 bits of the FNV-1a hash of the `_id`, of whatever type it is.
@@ -173,6 +189,9 @@ mod tests {
         assert_eq!(at(DateTime::from_millis(7).into()).unwrap().sampled_at, UnixMs(7));
         for bad in ["now".into(), (-1).into(), f64::NAN.into(), i64::MAX.into(), Bson::Null] {
             assert_eq!(at(bad), Err(Refusal::BadTimestamp));
+        }
+        for milliseconds in [1_721_433_676_000_i64.into(), 1_721_433_676_000.0.into()] {
+            assert_eq!(at(milliseconds), Err(Refusal::MillisecondTimestamp));
         }
         assert_eq!(read(doc! { "status": 3 }), Err(Refusal::NoTimestamp));
         assert_eq!(read(doc! { "timestamp": 3 }), Err(Refusal::NoStatus));

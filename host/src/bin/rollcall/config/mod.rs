@@ -97,7 +97,8 @@ Example:
 
 Documents like {\"_id\": …, \"status\": 3, \"timestamp\": 1721433676} (Unix seconds, or a date). Run it again as
 often as you like: a document is counted once, by its _id. Run one import at a time. With redb, stop `rollcall
-serve` first; with MongoDB it may go on.";
+serve` first; with MongoDB it may go on. A document without a usable status or time is refused, with the reason; the
+exit status is then 1, and the others are imported.";
 
 /// Flags of `rollcall import`.
 #[cfg(feature = "mongodb")]
