@@ -212,6 +212,40 @@ fn doctor_makes_no_store_where_there_is_none() {
     assert!(said.contains("rollcall.redb is empty"), "{said}");
 }
 
+#[test]
+fn a_command_whose_reader_is_gone_ends_without_a_panic_and_without_a_word() {
+    let data = tempfile::tempdir().unwrap();
+    let store = format!("redb:{}", data.path().display());
+    let run = |arguments: &[&str], output: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+        let child = command.args(arguments).stdout(output).stderr(Stdio::piped()).spawn().unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let gone = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer.into()
+    };
+    // As a shell shows a process that died of SIGPIPE.
+    assert_eq!(run(&["doctor", "--store", &store], gone()), (Some(141), String::new()));
+    let (code, said) = run(&["--help"], gone());
+    assert!(code != Some(101) && said.is_empty(), "{code:?} {said}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_command_whose_output_cannot_be_written_says_so() {
+    let data = tempfile::tempdir().unwrap();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+    command.args(["doctor", "--store", &format!("redb:{}", data.path().display())]).stdout(full);
+    let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write to standard output: No space left"), "{said}");
+}
+
 #[cfg(feature = "mongodb")]
 #[test]
 fn a_process_whose_store_is_away_at_its_start_answers_at_every_door_and_ends_when_asked() {

@@ -7,8 +7,10 @@ use rollcall_host::ops::check::{Check, Outcome};
 use rollcall_host::source::broker;
 
 use crate::config::DoctorArgs;
+use crate::output::Output;
 
-/// Prints one line a check; fails when one of them does.
+/// Prints one line a check; fails when one of them does. It goes on to the end when nobody reads the lines any
+/// more: what it made at a broker is removed.
 ///
 /// # Errors
 /// When the command line makes no sense; what is wrong with the services is in the lines.
@@ -18,9 +20,9 @@ pub(crate) async fn doctor(config: DoctorArgs) -> anyhow::Result<ExitCode> {
     if broker.is_none() && store.is_none() {
         bail!("name what to look at: --broker mqtt://…, --store mongodb://… or both");
     }
-    let mut outcomes = Vec::new();
+    let (mut output, mut outcomes) = (Output::default(), Vec::new());
     let mut report = |check: Check| {
-        println!("{check}");
+        output.line(&check);
         outcomes.push(check.outcome);
     };
     if let Some(settings) = broker {
@@ -31,6 +33,7 @@ pub(crate) async fn doctor(config: DoctorArgs) -> anyhow::Result<ExitCode> {
     }
     let count = |outcome| outcomes.iter().filter(|of| **of == outcome).count();
     let (warned, failed) = (count(Outcome::Warn), count(Outcome::Fail));
-    println!("{} checks: {warned} to look at, {failed} failed", outcomes.len());
+    output.line(format_args!("{} checks: {warned} to look at, {failed} failed", outcomes.len()));
+    output.end()?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -16,6 +16,7 @@ use rollcall_host::model::{Entry, Record, RecordKind, UnixMs};
 use rollcall_wire::{DeviceId, SampleId, Slot};
 
 use crate::config::ImportArgs;
+use crate::output::Output;
 
 /// As many as one flush of the ingest holds.
 const BATCH: usize = 4096;
@@ -64,9 +65,9 @@ pub(crate) async fn import(config: ImportArgs) -> anyhow::Result<ExitCode> {
     tracing::info!(documents = documents.total(), "importing");
     let store = config.store.store()?.open().await?;
     let summary = run(store, documents, config.device).await?;
-    for line in summary.lines(config.device) {
-        println!("{line}");
-    }
+    let mut output = Output::default();
+    summary.lines(config.device).iter().for_each(|line| output.line(line));
+    output.end()?;
     Ok(summary.code())
 }
 

@@ -1,11 +1,14 @@
 //! The `rollcall` program: dispatch only.
 
+#![warn(clippy::print_stdout, reason = "it panics when the reader is gone; there is output.rs")]
+
 #[allow(rustdoc::broken_intra_doc_links, reason = "its comments are the text of --help")]
 mod config;
 mod doctor;
 #[cfg(feature = "mongodb")]
 mod import;
 mod migrate;
+mod output;
 mod serve;
 mod shutdown;
 mod telemetry;
@@ -15,6 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::config::{Cli, Command};
+use crate::output::{OutputError, READER_GONE};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -25,6 +29,7 @@ fn main() -> ExitCode {
     }
     match run(cli.command) {
         Ok(code) => code,
+        Err(error) if matches!(error.downcast_ref(), Some(OutputError::ReaderGone)) => READER_GONE.into(),
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
