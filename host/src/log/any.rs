@@ -36,6 +36,15 @@ pub enum StoreAddressError {
     /// The store was left out of this build.
     #[error("this rollcall was built without MongoDB: use redb:DIRECTORY")]
     NotBuiltIn,
+    /// There is nobody to show it to.
+    #[error(
+        "the store redb:DIRECTORY needs no password: leave out --store-password-file and ROLLCALL_STORE_PASSWORD"
+    )]
+    NoPassword,
+    /// A password that cannot be put into the address.
+    #[cfg(feature = "mongodb")]
+    #[error(transparent)]
+    Password(#[from] mongo::PasswordError),
 }
 
 /// Why a store cannot be opened.
@@ -76,6 +85,19 @@ impl StoreAddress {
             #[cfg(not(feature = "mongodb"))]
             Some(("mongodb", _)) => Err(StoreAddressError::NotBuiltIn),
             _ => Err(StoreAddressError::Unknown),
+        }
+    }
+
+    /// The same store, with the password of the user that it names.
+    ///
+    /// # Errors
+    /// There is no such user, or it has one.
+    #[cfg_attr(not(feature = "mongodb"), allow(unused_variables, reason = "redb takes none"))]
+    pub fn with_password(self, password: &str) -> Result<Self, StoreAddressError> {
+        match self {
+            Self::Redb(_) => Err(StoreAddressError::NoPassword),
+            #[cfg(feature = "mongodb")]
+            Self::Mongo(address) => Ok(Self::Mongo(address.with_password(password)?)),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::output::Output;
 /// When the command line makes no sense; what is wrong with the services is in the lines.
 pub(crate) async fn doctor(config: DoctorArgs) -> anyhow::Result<ExitCode> {
     let broker = config.broker.settings()?;
-    let store = config.store.given_store().transpose()?;
+    let store = config.store.given_store()?;
     if broker.is_none() && store.is_none() {
         bail!("name what to look at: --broker mqtt://…, --store mongodb://… or both");
     }

@@ -61,7 +61,7 @@ impl Summary {
 /// When the source cannot be read, or the store not be opened.
 pub(crate) async fn import(config: ImportArgs) -> anyhow::Result<ExitCode> {
     let fields = Fields { status: config.status_field.clone(), timestamp: config.timestamp_field.clone() };
-    let documents = Documents::open(&config.from(), fields).await?;
+    let documents = Documents::open(&config.from()?, fields).await?;
     tracing::info!(documents = documents.total(), "importing");
     let store = config.store.store()?.open().await?;
     let summary = run(store, documents, config.device).await?;

@@ -6,8 +6,9 @@ use mongodb::Database;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error;
 
+use super::address::MongoAddress;
 use super::format::{FORMAT_VERSION, OLDEST_FORMAT};
-use super::open::{MongoAddress, connect};
+use super::open::connect;
 use crate::model::UnixMs;
 use crate::ops::check::Check;
 

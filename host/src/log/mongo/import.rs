@@ -7,7 +7,8 @@ use mongodb::options::ReadConcern;
 use mongodb::{Client, Cursor};
 use rollcall_wire::{BootId, SampleId, Sequence, Status};
 
-use super::open::{MongoAddress, MongoOpenError, connect};
+use super::address::MongoAddress;
+use super::open::{MongoOpenError, connect};
 use super::unavailable;
 use crate::log::StoreError;
 use crate::model::{TimeError, UnixMs};

@@ -3,6 +3,7 @@
 //! An entry is one document, and its `_id` the compare-and-swap. It needs the atomicity of a document only.
 //! What was appended is on the disks of a majority; what is read back is too. People read the view `messages`.
 
+mod address;
 mod checks;
 mod format;
 mod import;
@@ -38,9 +39,10 @@ use super::row::Row;
 use super::{Checkpoint, LogStore, RowWrite, StoreError};
 use crate::model::Entry;
 
+pub use self::address::{MongoAddress, PasswordError};
 pub use self::checks::checks;
 pub use self::import::{Documents, Fields, Refusal, Sample};
-pub use self::open::{MongoAddress, MongoOpenError};
+pub use self::open::MongoOpenError;
 
 /// How long a majority may take to confirm a write.
 const MAJORITY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,6 +1,5 @@
-//! Where the store is, and how it is made ready: collections, view, index and the version of its format.
+//! How the store is made ready: collections, view, index and the version of its format.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Database, IndexModel};
 
+use super::address::MongoAddress;
 use super::format::{FORMAT_VERSION, OLDEST_FORMAT, messages_view};
 use super::{MongoStore, Topology, committed, durable};
 
@@ -20,52 +20,6 @@ const DEFAULT_DATABASE: &str = "rollcall";
 
 /// The server's codes for a collection and for an index that exist.
 const NAMESPACE_EXISTS: i32 = 48;
-
-/// A MongoDB address, as `mongodb://user:password@host:27017/database`. Its password shows nowhere.
-#[derive(Clone, PartialEq, Eq)]
-pub struct MongoAddress(String);
-
-impl MongoAddress {
-    /// Takes a connection string as it is; [`MongoStore::open`] reads it.
-    pub fn new(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-
-    /// `…/DATABASE.COLLECTION` as the database's address and the collection's name.
-    pub(super) fn split_collection(&self) -> Option<(Self, String)> {
-        let (place, options) = match self.0.split_once('?') {
-            Some((place, options)) => (place, format!("?{options}")),
-            None => (self.0.as_str(), String::new()),
-        };
-        let (place, names) = place.rsplit_once('/')?;
-        let (database, collection) = names.split_once('.')?;
-        if database.is_empty() || collection.is_empty() {
-            return None;
-        }
-        Some((Self(format!("{place}/{database}{options}")), collection.to_owned()))
-    }
-
-    /// The address without user and password.
-    fn shown(&self) -> String {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return "a MongoDB address".to_owned() };
-        // A password may hold a slash or an at sign that should have been escaped; options may hold secrets.
-        let rest = rest.rsplit_once('@').map_or(rest, |(_, after)| after);
-        let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
-        format!("{scheme}://{rest}")
-    }
-}
-
-impl fmt::Debug for MongoAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown())
-    }
-}
-
-impl fmt::Display for MongoAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown())
-    }
-}
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -130,10 +84,10 @@ pub(super) async fn connected(address: &MongoAddress) -> Result<MongoStore, Mong
 pub(super) async fn connect(address: &MongoAddress) -> Result<(Client, Database), MongoOpenError> {
     // The driver's words may quote the password.
     let bad = |reason: &str| MongoOpenError::BadAddress(address.clone(), reason.to_owned());
-    if address.0.starts_with("mongodb+srv:") {
+    if address.text().starts_with("mongodb+srv:") {
         return Err(bad("mongodb+srv:// is not supported; write the hosts out, as mongodb://a,b,c/rollcall"));
     }
-    let mut options = ClientOptions::parse(&address.0).await.map_err(|_| {
+    let mut options = ClientOptions::parse(address.text()).await.map_err(|_| {
         bad("write mongodb://[USER:PASSWORD@]HOST[:PORT][,…][/DATABASE][?OPTIONS], with %-escapes for the signs : / ? # [ ] @ in a user or password")
     })?;
     options.app_name.get_or_insert_with(|| "rollcall".to_owned());

@@ -1,6 +1,7 @@
 //! The command line and the environment → what to run. Every mistake is found here, before anything starts.
 
 mod http;
+mod password;
 mod source;
 mod store;
 
@@ -58,7 +59,7 @@ Examples:
   rollcall serve --mqtt-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --store redb:/var/lib/rollcall
       free ports (the log says which) and a data directory
   rollcall serve --broker mqtt://rollcall:rollcall@127.0.0.1:1883 --store mongodb://127.0.0.1:27017/rollcall
-      messages from RabbitMQ into MongoDB
+      messages from RabbitMQ into MongoDB; passwords can be in files: --broker-password-file, --store-password-file
 
 SIGTERM and Ctrl-C drain: what was received is stored and acknowledged, then the process ends with 0.
 A second one ends it at once; what was not acknowledged, devices send again.";
@@ -107,6 +108,10 @@ pub(crate) struct ImportArgs {
     /// What to read: mongodb://[USER:PASSWORD@]HOST[:PORT]/DATABASE.COLLECTION. Nothing there is changed.
     #[arg(long, env = "ROLLCALL_IMPORT_FROM", value_name = "URL", hide_env_values = true)]
     from: store::Secret,
+    /// A file whose first line is the password of the user in --from mongodb://USER@…. It can also be given in the
+    /// environment, as ROLLCALL_IMPORT_FROM_PASSWORD.
+    #[arg(long, env = "ROLLCALL_IMPORT_FROM_PASSWORD_FILE", value_name = "FILE")]
+    from_password_file: Option<std::path::PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     /// The device that the messages are counted for.
@@ -123,8 +128,16 @@ pub(crate) struct ImportArgs {
 #[cfg(feature = "mongodb")]
 impl ImportArgs {
     /// What to read.
-    pub(crate) fn from(&self) -> rollcall_host::log::mongo::MongoAddress {
-        rollcall_host::log::mongo::MongoAddress::new(self.from.text())
+    ///
+    /// # Errors
+    /// A password that is given twice, cannot be read, or is no user's.
+    pub(crate) fn from(&self) -> anyhow::Result<rollcall_host::log::mongo::MongoAddress> {
+        let address = rollcall_host::log::mongo::MongoAddress::new(self.from.text());
+        let file = self.from_password_file.as_deref();
+        Ok(match password::password("from", file, "ROLLCALL_IMPORT_FROM_PASSWORD")? {
+            Some(password) => address.with_password(&password)?,
+            None => address,
+        })
     }
 }
 
@@ -280,11 +293,39 @@ mod tests {
             ["--store", "mongodb:fleet:secret@b"],
         ] {
             let serve = serve(&arguments);
-            let errors = [serve.source.source().err(), serve.store.store().err().map(Into::into)];
+            let errors = [serve.source.source().err(), serve.store.store().err()];
             let errors: Vec<_> = errors.iter().flatten().map(|error| format!("{error:#}")).collect();
             assert!(!errors.is_empty(), "{arguments:?}");
             assert!(errors.iter().all(|error| !error.contains("secret")), "{errors:?}");
         }
+    }
+
+    #[test]
+    #[cfg(feature = "mongodb")]
+    fn a_stores_password_is_read_from_a_file_and_given_once_and_to_a_user() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("password");
+        fs::write(&file, "p@ss/ w%rd\n").unwrap();
+        let with = |store: &str| {
+            serve(&["--store", store, "--store-password-file", file.to_str().unwrap()]).store.store()
+        };
+        let whole =
+            serve(&["--store", "mongodb://me:p%40ss%2F%20w%25rd@a,b/rollcall?tls=true"]).store.store();
+        assert_eq!(with("mongodb://me@a,b/rollcall?tls=true").unwrap(), whole.unwrap());
+        for (store, reason) in [
+            ("mongodb://me:secret@a/rollcall", "not both"),
+            ("mongodb://a/rollcall", "has no user"),
+            ("mongodb://a/rollcall?appName=me@b", "has no user"),
+            ("redb:data", "needs no password"),
+        ] {
+            let error = with(store).unwrap_err().to_string();
+            assert!(error.contains(reason) && !error.contains("secret"), "{store}: {error}");
+        }
+        assert!(Cli::try_parse_from(["rollcall", "serve", "--store-password-file", "password"]).is_err());
+        let arguments = ["rollcall", "import", "--from", "mongodb://me@a/b.c", "--from-password-file"];
+        let import = Cli::try_parse_from(arguments.into_iter().chain(file.to_str())).unwrap();
+        let Command::Import(import) = import.command else { panic!("{import:?}") };
+        assert!(import.from().is_ok());
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! Where messages come from: the built-in gateway, or a broker.
 
-use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -13,6 +11,7 @@ use rollcall_host::source::broker::{
 use rollcall_host::source::gateway::Gateway;
 use rollcall_host::source::{Credentials, Inbox, Source};
 
+use super::password::password;
 use super::store::Secret;
 
 /// Flags of the source.
@@ -190,36 +189,5 @@ impl BrokerArgs {
             }
             (None, Some(_)) => bail!("a broker password needs --broker-user"),
         }
-    }
-}
-
-/// A password out of a file or the environment.
-fn password(what: &str, file: Option<&Path>, variable: &str) -> anyhow::Result<Option<String>> {
-    let password = match (file, std::env::var(variable).ok()) {
-        (Some(_), Some(_)) => bail!("give --{what}-password-file or {variable}, not both"),
-        (Some(file), None) => {
-            let text = fs::read_to_string(file)
-                .with_context(|| format!("cannot read the {what} password from {}", file.display()))?;
-            warn_of_readers(what, file);
-            Some(text.lines().next().unwrap_or_default().to_owned())
-        }
-        (None, password) => password,
-    };
-    if password.as_deref() == Some("") {
-        bail!("the {what} password is empty");
-    }
-    Ok(password)
-}
-
-/// Says so when others than its owner may read the file.
-fn warn_of_readers(what: &str, file: &Path) {
-    // A file that was read a moment ago; without its mode there is nothing to say.
-    let Ok(about) = fs::metadata(file) else { return };
-    let mode = about.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let file = file.display();
-        tracing::warn!(
-            "the file of the {what} password is open to others than its owner (mode {mode:03o}): chmod go= {file}"
-        );
     }
 }

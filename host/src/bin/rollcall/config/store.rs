@@ -2,10 +2,13 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use rollcall_host::log::{StoreAddress, StoreAddressError};
+use rollcall_host::log::StoreAddress;
+
+use super::password::password;
 
 /// The store when nothing else is said.
 const DEFAULT: &str = "redb:./rollcall-data";
@@ -17,6 +20,10 @@ pub(crate) struct StoreArgs {
     /// [default: redb:./rollcall-data].
     #[arg(long, env = "ROLLCALL_STORE", value_name = "STORE", hide_env_values = true)]
     store: Option<Secret>,
+    /// A file whose first line is the password of the user in mongodb://USER@HOST/DATABASE. It can also be given
+    /// in the environment, as ROLLCALL_STORE_PASSWORD.
+    #[arg(long, env = "ROLLCALL_STORE_PASSWORD_FILE", value_name = "FILE", requires = "store")]
+    store_password_file: Option<PathBuf>,
 }
 
 /// A value that may hold a password, so that neither clap nor a debug output may show it.
@@ -48,16 +55,24 @@ impl StoreArgs {
     /// The store that was asked for, or the default.
     ///
     /// # Errors
-    /// How a store is written.
-    pub(crate) fn store(&self) -> Result<StoreAddress, StoreAddressError> {
-        self.given_store().unwrap_or_else(|| StoreAddress::parse(DEFAULT))
+    /// How a store and its password are given.
+    pub(crate) fn store(&self) -> anyhow::Result<StoreAddress> {
+        self.address(self.store.as_ref().map_or(DEFAULT, Secret::text))
     }
 
     /// The store that was asked for, if one was.
     ///
     /// # Errors
     /// As [`StoreArgs::store`].
-    pub(crate) fn given_store(&self) -> Option<Result<StoreAddress, StoreAddressError>> {
-        self.store.as_ref().map(|store| StoreAddress::parse(store.text()))
+    pub(crate) fn given_store(&self) -> anyhow::Result<Option<StoreAddress>> {
+        self.store.as_ref().map(|store| self.address(store.text())).transpose()
+    }
+
+    fn address(&self, text: &str) -> anyhow::Result<StoreAddress> {
+        let address = StoreAddress::parse(text)?;
+        Ok(match password("store", self.store_password_file.as_deref(), "ROLLCALL_STORE_PASSWORD")? {
+            Some(password) => address.with_password(&password)?,
+            None => address,
+        })
     }
 }
