@@ -9,6 +9,7 @@ use mongodb::error::Error;
 use super::address::MongoAddress;
 use super::format::{FORMAT_VERSION, OLDEST_FORMAT};
 use super::open::connect;
+use super::words;
 use crate::model::UnixMs;
 use crate::ops::check::Check;
 
@@ -25,7 +26,9 @@ const CLOCK_DIFFERENCE_MAX_MS: u64 = 1000;
 pub async fn checks(address: &MongoAddress) -> Vec<Check> {
     const NAME: &str = "MongoDB reachable";
     let reached = match connect(address).await {
-        Ok((_, database)) => hello(&database).await.map(|hello| (database, hello)).map_err(|e| e.to_string()),
+        Ok((_, database)) => {
+            hello(&database).await.map(|hello| (database, hello)).map_err(|error| words::plain(&error))
+        }
         Err(error) => Err(error.to_string()),
     };
     let (database, hello) = match reached {
@@ -51,7 +54,7 @@ pub async fn checks(address: &MongoAddress) -> Vec<Check> {
         Ok(more) => checks.extend(more),
         Err(error) => checks.push(Check::fail(
             "MongoDB usable",
-            error.to_string(),
+            words::plain(&error),
             "give our user the role readWrite on this database",
         )),
     }

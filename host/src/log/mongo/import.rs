@@ -9,7 +9,7 @@ use rollcall_wire::{BootId, SampleId, Sequence, Status};
 
 use super::address::MongoAddress;
 use super::open::{MongoOpenError, connect};
-use super::unavailable;
+use super::{unavailable, words};
 use crate::log::StoreError;
 use crate::model::{TimeError, UnixMs};
 
@@ -88,7 +88,7 @@ impl Documents {
             address.split_collection().ok_or_else(|| MongoOpenError::BadAddress(address.clone(), how()))?;
         let (client, database) = connect(&database).await?;
         let unavailable =
-            |error: mongodb::error::Error| MongoOpenError::Unavailable(address.clone(), error.to_string());
+            |error: mongodb::error::Error| MongoOpenError::Unavailable(address.clone(), words::plain(&error));
         let collection = database.collection::<Document>(&name);
         let total = collection.estimated_document_count().await.map_err(unavailable)?;
         let only = doc! { "_id": 1, &fields.status: 1, &fields.timestamp: 1 };

@@ -5,7 +5,7 @@ use mongodb::bson::{Document, doc};
 
 use super::format::{FORMAT_VERSION, OLDEST_FORMAT};
 use super::open::{connected, format};
-use super::{MongoAddress, MongoOpenError, MongoStore, in_time, unavailable};
+use super::{MongoAddress, MongoOpenError, MongoStore, in_time, unavailable, words};
 use crate::log::StoreError;
 
 impl MongoStore {
@@ -17,7 +17,7 @@ impl MongoStore {
     pub async fn begin_migration(address: &MongoAddress) -> Result<Option<Self>, MongoOpenError> {
         let store = connected(address).await?;
         let version = format(&store.database).await;
-        match version.map_err(|error| MongoOpenError::Unavailable(address.clone(), error.to_string()))? {
+        match version.map_err(|error| MongoOpenError::Unavailable(address.clone(), words::plain(&error)))? {
             None | Some(FORMAT_VERSION) => Ok(None),
             Some(OLDEST_FORMAT..FORMAT_VERSION) => Ok(Some(store)),
             Some(other) => Err(MongoOpenError::OtherFormat(address.clone(), other, FORMAT_VERSION)),

@@ -14,6 +14,7 @@ mod stored_counts;
 mod tail;
 mod view;
 mod windows;
+mod words;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
-use mongodb::error::{Error, ErrorKind};
+use mongodb::error::{Error, ErrorKind, WriteConcernError};
 use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{Client, ClientSession, Collection, Database};
 use rollcall_wire::{DeviceId, Slot};
@@ -79,7 +80,7 @@ struct UpdateReply {
     #[serde(default, rename = "writeErrors")]
     write_errors: Vec<UpdateError>,
     #[serde(default, rename = "writeConcernError")]
-    write_concern_error: Option<Document>,
+    write_concern_error: Option<WriteConcernError>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -145,14 +146,15 @@ impl MongoStore {
             "writeConcern": { "w": "majority", "j": true, "wtimeout": MAJORITY_TIMEOUT.as_millis() as i64 },
         };
         let reply = self.database.run_command(command).await.map_err(unavailable)?;
-        let reply: UpdateReply = mongodb::bson::from_document(reply).map_err(unavailable)?;
+        let reply: UpdateReply = mongodb::bson::from_document(reply)
+            .map_err(|error| StoreError::Unavailable(words::sentence(&error.to_string())))?;
         if let Some(error) = reply.write_concern_error {
-            return Err(unavailable(error));
+            return Err(StoreError::Unavailable(words::unconfirmed(&error)));
         }
         let mut present = Vec::new();
         for error in reply.write_errors {
             if error.code != DUPLICATE_KEY {
-                return Err(unavailable(error.errmsg));
+                return Err(StoreError::Unavailable(words::refused(error.code, "", &error.errmsg)));
             }
             present.push(error.index);
         }
@@ -306,12 +308,12 @@ async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result
     tokio::time::timeout(CALL_TIMEOUT, work).await.map_err(|_| late())?
 }
 
-fn unavailable(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Unavailable(error.to_string())
+fn unavailable(error: Error) -> StoreError {
+    StoreError::Unavailable(words::plain(&error))
 }
 
 fn corrupt(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Corrupt(error.to_string())
+    StoreError::Corrupt(words::sentence(&error.to_string()))
 }
 
 fn durable() -> WriteConcern {

@@ -10,7 +10,7 @@ use mongodb::{Client, Database, IndexModel};
 
 use super::address::MongoAddress;
 use super::format::{FORMAT_VERSION, OLDEST_FORMAT, messages_view};
-use super::{MongoStore, Topology, committed, durable};
+use super::{MongoStore, Topology, committed, durable, words};
 
 /// How long to look for a server, and to connect to one, before the call fails; it is tried again later.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ impl MongoStore {
     /// # Errors
     /// [`MongoOpenError`] says who can act.
     pub async fn open(address: &MongoAddress) -> Result<Self, MongoOpenError> {
-        let unavailable = |error: Error| MongoOpenError::Unavailable(address.clone(), error.to_string());
+        let unavailable = |error: Error| MongoOpenError::Unavailable(address.clone(), words::plain(&error));
         let store = connected(address).await?;
         set_format(&store.database).await.map_err(unavailable)?;
         match format(&store.database).await.map_err(unavailable)? {
@@ -75,21 +75,22 @@ impl MongoStore {
 pub(super) async fn connected(address: &MongoAddress) -> Result<MongoStore, MongoOpenError> {
     let (client, database) = connect(address).await?;
     let hello = database.run_command(doc! { "hello": 1 }).await;
-    let hello = hello.map_err(|error| MongoOpenError::Unavailable(address.clone(), error.to_string()))?;
+    let hello = hello.map_err(|error| MongoOpenError::Unavailable(address.clone(), words::plain(&error)))?;
     let topology = if hello.contains_key("setName") { Topology::ReplicaSet } else { Topology::Standalone };
     Ok(MongoStore { client, database, topology, tail: Arc::default() })
 }
 
 /// A client with the guarantees that Rollcall needs, whatever the address says of them.
 pub(super) async fn connect(address: &MongoAddress) -> Result<(Client, Database), MongoOpenError> {
-    // The driver's words may quote the password.
-    let bad = |reason: &str| MongoOpenError::BadAddress(address.clone(), reason.to_owned());
+    let bad = |reason: String| MongoOpenError::BadAddress(address.clone(), reason);
     if address.text().starts_with("mongodb+srv:") {
-        return Err(bad("mongodb+srv:// is not supported; write the hosts out, as mongodb://a,b,c/rollcall"));
+        let remedy = "mongodb+srv:// is not supported; write the hosts out, as mongodb://a,b,c/rollcall";
+        return Err(bad(remedy.to_owned()));
     }
-    let mut options = ClientOptions::parse(address.text()).await.map_err(|_| {
-        bad("write mongodb://[USER:PASSWORD@]HOST[:PORT][,…][/DATABASE][?OPTIONS], with %-escapes for the signs : / ? # [ ] @ in a user or password")
-    })?;
+    let mut options = match ClientOptions::parse(address.text()).await {
+        Ok(options) => options,
+        Err(error) => return Err(bad(words::address_fault(address.text(), &error).await)),
+    };
     options.app_name.get_or_insert_with(|| "rollcall".to_owned());
     options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
     options.server_selection_timeout.get_or_insert(CONNECT_TIMEOUT);
@@ -98,7 +99,7 @@ pub(super) async fn connect(address: &MongoAddress) -> Result<(Client, Database)
     options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
     let name = options.default_database.clone().unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
     let client = Client::with_options(options)
-        .map_err(|error| MongoOpenError::Unavailable(address.clone(), error.to_string()))?;
+        .map_err(|error| MongoOpenError::Unavailable(address.clone(), words::plain(&error)))?;
     let database = client.database(&name);
     Ok((client, database))
 }
