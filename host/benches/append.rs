@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rollcall_host::intake::run::FLUSH_MESSAGES;
+use rollcall_host::intake::FLUSH_MESSAGES;
 use rollcall_host::log::LogStore;
 use rollcall_host::log::mongo::{MongoAddress, MongoStore};
 use rollcall_host::model::{Entry, Record, RecordKind, TimeError, UnixMs};

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rollcall_harness::mqtt::{CONNACK, Client, DISCONNECT, PUBACK, SUBACK, Version, publish, publish_with};
 use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::run;
+use rollcall_host::intake::{FlushInterval, run};
 use rollcall_host::log::{LogStore, MemoryStore};
 use rollcall_host::model::{Message, Record, Verdict};
 use rollcall_host::ops::health::Health;
@@ -72,7 +72,8 @@ impl Host {
         let store = Arc::new(MemoryStore::default());
         let (inbox, messages) = source::inbox();
         let ingest = runtime.block_on(Ingest::open(store.clone())).unwrap();
-        let ingest = runtime.spawn(run::run(ingest, messages, Arc::new(Health::default())));
+        let ingest =
+            runtime.spawn(run::run(ingest, messages, FlushInterval::default(), Arc::new(Health::default())));
         Self { runtime, gateway: start(None, inbox), ingest, store }
     }
 

@@ -14,7 +14,7 @@ use axum::http::Request;
 use common::{brute_force, device, record};
 use rollcall_host::api::{Api, router};
 use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::run;
+use rollcall_host::intake::{FlushInterval, run};
 use rollcall_host::log::rollup::CHUNK_ENTRIES;
 use rollcall_host::log::row::{DeviceState, OPEN_BOOTS_MAX};
 use rollcall_host::log::{Fault, LogStore, MemoryStore, RedbStore};
@@ -287,7 +287,7 @@ async fn a_message_waits_for_a_store_that_is_away_and_readiness_says_so() {
     let health = Arc::new(Health::default());
     let (inbox, messages) = source::inbox();
     let ingest = Ingest::open(store.clone()).await.unwrap();
-    tokio::spawn(run::run(ingest, messages, health.clone()));
+    tokio::spawn(run::run(ingest, messages, FlushInterval::default(), health.clone()));
     for fault in [Fault::Refuse, Fault::LoseReply] {
         store.inject(fault);
     }
@@ -317,7 +317,7 @@ async fn a_bare_message_whose_append_had_no_answer_is_logged_once() {
             verdicts.push(verdict);
         }
         drop(inbox);
-        run::run(ingest, messages, Arc::new(Health::default())).await;
+        run::run(ingest, messages, FlushInterval::default(), Arc::new(Health::default())).await;
         for verdict in verdicts {
             assert_eq!(verdict.await, Ok(Verdict::Accepted), "{fault:?}");
         }
@@ -330,7 +330,8 @@ async fn what_cannot_be_told_and_not_be_refused_is_stored_as_undecided_and_not_c
     let store = Arc::new(MemoryStore::default());
     let (inbox, messages) = source::inbox();
     let ingest = Ingest::open(store.clone()).await.unwrap();
-    let running = tokio::spawn(run::run(ingest, messages, Arc::new(Health::default())));
+    let running =
+        tokio::spawn(run::run(ingest, messages, FlushInterval::default(), Arc::new(Health::default())));
     let send = async |boot: usize, sender| {
         let payload = format!(r#"{{"status":3,"seq":5,"boot":"{boot:016x}","age_ms":0}}"#);
         let (mut message, verdict) = message(payload.as_bytes());
@@ -362,7 +363,8 @@ async fn the_rows_of_a_few_devices_are_stored_within_seconds_without_further_mes
     let store = Arc::new(MemoryStore::default());
     let (inbox, messages) = source::inbox();
     let ingest = Ingest::open(store.clone()).await.unwrap();
-    let running = tokio::spawn(run::run(ingest, messages, Arc::new(Health::default())));
+    let running =
+        tokio::spawn(run::run(ingest, messages, FlushInterval::default(), Arc::new(Health::default())));
     let (message, verdict) = message(br#"{"status":3,"seq":5,"boot":"0000000000000001","age_ms":0}"#);
     inbox.send(message).await.unwrap();
     verdict.await.unwrap();
@@ -418,7 +420,8 @@ async fn a_rollup_that_fails_is_done_again_without_storing_its_messages_twice() 
     let store = Arc::new(MemoryStore::default());
     let (inbox, messages) = source::inbox();
     let ingest = Ingest::open(store.clone()).await.unwrap();
-    let running = tokio::spawn(run::run(ingest, messages, Arc::new(Health::default())));
+    let running =
+        tokio::spawn(run::run(ingest, messages, FlushInterval::default(), Arc::new(Health::default())));
     store.inject(Fault::RefuseRollup);
     // Bare messages, since nothing would tell that one is there already; each is an entry of its own.
     for _ in 0..CHUNK_ENTRIES {

@@ -2,8 +2,11 @@
 //! no kind of store.
 
 pub mod decode;
+mod flush;
 pub mod ingest;
 mod log_clock;
 pub mod partition;
 pub mod run;
 pub mod seen;
+
+pub use self::flush::{BadFlushInterval, FLUSH_MESSAGES, FlushInterval};

@@ -7,24 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::decode::{Decoded, decode};
+use super::flush::{FlushInterval, collect};
 use super::ingest::{Batch, Ingest};
 use crate::log::{LogStore, StoreError};
 use crate::model::{Ack, Message, Record, Sender, UnixMs, Verdict};
 use crate::ops::health::{Health, Part};
 use crate::ops::tally::Tally;
-
-/// The most messages in one flush.
-pub const FLUSH_MESSAGES: usize = 4096;
-
-/// Under load the next flush waits so long for more messages, so that an entry is worth its fsync.
-const LINGER: Duration = Duration::from_millis(2);
-
-/// A flush of so many messages says that there is load; so many waiting ones say that lingering gains nothing.
-const LOAD_MESSAGES: usize = 16;
-const ENOUGH_MESSAGES: usize = 256;
 
 /// How long the last rows may take at the end of a drain; what is not written is made again from the log.
 const LAST_SWEEP: Duration = Duration::from_secs(2);
@@ -36,12 +26,13 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 pub async fn run<S: LogStore>(
     mut ingest: Ingest<S>,
     mut inbox: mpsc::Receiver<Message>,
+    interval: FlushInterval,
     health: Arc<Health>,
 ) {
     let mut batch = Vec::new();
     let mut tally = Tally::default();
     let mut last = 0;
-    while collect(&mut inbox, &mut batch, last, ingest.rows_due_at()).await {
+    while collect(&mut inbox, &mut batch, last, interval, ingest.rows_due_at()).await {
         last = batch.len();
         if !batch.is_empty() {
             let decoded = decode_all(batch.drain(..), &mut tally);
@@ -55,34 +46,6 @@ pub async fn run<S: LogStore>(
     if let Ok(Err(error)) = tokio::time::timeout(LAST_SWEEP, ingest.write_all_rows()).await {
         tracing::warn!(%error, "cannot store the rows of devices; the next start makes them again");
     }
-}
-
-/// Waits for messages, or until rows are due; false when there will be no messages.
-async fn collect(
-    inbox: &mut mpsc::Receiver<Message>,
-    batch: &mut Vec<Message>,
-    last: usize,
-    rows_due_at: Option<Instant>,
-) -> bool {
-    let received = inbox.recv_many(batch, FLUSH_MESSAGES);
-    let received = match rows_due_at {
-        None => received.await,
-        Some(due) => match tokio::time::timeout_at(due, received).await {
-            Ok(received) => received,
-            Err(_) => return true,
-        },
-    };
-    if received == 0 {
-        return false;
-    }
-    if last >= LOAD_MESSAGES && batch.len() < ENOUGH_MESSAGES {
-        tokio::time::sleep(LINGER).await;
-        while batch.len() < FLUSH_MESSAGES {
-            let Ok(message) = inbox.try_recv() else { break };
-            batch.push(message);
-        }
-    }
-    true
 }
 
 /// Records that are to be stored, who sent each, and whom to answer.

@@ -8,12 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use rollcall_host::api;
 use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::run;
+use rollcall_host::intake::{FlushInterval, run};
 use rollcall_host::log::{AnyStore, LateStore, LogStore, StoreAddress, StoreError};
-use rollcall_host::model::Message;
 use rollcall_host::ops::health::{Health, Part};
-use rollcall_host::source::{self, LogState, RunningSource, Source};
-use tokio::sync::{mpsc, watch};
+use rollcall_host::source::{self, LogState, RunningSource};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::{ApiArgs, IngestArgs, ServeArgs, SourceSettings, bind, refuse_open_doors};
@@ -33,6 +32,8 @@ struct Role {
     store: StoreAddress,
     /// Where messages come from, if it takes any.
     source: Option<SourceSettings>,
+    /// How long messages wait for others.
+    flush_interval: FlushInterval,
     /// Where it answers, if it does.
     http: Option<SocketAddr>,
 }
@@ -44,8 +45,13 @@ struct Role {
 pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
     let source = config.source.source()?;
     refuse_open_doors(&[source.door(), config.http.door()], config.allow_anonymous)?;
-    run(Role { store: config.store.store()?, source: Some(source), http: Some(config.http.http_listen) })
-        .await
+    run(Role {
+        store: config.store.store()?,
+        source: Some(source),
+        flush_interval: config.intake.flush_interval,
+        http: Some(config.http.http_listen),
+    })
+    .await
 }
 
 /// Takes and stores until SIGTERM or Ctrl-C.
@@ -55,7 +61,8 @@ pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
 pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
     let source = config.source.source()?;
     refuse_open_doors(&[source.door()], config.allow_anonymous)?;
-    run(Role { store: config.store.store()?, source: Some(source), http: None }).await
+    let flush_interval = config.intake.flush_interval;
+    run(Role { store: config.store.store()?, source: Some(source), flush_interval, http: None }).await
 }
 
 /// Answers until SIGTERM or Ctrl-C.
@@ -64,7 +71,8 @@ pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
 /// As [`serve`].
 pub(crate) async fn api(config: ApiArgs) -> anyhow::Result<()> {
     refuse_open_doors(&[config.http.door()], config.allow_anonymous)?;
-    run(Role { store: config.store.store()?, source: None, http: Some(config.http.http_listen) }).await
+    let (store, http) = (config.store.store()?, Some(config.http.http_listen));
+    run(Role { store, source: None, flush_interval: FlushInterval::default(), http }).await
 }
 
 /// Both doors answer from the first moment, whatever is not there yet.
@@ -81,7 +89,19 @@ async fn run(role: Role) -> anyhow::Result<()> {
         let Some(opened) = open(&role.store, &mut shutdown, &health).await? else { return Ok(()) };
         store.arrive(opened);
         match source {
-            Some(source) => take(source, messages, store, health, &mut http, &mut shutdown).await,
+            Some(source) => {
+                let Some(ingest) = open_ingest(store, &health, &mut shutdown).await? else { return Ok(()) };
+                let log = if ingest.is_empty() { LogState::Empty } else { LogState::Written };
+                let ingest = run::run(ingest, messages, role.flush_interval, health.clone());
+                take(
+                    source.start(log, health.clone()),
+                    tokio::spawn(ingest),
+                    health,
+                    &mut http,
+                    &mut shutdown,
+                )
+                .await
+            }
             None => {
                 health.healthy(Part::Store);
                 tokio::select! {
@@ -133,19 +153,13 @@ async fn pause(shutdown: &mut Shutdown) -> ControlFlow<()> {
 /// Takes messages into the store until asked to stop. A part that ends by itself ends the process, with its
 /// name: whoever started the process starts it again, and nothing looks ready that is not.
 async fn take(
-    source: Box<dyn Source>,
-    messages: mpsc::Receiver<Message>,
-    store: Arc<LateStore<AnyStore>>,
+    mut source: Box<dyn RunningSource>,
+    mut ingest: JoinHandle<()>,
     health: Arc<Health>,
     http: &mut Option<Http>,
     shutdown: &mut Shutdown,
 ) -> anyhow::Result<()> {
-    let Some(ingest) = open_ingest(store, &health, shutdown).await? else { return Ok(()) };
-    let log = if ingest.is_empty() { LogState::Empty } else { LogState::Written };
-    let mut ingest = tokio::spawn(run::run(ingest, messages, health.clone()));
-    let mut source = source.start(log, health.clone());
     health.healthy(Part::Store);
-
     tokio::select! {
         () = shutdown.requested() => {}
         ended = &mut ingest => bail!("the ingest loop ended by itself: {ended:?}"),

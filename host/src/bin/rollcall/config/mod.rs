@@ -1,6 +1,7 @@
 //! The command line and the environment → what to run. Every mistake is found here, before anything starts.
 
 mod http;
+mod intake;
 mod password;
 mod source;
 mod store;
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 pub(crate) use self::http::HttpArgs;
+pub(crate) use self::intake::IntakeArgs;
 pub(crate) use self::source::{BrokerArgs, SourceArgs, SourceSettings, bind};
 pub(crate) use self::store::StoreArgs;
 
@@ -163,6 +165,8 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
+    pub(crate) intake: IntakeArgs,
+    #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) http: HttpArgs,
@@ -177,6 +181,8 @@ pub(crate) struct ServeArgs {
 pub(crate) struct IngestArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) intake: IntakeArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     /// Let anyone who can reach the gateway in. Needed to listen beyond this machine without credentials.
