@@ -13,23 +13,18 @@ use rollcall_host::api::{Api, parse_query, router};
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::MemoryStore;
 use rollcall_host::model::{Record, UnixMs};
-use rollcall_host::ops::health::{Health, Part};
+use rollcall_host::ops::{Ops, Part};
 use rollcall_wire::Status;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 /// Answers one request over a store that holds `records`.
-async fn request(
-    method: Method,
-    uri: &str,
-    records: &[Record],
-    health: Health,
-) -> (StatusCode, String, Value) {
+async fn request(method: Method, uri: &str, records: &[Record], ops: Ops) -> (StatusCode, String, Value) {
     let store = Arc::new(MemoryStore::default());
     let mut ingest = Ingest::open(store.clone()).await.unwrap();
     ingest.commit(records, UnixMs(0)).await.unwrap();
     let request = Request::builder().method(method).uri(uri).body(Body::empty()).unwrap();
-    let response = router(Api { store, health: Arc::new(health) }).oneshot(request).await.unwrap();
+    let response = router(Api { store, ops: Arc::new(ops) }).oneshot(request).await.unwrap();
     let status = response.status();
     let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
     let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
@@ -37,7 +32,7 @@ async fn request(
 }
 
 async fn get(uri: &str) -> (StatusCode, String, Value) {
-    request(Method::GET, uri, &[], Health::default()).await
+    request(Method::GET, uri, &[], Ops::default()).await
 }
 
 fn sampled_at(second: u64, status: u8) -> Record {
@@ -51,7 +46,7 @@ async fn the_range_holds_its_start_and_not_its_end_and_every_status_is_there() {
     let records =
         [sampled_at(99, 1), sampled_at(100, 1), sampled_at(101, 1), sampled_at(101, 3), sampled_at(102, 6)];
     let (status, content_type, mut answer) =
-        request(Method::GET, "/status_count?start=100&end=102", &records, Health::default()).await;
+        request(Method::GET, "/status_count?start=100&end=102", &records, Ops::default()).await;
     assert_eq!((status, content_type.as_str()), (StatusCode::OK, "application/json"));
     let as_of = answer["as_of"].take();
     assert!(as_of.as_str().unwrap().ends_with('Z'), "{as_of}");
@@ -123,7 +118,7 @@ async fn what_does_not_exist_or_is_not_allowed_is_a_problem_too() {
     let (status, content_type, problem) = get("/status_counts").await;
     assert_eq!((status, content_type.as_str()), (StatusCode::NOT_FOUND, "application/problem+json"));
     assert!(problem["detail"].as_str().unwrap().contains("/status_count,"));
-    let (status, content_type, _) = request(Method::POST, "/status_count", &[], Health::default()).await;
+    let (status, content_type, _) = request(Method::POST, "/status_count", &[], Ops::default()).await;
     assert_eq!((status, content_type.as_str()), (StatusCode::METHOD_NOT_ALLOWED, "application/problem+json"));
 }
 
@@ -131,11 +126,11 @@ async fn what_does_not_exist_or_is_not_allowed_is_a_problem_too() {
 async fn it_is_alive_always_and_ready_unless_a_part_is_unhealthy() {
     assert_eq!(get("/healthz").await.0, StatusCode::OK);
     assert_eq!(get("/readyz").await.0, StatusCode::OK);
-    let health = Health::default();
-    health.unhealthy(Part::Store, &"disk full");
-    let (status, _, problem) = request(Method::GET, "/readyz", &[], health).await;
+    let ops = Ops::default();
+    ops.unhealthy(Part::Store, &"disk full");
+    let (status, _, problem) = request(Method::GET, "/readyz", &[], ops).await;
     assert_eq!((status, &problem["detail"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("disk full")));
-    let (status, ..) = request(Method::GET, "/healthz", &[], Health::starting(Part::Store)).await;
+    let (status, ..) = request(Method::GET, "/healthz", &[], Ops::starting(&[Part::Store])).await;
     assert_eq!(status, StatusCode::OK);
 }
 

@@ -6,11 +6,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::run;
+use rollcall_host::intake::keep_storing;
 use rollcall_host::log::{LogStore, MemoryStore};
 use rollcall_host::model::{Ack, Message, Retain, Sender, UnixMs, Verdict};
-use rollcall_host::ops::health::Health;
+use rollcall_host::ops::GivenUp;
 use rollcall_host::source::{self, Inbox};
 use rollcall_wire::{DeviceId, Kind, Slot, Topic};
 use tokio::sync::oneshot;
@@ -25,15 +24,14 @@ fn device() -> DeviceId {
     DeviceId::new("porch").unwrap()
 }
 
-async fn start(interval: &str) -> (Arc<MemoryStore>, Inbox, JoinHandle<()>) {
+async fn start(interval: &str) -> (Arc<MemoryStore>, Inbox, JoinHandle<Result<(), GivenUp>>) {
     let store = Arc::new(MemoryStore::default());
-    let ingest = Ingest::open(store.clone()).await.unwrap();
     let (inbox, messages) = source::inbox();
-    (
-        store,
-        inbox,
-        tokio::spawn(run::run(ingest, messages, interval.parse().unwrap(), Arc::new(Health::default()))),
-    )
+    let (opened, is_open) = oneshot::channel();
+    let storing = keep_storing(store.clone(), messages, interval.parse().unwrap(), Arc::default(), opened);
+    let running = tokio::spawn(storing);
+    is_open.await.unwrap();
+    (store, inbox, running)
 }
 
 async fn send(inbox: &Inbox, seq: usize) -> oneshot::Receiver<Verdict> {
@@ -93,7 +91,7 @@ async fn a_closed_inbox_is_stored_at_once() {
     let verdict = send(&inbox, 0).await;
     sleep(Duration::from_millis(300)).await;
     drop(inbox);
-    running.await.unwrap();
+    running.await.unwrap().unwrap();
     assert_eq!(verdict.await, Ok(Verdict::Accepted));
     assert_eq!(began.elapsed(), Duration::from_millis(300));
     assert_eq!(entries(&store).await, [1]);

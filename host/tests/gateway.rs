@@ -5,95 +5,23 @@
 mod common;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+#[path = "common/host.rs"]
+mod host;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use host::{Host, Open, bound, gateway, start};
 use rollcall_harness::mqtt::{CONNACK, Client, DISCONNECT, PUBACK, SUBACK, Version, publish, publish_with};
-use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::{FlushInterval, run};
-use rollcall_host::log::{LogStore, MemoryStore};
-use rollcall_host::model::{Message, Record, Verdict};
-use rollcall_host::ops::health::Health;
-use rollcall_host::source::gateway::Gateway;
-use rollcall_host::source::{self, Credentials, Inbox, LogState, RunningSource, Source};
+use rollcall_host::model::Verdict;
+use rollcall_host::source::{self, Credentials};
 use rollcall_wire::codec::{MESSAGE_EXPIRY_S, Rejection};
-use rollcall_wire::{DeviceId, Kind, Slot, Topic};
-use tokio::sync::mpsc;
+use rollcall_wire::{DeviceId, Kind, Topic};
 
 const GOOD: &[u8] = br#"{"status":3,"seq":17,"boot":"9f3c5a0be1d24c77","age_ms":0}"#;
 
 fn topic() -> String {
     Topic { device: DeviceId::new("sim-0").unwrap(), kind: Kind::Status }.name().to_string()
-}
-
-/// A gateway that takes messages.
-struct Open {
-    address: SocketAddr,
-    source: Box<dyn RunningSource>,
-}
-
-impl Open {
-    fn new(gateway: Gateway) -> Self {
-        let address = gateway.address();
-        Self { address, source: Box::new(gateway).start(LogState::Empty, Arc::default()) }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-fn start(credentials: Option<Credentials>, inbox: Inbox) -> Open {
-    Open::new(bound(credentials, inbox))
-}
-
-fn bound(credentials: Option<Credentials>, inbox: Inbox) -> Gateway {
-    Gateway::bind(TcpListener::bind("127.0.0.1:0").unwrap(), credentials, inbox).unwrap()
-}
-
-/// A gateway whose messages the test settles itself.
-fn gateway() -> (Open, mpsc::Receiver<Message>) {
-    let (inbox, messages) = source::inbox();
-    (start(None, inbox), messages)
-}
-
-/// A gateway with all that follows it, over a store in memory.
-struct Host {
-    runtime: tokio::runtime::Runtime,
-    gateway: Open,
-    ingest: tokio::task::JoinHandle<()>,
-    store: Arc<MemoryStore>,
-}
-
-impl Host {
-    fn start() -> Self {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let store = Arc::new(MemoryStore::default());
-        let (inbox, messages) = source::inbox();
-        let ingest = runtime.block_on(Ingest::open(store.clone())).unwrap();
-        let ingest =
-            runtime.spawn(run::run(ingest, messages, FlushInterval::default(), Arc::new(Health::default())));
-        Self { runtime, gateway: start(None, inbox), ingest, store }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.gateway.address()
-    }
-
-    /// Drains, and tells what is in the store.
-    fn finish(self) -> Vec<Record> {
-        self.runtime.block_on(async {
-            self.gateway.source.drain().await;
-            self.ingest.await.unwrap();
-            let mut records = Vec::new();
-            for slot in Slot::all() {
-                let entries = self.store.read(slot, 0, usize::MAX).await.unwrap();
-                records.extend(entries.into_iter().flat_map(|entry| entry.records));
-            }
-            records
-        })
-    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "common/host.rs"]
+mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -12,31 +14,20 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Request;
 use common::{brute_force, device, record};
+use host::{ingest, logged};
 use rollcall_host::api::{Api, router};
 use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::{FlushInterval, run};
 use rollcall_host::log::rollup::CHUNK_ENTRIES;
 use rollcall_host::log::row::{DeviceState, OPEN_BOOTS_MAX};
 use rollcall_host::log::{Fault, LogStore, MemoryStore, RedbStore};
 use rollcall_host::model::{Ack, Message, Record, RecordKind, Retain, Sender, UnixMs, Verdict};
-use rollcall_host::ops::health::Health;
+use rollcall_host::ops::Ops;
 use rollcall_host::source;
 use rollcall_wire::codec::Rejection;
 use rollcall_wire::{BootId, Kind, SampleId, Sequence, Slot, Topic};
 use tower::ServiceExt;
 
 const NOW: UnixMs = UnixMs(1_721_900_000_000);
-
-/// Every record in the log of every slot.
-async fn logged<S: LogStore>(store: &S) -> Vec<Record> {
-    let mut records = Vec::new();
-    for slot in Slot::all() {
-        let entries = store.read(slot, 0, usize::MAX).await.unwrap();
-        records.extend(entries.into_iter().flat_map(|entry| entry.records));
-    }
-    records.sort_by_key(|record| (record.device, record.id));
-    records
-}
 
 fn sorted(records: &[Record]) -> Vec<Record> {
     let mut records = records.to_vec();
@@ -194,7 +185,7 @@ async fn a_redelivery_is_known_after_a_restart_and_a_day_of_other_messages() {
 
 /// Asks the API, as a client does.
 async fn ask<S: LogStore>(store: Arc<S>, range: &Range<u64>) -> [u64; 7] {
-    let api = Api { store, health: Arc::new(Health::default()) };
+    let api = Api { store, ops: Arc::default() };
     let uri = format!("/status_count?start={}&end={}", range.start, range.end);
     let response = router(api).oneshot(Request::get(uri).body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 200);
@@ -284,22 +275,21 @@ fn batch(random: &mut fastrand::Rng, next_seq: &mut [u64; 30], oracle: &Mutex<Or
 #[tokio::test]
 async fn a_message_waits_for_a_store_that_is_away_and_readiness_says_so() {
     let store = Arc::new(MemoryStore::default());
-    let health = Arc::new(Health::default());
+    let ops = Arc::new(Ops::default());
     let (inbox, messages) = source::inbox();
-    let ingest = Ingest::open(store.clone()).await.unwrap();
-    tokio::spawn(run::run(ingest, messages, FlushInterval::default(), health.clone()));
+    ingest(store.clone(), messages, ops.clone());
     for fault in [Fault::Refuse, Fault::LoseReply] {
         store.inject(fault);
     }
     let (message, verdict) = message(br#"{"status":3,"seq":0,"boot":"9f3c5a0be1d24c77","age_ms":0}"#);
     inbox.send(message).await.unwrap();
-    while health.reason().is_none() {
+    while ops.reason().is_none() {
         tokio::task::yield_now().await;
     }
-    assert!(health.reason().unwrap().contains("injected: Refuse"));
+    assert!(ops.reason().unwrap().contains("injected: Refuse"));
     // The second try was written, but its answer was lost: what is found in the log is recognised.
     assert_eq!(verdict.await, Ok(Verdict::Accepted));
-    assert_eq!(health.reason(), None);
+    assert_eq!(ops.reason(), None);
     assert_eq!(logged(&*store).await.len(), 1);
 }
 
@@ -308,7 +298,6 @@ async fn a_bare_message_whose_append_had_no_answer_is_logged_once() {
     for fault in [Fault::Refuse, Fault::LoseReply, Fault::Tear] {
         let store = Arc::new(MemoryStore::default());
         let (inbox, messages) = source::inbox();
-        let ingest = Ingest::open(store.clone()).await.unwrap();
         store.inject(fault);
         let mut verdicts = Vec::new();
         for number in 0..20 {
@@ -317,7 +306,7 @@ async fn a_bare_message_whose_append_had_no_answer_is_logged_once() {
             verdicts.push(verdict);
         }
         drop(inbox);
-        run::run(ingest, messages, FlushInterval::default(), Arc::new(Health::default())).await;
+        ingest(store.clone(), messages, Arc::default()).await.unwrap().unwrap();
         for verdict in verdicts {
             assert_eq!(verdict.await, Ok(Verdict::Accepted), "{fault:?}");
         }
@@ -329,9 +318,7 @@ async fn a_bare_message_whose_append_had_no_answer_is_logged_once() {
 async fn what_cannot_be_told_and_not_be_refused_is_stored_as_undecided_and_not_counted() {
     let store = Arc::new(MemoryStore::default());
     let (inbox, messages) = source::inbox();
-    let ingest = Ingest::open(store.clone()).await.unwrap();
-    let running =
-        tokio::spawn(run::run(ingest, messages, FlushInterval::default(), Arc::new(Health::default())));
+    let running = ingest(store.clone(), messages, Arc::default());
     let send = async |boot: usize, sender| {
         let payload = format!(r#"{{"status":3,"seq":5,"boot":"{boot:016x}","age_ms":0}}"#);
         let (mut message, verdict) = message(payload.as_bytes());
@@ -348,7 +335,7 @@ async fn what_cannot_be_told_and_not_be_refused_is_stored_as_undecided_and_not_c
     }
     assert_eq!(send(1, Sender::HearsNothing).await, Verdict::Duplicate);
     drop(inbox);
-    running.await.unwrap();
+    running.await.unwrap().unwrap();
     let logged = logged(&*store).await;
     let undecided = logged.iter().filter(|record| record.kind == RecordKind::Undecided).count();
     assert_eq!((logged.len(), undecided), (OPEN_BOOTS_MAX + 3, 2));
@@ -362,9 +349,7 @@ async fn what_cannot_be_told_and_not_be_refused_is_stored_as_undecided_and_not_c
 async fn the_rows_of_a_few_devices_are_stored_within_seconds_without_further_messages() {
     let store = Arc::new(MemoryStore::default());
     let (inbox, messages) = source::inbox();
-    let ingest = Ingest::open(store.clone()).await.unwrap();
-    let running =
-        tokio::spawn(run::run(ingest, messages, FlushInterval::default(), Arc::new(Health::default())));
+    let running = ingest(store.clone(), messages, Arc::default());
     let (message, verdict) = message(br#"{"status":3,"seq":5,"boot":"0000000000000001","age_ms":0}"#);
     inbox.send(message).await.unwrap();
     verdict.await.unwrap();
@@ -376,7 +361,7 @@ async fn the_rows_of_a_few_devices_are_stored_within_seconds_without_further_mes
     }
     assert_eq!(store.checkpoint(slot).await.unwrap().rows, 1);
     drop(inbox);
-    running.await.unwrap();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -419,9 +404,7 @@ fn message_of(number: u64, payload: &[u8]) -> (Message, tokio::sync::oneshot::Re
 async fn a_rollup_that_fails_is_done_again_without_storing_its_messages_twice() {
     let store = Arc::new(MemoryStore::default());
     let (inbox, messages) = source::inbox();
-    let ingest = Ingest::open(store.clone()).await.unwrap();
-    let running =
-        tokio::spawn(run::run(ingest, messages, FlushInterval::default(), Arc::new(Health::default())));
+    let running = ingest(store.clone(), messages, Arc::default());
     store.inject(Fault::RefuseRollup);
     // Bare messages, since nothing would tell that one is there already; each is an entry of its own.
     for _ in 0..CHUNK_ENTRIES {
@@ -430,7 +413,7 @@ async fn a_rollup_that_fails_is_done_again_without_storing_its_messages_twice() 
         assert_eq!(verdict.await, Ok(Verdict::Accepted));
     }
     drop(inbox);
-    running.await.unwrap();
+    running.await.unwrap().unwrap();
     assert_eq!(logged(&*store).await.len() as u64, CHUNK_ENTRIES);
     assert_eq!(store.checkpoint(Slot::of(&device(1))).await.unwrap().windows, CHUNK_ENTRIES);
 }

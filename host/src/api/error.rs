@@ -41,8 +41,8 @@ impl IntoResponse for Problem {
 }
 
 /// 404, with what there is.
-pub(super) async fn not_found(uri: Uri) -> Problem {
-    let detail = format!("there is no {}; there are /status_count, /healthz and /readyz", uri.path());
+pub(super) fn not_found(uri: &Uri, there_are: &str) -> Problem {
+    let detail = format!("there is no {}; there are {there_are}", uri.path());
     Problem { title: "not found", status: 404, detail, parameter: None }
 }
 

@@ -15,9 +15,16 @@ pub(super) async fn live() -> Response {
 }
 
 pub(super) async fn ready<S: LogStore>(State(api): State<Api<S>>) -> Result<Response, Problem> {
-    if let Some(reason) = api.health.reason() {
-        return Err(Problem::unavailable(reason));
+    reason(&api).await.map_or_else(
+        || Ok((JSON, r#"{"status":"ready"}"#).into_response()),
+        |reason| Err(Problem::unavailable(reason)),
+    )
+}
+
+/// Why the process is not ready, if it is not.
+pub(super) async fn reason<S: LogStore>(api: &Api<S>) -> Option<String> {
+    match api.ops.reason() {
+        Some(reason) => Some(reason),
+        None => api.store.ping().await.err().map(|error| error.to_string()),
     }
-    api.store.ping().await.map_err(|error| Problem::unavailable(error.to_string()))?;
-    Ok((JSON, r#"{"status":"ready"}"#).into_response())
 }

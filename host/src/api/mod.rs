@@ -2,15 +2,17 @@
 
 mod error;
 mod health;
+mod metrics;
 mod status_count;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::Uri;
 use axum::routing::get;
 
 use crate::log::LogStore;
-use crate::ops::health::Health;
+use crate::ops::Ops;
 
 pub use error::Problem;
 pub use status_count::parse_query;
@@ -19,23 +21,38 @@ pub use status_count::parse_query;
 pub struct Api<S> {
     /// Where the counts are.
     pub store: Arc<S>,
-    /// Why the process is not ready.
-    pub health: Arc<Health>,
+    /// How the process is.
+    pub ops: Arc<Ops>,
 }
 
 impl<S> Clone for Api<S> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), health: self.health.clone() }
+        Self { store: self.store.clone(), ops: self.ops.clone() }
     }
 }
 
 /// Every route. The server and the tests call this same function.
 pub fn router<S: LogStore>(api: Api<S>) -> Router {
+    let routes = how_it_is().route("/status_count", get(status_count::get::<S>));
+    finished(routes, "/status_count, /healthz, /readyz and /metrics", api)
+}
+
+/// The routes of a process that stores and leaves the answers to others.
+pub fn router_without_counts<S: LogStore>(api: Api<S>) -> Router {
+    finished(how_it_is(), "/healthz, /readyz and /metrics; rollcall api has the counts", api)
+}
+
+/// What every role answers.
+fn how_it_is<S: LogStore>() -> Router<Api<S>> {
     Router::new()
-        .route("/status_count", get(status_count::get::<S>))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready::<S>))
-        .fallback(error::not_found)
+        .route("/metrics", get(metrics::get::<S>))
+}
+
+fn finished<S: LogStore>(routes: Router<Api<S>>, there_are: &'static str, api: Api<S>) -> Router {
+    routes
+        .fallback(move |uri: Uri| async move { error::not_found(&uri, there_are) })
         .method_not_allowed_fallback(error::method_not_allowed)
         .with_state(api)
 }

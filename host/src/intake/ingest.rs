@@ -18,7 +18,6 @@ use super::seen::Sighting;
 use crate::log::rollup::Chunk;
 use crate::log::{Checkpoint, LogStore, StoreError};
 use crate::model::{Entry, Record, RecordKind, Sender, UnixMs, Verdict};
-use crate::ops::tally::Tally;
 
 /// How many entries, and how many rows, are read back at a time.
 const READ_ENTRIES: usize = 256;
@@ -47,7 +46,6 @@ pub struct Ingest<S> {
     partitions: Vec<Partition>,
     /// Full chunks that the store has not rolled up yet.
     unrolled: Vec<Chunk>,
-    tally: Tally,
     log_clock: LogClock,
 }
 
@@ -121,7 +119,7 @@ impl<S: LogStore> Ingest<S> {
             partitions.push(restored(&*store, slot, store.checkpoint(slot).await?).await?);
         }
         let log_clock = LogClock::new(&partitions, UnixMs(0));
-        let mut ingest = Self { store, partitions, unrolled: Vec::new(), tally: Tally::default(), log_clock };
+        let mut ingest = Self { store, partitions, unrolled: Vec::new(), log_clock };
         for slot in Slot::all() {
             ingest.catch_up_slot(slot, &mut Batch::default()).await?;
             // A long way need not be gone twice.
@@ -138,6 +136,20 @@ impl<S: LogStore> Ingest<S> {
     /// Was nothing ever stored?
     pub fn is_empty(&self) -> bool {
         self.partitions.iter().all(|partition| partition.next() == 0)
+    }
+
+    /// How many entries are not in the windows yet, and how many not in the rows of devices, over all slots.
+    pub fn beyond_checkpoints(&self) -> (u64, u64) {
+        let of = |partition: &Partition| {
+            let (next, stored) = (partition.next(), partition.stored());
+            (next.saturating_sub(stored.windows), next.saturating_sub(stored.rows))
+        };
+        self.partitions.iter().map(of).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
+    /// How many devices have a row.
+    pub fn devices(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.devices() as u64).sum()
     }
 
     /// The log time of the next entry of `slot`.
@@ -179,7 +191,7 @@ impl<S: LogStore> Ingest<S> {
     }
 
     /// One entry a slot with the records that are neither settled nor in the log.
-    fn draft(&mut self, batch: &mut Batch<'_>, now: UnixMs) -> Vec<Draft> {
+    fn draft(&self, batch: &mut Batch<'_>, now: UnixMs) -> Vec<Draft> {
         let mut drafts = BTreeMap::<Slot, Draft>::new();
         let mut met = HashSet::<(DeviceId, SampleId)>::with_capacity(batch.records.len());
         for (place, record) in batch.records.iter().enumerate() {
@@ -212,7 +224,7 @@ impl<S: LogStore> Ingest<S> {
 
     /// As what a record is to be stored, or why it is not. `met` are those that are drafted already.
     fn judge(
-        &mut self,
+        &self,
         record: &Record,
         sender: Sender,
         met: &mut HashSet<(DeviceId, SampleId)>,
@@ -221,13 +233,10 @@ impl<S: LogStore> Ingest<S> {
         match self.partitions[Slot::of(&record.device).index()].check(&record.device, id) {
             Sighting::New if met.insert((record.device, id)) => Ok(record.kind),
             Sighting::New | Sighting::Counted => Err(Verdict::Duplicate),
-            Sighting::CannotTell => {
-                cannot_tell(&mut self.tally, &record.device, id, sender);
-                match sender {
-                    Sender::HearsRefusal => Err(Verdict::Rejected(Rejection::CannotTell)),
-                    Sender::HearsNothing => Ok(RecordKind::Undecided),
-                }
-            }
+            Sighting::CannotTell => match sender {
+                Sender::HearsRefusal => Err(Verdict::Rejected(Rejection::CannotTell)),
+                Sender::HearsNothing => Ok(RecordKind::Undecided),
+            },
         }
     }
 
@@ -395,17 +404,5 @@ async fn restored<S: LogStore>(
         if rows.len() < READ_ROWS {
             return Ok(partition);
         }
-    }
-}
-
-/// Says so in the log, once a minute.
-fn cannot_tell(tally: &mut Tally, device: &DeviceId, id: SampleId, sender: Sender) {
-    let (name, what) = match sender {
-        Sender::HearsRefusal => (Rejection::CannotTell.name(), "refused"),
-        Sender::HearsNothing => ("undecided", "stored as undecided"),
-    };
-    if let Some(total) = tally.count(name, std::time::Instant::now()) {
-        let (boot, seq) = (id.boot, id.seq.get());
-        tracing::warn!(%device, %boot, seq, total, "cannot_tell: behind the bounds of what is known of its boot, not counted, and {what}; the next is logged in a minute");
     }
 }

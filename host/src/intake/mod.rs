@@ -4,9 +4,11 @@
 pub mod decode;
 mod flush;
 pub mod ingest;
+mod keep_storing;
 mod log_clock;
 pub mod partition;
-pub mod run;
+mod run;
 pub mod seen;
 
 pub use self::flush::{BadFlushInterval, FLUSH_MESSAGES, FlushInterval};
+pub use self::keep_storing::keep_storing;

@@ -3,48 +3,94 @@
 //! A message is acknowledged only after it is durable in the log or known to be there; a store that is away
 //! stops the flow instead of losing it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use rollcall_wire::codec::{self, Rejection};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::decode::{Decoded, decode};
 use super::flush::{FlushInterval, collect};
 use super::ingest::{Batch, Ingest};
-use crate::log::{LogStore, StoreError};
+use crate::log::LogStore;
 use crate::model::{Ack, Message, Record, Sender, UnixMs, Verdict};
-use crate::ops::health::{Health, Part};
-use crate::ops::tally::Tally;
+use crate::ops::{Dropped, Ops, Outage};
 
 /// How long the last rows may take at the end of a drain; what is not written is made again from the log.
 const LAST_SWEEP: Duration = Duration::from_secs(2);
 
-/// The pause before a store that failed is tried again: doubled each time up to the second.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
 /// Settles messages until the inbox is closed and empty.
-pub async fn run<S: LogStore>(
+pub(super) async fn run<S: LogStore>(
     mut ingest: Ingest<S>,
-    mut inbox: mpsc::Receiver<Message>,
+    inbox: &mut mpsc::Receiver<Message>,
     interval: FlushInterval,
-    health: Arc<Health>,
+    ops: &Ops,
 ) {
     let mut batch = Vec::new();
-    let mut tally = Tally::default();
     let mut last = 0;
-    while collect(&mut inbox, &mut batch, last, interval, ingest.rows_due_at()).await {
+    while collect(inbox, &mut batch, last, interval, ingest.rows_due_at()).await {
         last = batch.len();
         if !batch.is_empty() {
-            let decoded = decode_all(batch.drain(..), &mut tally);
-            let verdicts = commit_surely(&mut ingest, &decoded, &health).await;
-            for (ack, verdict) in decoded.acks.into_iter().zip(verdicts) {
-                ack.settle(verdict);
-            }
+            flush(&mut ingest, batch.drain(..), ops).await;
         }
-        roll_surely(&mut ingest, &health).await;
+        roll_surely(&mut ingest, ops).await;
+        ops.metrics.made_from_log(ingest.beyond_checkpoints(), ingest.devices());
     }
     if let Ok(Err(error)) = tokio::time::timeout(LAST_SWEEP, ingest.write_all_rows()).await {
         tracing::warn!(%error, "cannot store the rows of devices; the next start makes them again");
+    }
+}
+
+/// Settles these messages.
+async fn flush<S: LogStore>(
+    ingest: &mut Ingest<S>,
+    messages: impl ExactSizeIterator<Item = Message>,
+    ops: &Ops,
+) {
+    let (count, begun) = (messages.len(), Instant::now());
+    let mut taken = Taken { ops, unsettled: count };
+    let decoded = decode_all(messages, &mut taken);
+    let verdicts = commit_surely(ingest, &decoded, ops).await;
+    for ((ack, record), verdict) in decoded.acks.into_iter().zip(&decoded.records).zip(verdicts) {
+        taken.settled(record, verdict);
+        ack.settle(verdict);
+    }
+    ops.metrics.flushed(count, begun.elapsed());
+}
+
+/// Messages out of the inbox. Each is counted by what became of it, even if this loop does not live to see it.
+struct Taken<'a> {
+    ops: &'a Ops,
+    unsettled: usize,
+}
+
+impl Taken<'_> {
+    fn settled(&mut self, record: &Record, verdict: Verdict) {
+        self.unsettled -= 1;
+        match verdict {
+            Verdict::Accepted => drop(self.ops.metrics.accepted.inc()),
+            Verdict::Duplicate => drop(self.ops.metrics.duplicates.inc()),
+            Verdict::Undecided => self.ops.undecided(record.device, record.id),
+            Verdict::Rejected(rejection) => self.ops.not_counted(rejection, record.device, record.id),
+        }
+    }
+
+    fn presence(&mut self) {
+        self.unsettled -= 1;
+        self.ops.metrics.presence.inc();
+    }
+
+    fn rejected(&mut self, rejection: Rejection, topic: &str) {
+        self.unsettled -= 1;
+        self.ops.rejected(rejection, topic);
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if self.unsettled > 0 {
+            self.ops.dropped(Dropped::IngestFailed, self.unsettled as u64);
+        }
     }
 }
 
@@ -57,21 +103,25 @@ struct ToStore {
 }
 
 /// Settles what needs no store, and returns the rest.
-fn decode_all(batch: impl Iterator<Item = Message>, tally: &mut Tally) -> ToStore {
+fn decode_all(batch: impl Iterator<Item = Message>, taken: &mut Taken<'_>) -> ToStore {
     let mut decoded = ToStore::default();
     for message in batch {
         match decode(&message.incoming()) {
             Ok(Decoded::Sample(record)) => {
+                // A bare message may have an expiry interval of its own, which says nothing of a waiting time.
+                if record.id.is_some() {
+                    taken.ops.metrics.waited(codec::waited_s(message.expiry_left_s));
+                }
                 decoded.records.push(record);
                 decoded.senders.push(message.sender);
                 decoded.acks.push(message.ack);
             }
-            Ok(Decoded::Presence) => message.ack.settle(Verdict::Accepted),
+            Ok(Decoded::Presence) => {
+                taken.presence();
+                message.ack.settle(Verdict::Accepted);
+            }
             Err(rejection) => {
-                if let Some(total) = tally.count(rejection.name(), std::time::Instant::now()) {
-                    let topic = &*message.topic;
-                    tracing::warn!(%rejection, total, topic, "message rejected; the next of this name is logged in a minute");
-                }
+                taken.rejected(rejection, &message.topic);
                 message.ack.settle(Verdict::Rejected(rejection));
             }
         }
@@ -80,12 +130,8 @@ fn decode_all(batch: impl Iterator<Item = Message>, tally: &mut Tally) -> ToStor
 }
 
 /// Commits, however long the store is away.
-async fn commit_surely<S: LogStore>(
-    ingest: &mut Ingest<S>,
-    to_store: &ToStore,
-    health: &Health,
-) -> Vec<Verdict> {
-    let mut outage = Outage::new(health);
+async fn commit_surely<S: LogStore>(ingest: &mut Ingest<S>, to_store: &ToStore, ops: &Ops) -> Vec<Verdict> {
+    let mut outage = Outage::new(ops);
     let mut batch = Batch::new(&to_store.records, &to_store.senders);
     while let Err(error) = ingest.advance(&mut batch, UnixMs::now()).await {
         outage.wait("cannot store; messages wait unacknowledged", &error).await;
@@ -96,8 +142,8 @@ async fn commit_surely<S: LogStore>(
 }
 
 /// Rolls up and writes rows, however long the store is away: what waits in memory must not pile up.
-async fn roll_surely<S: LogStore>(ingest: &mut Ingest<S>, health: &Health) {
-    let mut outage = Outage::new(health);
+async fn roll_surely<S: LogStore>(ingest: &mut Ingest<S>, ops: &Ops) {
+    let mut outage = Outage::new(ops);
     loop {
         let rolled = match ingest.roll().await {
             Ok(()) => ingest.write_due_rows().await,
@@ -113,28 +159,5 @@ async fn roll_surely<S: LogStore>(ingest: &mut Ingest<S>, health: &Health) {
 async fn recover_surely<S: LogStore>(ingest: &mut Ingest<S>, batch: &mut Batch<'_>, outage: &mut Outage<'_>) {
     while let Err(error) = ingest.recover(batch).await {
         outage.wait("cannot read the log", &error).await;
-    }
-}
-
-/// A store that is away: readiness says so, and the pauses between attempts grow.
-struct Outage<'a> {
-    health: &'a Health,
-    pause: Duration,
-}
-
-impl<'a> Outage<'a> {
-    fn new(health: &'a Health) -> Self {
-        Self { health, pause: RETRY.0 }
-    }
-
-    async fn wait(&mut self, what: &str, error: &StoreError) {
-        self.health.unhealthy(Part::Store, error);
-        tracing::error!(%error, retry_ms = self.pause.as_millis(), "{what}");
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(RETRY.1);
-    }
-
-    fn over(self) {
-        self.health.healthy(Part::Store);
     }
 }

@@ -1,7 +1,7 @@
 //! Which parts of the process are unhealthy and why, for `GET /readyz`. Parts report; nobody here acts on it.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A part that can be unhealthy.
@@ -11,30 +11,52 @@ pub enum Part {
     Store,
     /// Messages cannot be received.
     Source,
+    /// Nothing takes received messages to the store.
+    Ingest,
+    /// Nothing answers over HTTP.
+    Http,
+}
+
+impl Part {
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Source => "source",
+            Self::Ingest => "ingest",
+            Self::Http => "http",
+        }
+    }
+}
+
+impl Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Store => "store",
+            Self::Source => "source of messages",
+            Self::Ingest => "ingest loop",
+            Self::Http => "HTTP API",
+        })
+    }
 }
 
 /// The parts that are unhealthy now, each with its reason.
 #[derive(Debug, Default)]
-pub struct Health(Mutex<BTreeMap<Part, String>>);
+pub(super) struct Health(Mutex<BTreeMap<Part, String>>);
 
 impl Health {
-    /// A part that has not come up yet.
-    pub fn starting(part: Part) -> Self {
-        Self(Mutex::new(BTreeMap::from([(part, "starting".to_owned())])))
-    }
-
     /// The part works.
-    pub fn healthy(&self, part: Part) {
+    pub(super) fn healthy(&self, part: Part) {
         self.reasons().remove(&part);
     }
 
     /// The part does not work, and why.
-    pub fn unhealthy(&self, part: Part, reason: &dyn Display) {
+    pub(super) fn unhealthy(&self, part: Part, reason: &dyn Display) {
         self.reasons().insert(part, reason.to_string());
     }
 
     /// Why the process is not ready, if it is not: the reason of one unhealthy part.
-    pub fn reason(&self) -> Option<String> {
+    pub(super) fn reason(&self) -> Option<String> {
         self.reasons().values().next().cloned()
     }
 

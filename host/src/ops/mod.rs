@@ -1,5 +1,55 @@
-//! How the process is, for those who operate it: readiness, what is logged how often, and `rollcall doctor`.
+//! How the process is, for those who operate it: readiness, metrics, what is logged how often, what starts a
+//! part again, and `rollcall doctor`. Parts report here; it knows none of them.
 
 pub mod check;
-pub mod health;
-pub mod tally;
+mod events;
+mod health;
+mod log_limit;
+mod metrics;
+mod outage;
+mod refused;
+mod supervisor;
+
+use self::health::Health;
+pub use self::health::Part;
+use self::log_limit::LogLimit;
+pub use self::metrics::{Dropped, Metrics};
+pub use self::outage::Outage;
+pub use self::refused::Refused;
+pub use self::supervisor::{Failure, GivenUp, Supervised, supervise};
+
+/// How the process is: one value, shared by all parts. What happens to them is reported by the methods in
+/// `events`, each of which counts and logs, so that nothing is logged without a number or counted twice.
+#[derive(Debug, Default)]
+pub struct Ops {
+    /// What is counted and measured.
+    pub metrics: Metrics,
+    health: Health,
+    limit: LogLimit,
+}
+
+impl Ops {
+    /// A process whose `parts` have not come up yet.
+    pub fn starting(parts: &[Part]) -> Self {
+        let ops = Self::default();
+        parts.iter().for_each(|part| ops.unhealthy(*part, &format_args!("the {part} is starting")));
+        ops
+    }
+
+    /// The part works.
+    pub fn healthy(&self, part: Part) {
+        self.health.healthy(part);
+        self.metrics.part_healthy(part, true);
+    }
+
+    /// The part does not work, and why.
+    pub fn unhealthy(&self, part: Part, reason: &dyn std::fmt::Display) {
+        self.health.unhealthy(part, reason);
+        self.metrics.part_healthy(part, false);
+    }
+
+    /// Why the process is not ready, if it is not: the reason of one unhealthy part.
+    pub fn reason(&self) -> Option<String> {
+        self.health.reason()
+    }
+}

@@ -1,21 +1,21 @@
 //! Where messages come from. A source puts [`Message`]s into the inbox and acknowledges each to its sender
 //! only when the ingest loop has settled it. It decodes nothing and knows no store.
-
 //!
 //! [`Source`] is the seam: a new kind of source is a folder here and a line in the command line's `source.rs`.
 
 pub mod broker;
 mod credentials;
+mod gate;
 pub mod gateway;
+mod keep_running;
 
 use std::pin::Pin;
-use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 pub use self::credentials::Credentials;
+pub use self::keep_running::{Again, keep_running};
 use crate::model::Message;
-use crate::ops::health::Health;
 
 /// How many messages may wait for the next flush. When the inbox is full, sources stop reading.
 pub const INBOX_MESSAGES: usize = 4096;
@@ -43,10 +43,10 @@ pub enum LogState {
 /// A source that is set up, and takes nothing yet.
 pub trait Source: Send {
     /// Takes messages from now on: they can be stored.
-    fn start(self: Box<Self>, log: LogState, health: Arc<Health>) -> Box<dyn RunningSource>;
+    fn start(self: Box<Self>, log: LogState) -> Box<dyn RunningSource>;
 }
 
-/// A source that takes messages.
+/// A source that takes messages. When it goes, it takes none, whatever it was doing.
 pub trait RunningSource: Send {
     /// Completes when the source has ended without being asked to, which is a fault.
     fn ended(&mut self) -> Wait<'_>;

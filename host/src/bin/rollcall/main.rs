@@ -5,6 +5,7 @@
 #[allow(rustdoc::broken_intra_doc_links, reason = "its comments are the text of --help")]
 mod config;
 mod doctor;
+mod http;
 #[cfg(feature = "mongodb")]
 mod import;
 mod migrate;

@@ -1,31 +1,24 @@
 //! `rollcall serve`, `ingest` and `api`: sources, ingest, store and API in one process, or each in its own.
 
-use std::net::{SocketAddr, TcpListener};
-use std::ops::ControlFlow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use rollcall_host::api;
-use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::{FlushInterval, run};
-use rollcall_host::log::{AnyStore, LateStore, LogStore, StoreAddress, StoreError};
-use rollcall_host::ops::health::{Health, Part};
-use rollcall_host::source::{self, LogState, RunningSource};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use rollcall_host::api::{self, Api};
+use rollcall_host::intake::{FlushInterval, keep_storing};
+use rollcall_host::log::{AnyStore, LateStore, StoreAddress};
+use rollcall_host::ops::{GivenUp, Ops, Outage, Part};
+use rollcall_host::source::{self, Again, Inbox, LogState, Source, keep_running};
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinError, JoinHandle};
 
-use crate::config::{ApiArgs, IngestArgs, ServeArgs, SourceSettings, bind, refuse_open_doors};
+use crate::config::{ApiArgs, IngestArgs, ServeArgs, SourceSettings, refuse_open_doors};
+use crate::http::Http;
 use crate::shutdown::Shutdown;
 
 /// How long a drain may take: a store that is away must not keep the process for ever.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long answers that are under way may take when the process ends.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The pause before a store that is not there yet is tried again.
-const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What one process does.
 struct Role {
@@ -36,6 +29,8 @@ struct Role {
     flush_interval: FlushInterval,
     /// Where it answers, if it does.
     http: Option<SocketAddr>,
+    /// Does it answer how many there are of each status?
+    counts: bool,
 }
 
 /// Takes, stores and answers until SIGTERM or Ctrl-C.
@@ -45,13 +40,9 @@ struct Role {
 pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
     let source = config.source.source()?;
     refuse_open_doors(&[source.door(), config.http.door()], config.allow_anonymous)?;
-    run(Role {
-        store: config.store.store()?,
-        source: Some(source),
-        flush_interval: config.intake.flush_interval,
-        http: Some(config.http.http_listen),
-    })
-    .await
+    let (store, http) = (config.store.store()?, Some(config.http.http_listen));
+    let flush_interval = config.intake.flush_interval;
+    run(Role { store, source: Some(source), flush_interval, http, counts: true }).await
 }
 
 /// Takes and stores until SIGTERM or Ctrl-C.
@@ -60,9 +51,10 @@ pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
 /// As [`serve`].
 pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
     let source = config.source.source()?;
-    refuse_open_doors(&[source.door()], config.allow_anonymous)?;
+    refuse_open_doors(&[source.door(), config.http.door()], config.allow_anonymous)?;
+    let (store, http) = (config.store.store()?, config.http.http_listen);
     let flush_interval = config.intake.flush_interval;
-    run(Role { store: config.store.store()?, source: Some(source), flush_interval, http: None }).await
+    run(Role { store, source: Some(source), flush_interval, http, counts: false }).await
 }
 
 /// Answers until SIGTERM or Ctrl-C.
@@ -72,41 +64,36 @@ pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
 pub(crate) async fn api(config: ApiArgs) -> anyhow::Result<()> {
     refuse_open_doors(&[config.http.door()], config.allow_anonymous)?;
     let (store, http) = (config.store.store()?, Some(config.http.http_listen));
-    run(Role { store, source: None, flush_interval: FlushInterval::default(), http }).await
+    let flush_interval = FlushInterval::default();
+    run(Role { store, source: None, flush_interval, http, counts: true }).await
 }
 
 /// Both doors answer from the first moment, whatever is not there yet.
 async fn run(role: Role) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;
-    let http = role.http.map(|address| bind(address, "--http-listen")).transpose()?;
-    let (inbox, messages) = source::inbox();
-    let source = role.source.map(|source| source.set_up(inbox)).transpose()?;
+    let parts: &[Part] =
+        if role.source.is_some() { &[Part::Store, Part::Source, Part::Ingest] } else { &[Part::Store] };
+    let ops = Arc::new(Ops::starting(parts));
     let store = Arc::new(LateStore::default());
-    let health = Arc::new(Health::starting(Part::Store));
-    let api = api::Api { store: store.clone(), health: health.clone() };
-    let mut http = http.map(|listener| Http::start(listener, api)).transpose()?;
+    let api = Api { store: store.clone(), ops: ops.clone() };
+    let router = if role.counts { api::router(api) } else { api::router_without_counts(api) };
+    let mut http = role.http.map(|address| Http::start(address, router, ops.clone())).transpose()?;
+    let (inbox, messages) = source::inbox();
+    let source = role.source.map(|settings| SetUp::new(settings, inbox, ops.clone())).transpose()?;
     let ended = async {
-        let Some(opened) = open(&role.store, &mut shutdown, &health).await? else { return Ok(()) };
+        let Some(opened) = open(&role.store, &mut shutdown, &ops).await? else { return Ok(()) };
         store.arrive(opened);
         match source {
             Some(source) => {
-                let Some(ingest) = open_ingest(store, &health, &mut shutdown).await? else { return Ok(()) };
-                let log = if ingest.is_empty() { LogState::Empty } else { LogState::Written };
-                let ingest = run::run(ingest, messages, role.flush_interval, health.clone());
-                take(
-                    source.start(log, health.clone()),
-                    tokio::spawn(ingest),
-                    health,
-                    &mut http,
-                    &mut shutdown,
-                )
-                .await
+                let (opened, is_empty) = oneshot::channel();
+                let ingest = keep_storing(store, messages, role.flush_interval, ops.clone(), opened);
+                take(source, tokio::spawn(ingest), is_empty, ops, &mut http, &mut shutdown).await
             }
             None => {
-                health.healthy(Part::Store);
+                ops.healthy(Part::Store);
                 tokio::select! {
                     () = shutdown.requested() => Ok(()),
-                    () = Http::ended(&mut http) => bail!("the HTTP API ended by itself"),
+                    reason = Http::ended(&mut http) => Err(reason),
                 }
             }
         }
@@ -122,51 +109,63 @@ async fn run(role: Role) -> anyhow::Result<()> {
 async fn open(
     address: &StoreAddress,
     shutdown: &mut Shutdown,
-    health: &Health,
+    ops: &Ops,
 ) -> anyhow::Result<Option<AnyStore>> {
-    loop {
-        let opened = tokio::select! {
-            opened = address.open() => opened,
-            () = shutdown.requested() => return Ok(None),
-        };
-        match opened {
-            Err(error) if error.may_pass() => {
-                health.unhealthy(Part::Store, &error);
-                tracing::warn!("{error}; trying again");
+    let mut outage = Outage::new(ops);
+    let opened = async {
+        loop {
+            match address.open().await {
+                Err(error) if error.may_pass() => outage.wait("cannot open the store", &error).await,
+                opened => return opened,
             }
-            opened => return Ok(Some(opened?)),
         }
-        if pause(shutdown).await.is_break() {
-            return Ok(None);
-        }
-    }
-}
-
-/// The pause before a store is tried again; a break when the process is asked to end.
-async fn pause(shutdown: &mut Shutdown) -> ControlFlow<()> {
+    };
     tokio::select! {
-        () = tokio::time::sleep(STORE_RETRY) => ControlFlow::Continue(()),
-        () = shutdown.requested() => ControlFlow::Break(()),
+        opened = opened => Ok(Some(opened?)),
+        () = shutdown.requested() => Ok(None),
     }
 }
 
-/// Takes messages into the store until asked to stop. A part that ends by itself ends the process, with its
-/// name: whoever started the process starts it again, and nothing looks ready that is not.
+/// A source that is set up, and what sets up another in its place.
+struct SetUp {
+    source: Box<dyn Source>,
+    again: Again,
+}
+
+impl SetUp {
+    fn new(mut settings: SourceSettings, inbox: Inbox, ops: Arc<Ops>) -> anyhow::Result<Self> {
+        let source = settings.set_up(inbox.clone(), ops.clone())?;
+        let again = move || settings.set_up(inbox.clone(), ops.clone()).map_err(|error| format!("{error:#}"));
+        Ok(Self { source, again: Box::new(again) })
+    }
+}
+
+/// Takes messages into the store until asked to stop. A part that fails is started again; one that cannot be ends
+/// the process, with its reason: whoever started the process starts it again, and nothing looks ready that is not.
 async fn take(
-    mut source: Box<dyn RunningSource>,
-    mut ingest: JoinHandle<()>,
-    health: Arc<Health>,
+    source: SetUp,
+    mut ingest: JoinHandle<Result<(), GivenUp>>,
+    is_empty: oneshot::Receiver<bool>,
+    ops: Arc<Ops>,
     http: &mut Option<Http>,
     shutdown: &mut Shutdown,
 ) -> anyhow::Result<()> {
-    health.healthy(Part::Store);
+    let log = tokio::select! {
+        Ok(is_empty) = is_empty => if is_empty { LogState::Empty } else { LogState::Written },
+        ended = &mut ingest => return Err(reason(ended, "ingest loop")),
+        () = shutdown.requested() => return Ok(()),
+        reason = Http::ended(http) => return Err(reason),
+    };
+    let (stop, stopped) = watch::channel(false);
+    let mut source = tokio::spawn(keep_running(source.source, source.again, log, ops, stopped));
     tokio::select! {
         () = shutdown.requested() => {}
-        ended = &mut ingest => bail!("the ingest loop ended by itself: {ended:?}"),
-        () = source.ended() => bail!("the source of messages ended by itself"),
-        () = Http::ended(http) => bail!("the HTTP API ended by itself"),
+        ended = &mut ingest => return Err(reason(ended, "ingest loop")),
+        ended = &mut source => return Err(reason(ended, "source of messages")),
+        reason = Http::ended(http) => return Err(reason),
     }
     tracing::info!("draining: storing and acknowledging what was received");
+    stop.send_replace(true);
     let drained = tokio::select! {
         drained = tokio::time::timeout(DRAIN_TIMEOUT, drain(source, ingest)) => drained,
         () = shutdown.requested() => bail!("ended by a second signal; devices send again what was not acknowledged"),
@@ -179,64 +178,21 @@ async fn take(
     Ok(())
 }
 
-/// Reads the log, however long the store is away; `None` when it was not waited for to the end.
-async fn open_ingest<S: LogStore>(
-    store: Arc<S>,
-    health: &Health,
-    shutdown: &mut Shutdown,
-) -> anyhow::Result<Option<Ingest<S>>> {
-    loop {
-        let opened = tokio::select! {
-            opened = Ingest::open(store.clone()) => opened,
-            () = shutdown.requested() => return Ok(None),
-        };
-        match opened {
-            Err(error @ StoreError::Unavailable(_)) => {
-                health.unhealthy(Part::Store, &error);
-                tracing::warn!("cannot read the log: {error}; trying again");
-            }
-            opened => return Ok(Some(opened.context("cannot read the log")?)),
-        }
-        if pause(shutdown).await.is_break() {
-            return Ok(None);
-        }
-    }
+/// The source first: the inbox closes with it, and with the inbox the ingest loop.
+async fn drain(
+    source: JoinHandle<Result<(), GivenUp>>,
+    ingest: JoinHandle<Result<(), GivenUp>>,
+) -> anyhow::Result<()> {
+    source.await.context("the source of messages failed")??;
+    ingest.await.context("the ingest loop failed")??;
+    Ok(())
 }
 
-async fn drain(source: Box<dyn RunningSource>, ingest: JoinHandle<()>) -> anyhow::Result<()> {
-    source.drain().await;
-    ingest.await.context("the ingest loop failed")
-}
-
-/// The running API.
-struct Http {
-    stop: watch::Sender<()>,
-    server: JoinHandle<std::io::Result<()>>,
-}
-
-impl Http {
-    fn start<S: LogStore>(listener: TcpListener, api: api::Api<S>) -> anyhow::Result<Self> {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tracing::info!("http listening on {}", listener.local_addr()?);
-        let (stop, mut stopped) = watch::channel(());
-        let server = axum::serve(listener, api::router(api)).with_graceful_shutdown(async move {
-            let _ = stopped.changed().await;
-        });
-        Ok(Self { stop, server: tokio::spawn(async move { server.await }) })
-    }
-
-    /// Completes when the server, if there is one, has ended without being asked to, which is a fault.
-    async fn ended(http: &mut Option<Self>) {
-        match http {
-            Some(http) => drop((&mut http.server).await),
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn stop(self) {
-        drop(self.stop);
-        if !self.server.is_finished() && tokio::time::timeout(HTTP_TIMEOUT, self.server).await.is_err() {
-            tracing::warn!("http connections were still open at the end");
-        }
+/// Why a part ended that was not asked to.
+pub(crate) fn reason(ended: Result<Result<(), GivenUp>, JoinError>, part: &str) -> anyhow::Error {
+    match ended {
+        Ok(Err(given_up)) => given_up.into(),
+        Ok(Ok(())) => anyhow!("the {part} ended by itself"),
+        Err(error) => anyhow!(error).context(format!("the {part} failed")),
     }
 }

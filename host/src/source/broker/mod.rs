@@ -10,8 +10,8 @@ mod checks;
 mod filter;
 mod options;
 
+use std::fmt::Display;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectReturnCode, Filter, Packet, Publish, RetainForwardRule, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use self::address::{BrokerAddress, BrokerAddressError, Transport};
@@ -29,9 +29,10 @@ pub use self::checks::checks;
 pub use self::filter::{PlainTopic, Slots};
 pub use self::options::SetupError;
 use self::options::options;
+use super::gate::{Gate, Unsettled};
 use super::{INBOX_MESSAGES, Inbox, LogState, RunningSource, Source, Wait};
 use crate::model::{Ack, Message, Retain, Sender, UnixMs, Verdict};
-use crate::ops::health::{Health, Part};
+use crate::ops::{Dropped, Ops, Part};
 
 /// How long the broker keeps the session, and with it the queue, of a worker that is away: 30 days, as long
 /// as the messages in it live.
@@ -77,6 +78,7 @@ pub struct Broker {
     settings: BrokerSettings,
     options: MqttOptions,
     inbox: Inbox,
+    ops: Arc<Ops>,
 }
 
 /// A broker, while messages are taken from it.
@@ -92,19 +94,15 @@ struct Shared {
     /// Counts connections. Held while an acknowledgement is queued, so that none is queued for a connection
     /// that has just ended.
     epoch: Mutex<u64>,
-    /// Messages handed to the ingest loop and not settled.
-    unsettled: AtomicUsize,
-    /// Once true, no further message is taken and no connection is made anew.
-    draining: AtomicBool,
+    /// Messages handed to the ingest loop and not settled. Once it drains, no connection is made anew.
+    gate: Arc<Gate>,
+    /// A message of this connection may not be stored: only a new one makes the broker deliver it again.
+    not_stored: Notify,
 }
 
 impl Shared {
     fn epoch(&self) -> MutexGuard<'_, u64> {
         self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
     }
 }
 
@@ -113,6 +111,7 @@ struct Pending {
     epoch: u64,
     packet_id: u16,
     verdict: oneshot::Receiver<Verdict>,
+    unsettled: Unsettled,
 }
 
 impl Broker {
@@ -120,25 +119,25 @@ impl Broker {
     ///
     /// # Errors
     /// [`SetupError`]; a broker that is away is none.
-    pub fn new(settings: BrokerSettings, inbox: Inbox) -> Result<Self, SetupError> {
+    pub fn new(settings: BrokerSettings, inbox: Inbox, ops: Arc<Ops>) -> Result<Self, SetupError> {
         let options = options(&settings)?;
-        Ok(Self { settings, options, inbox })
+        Ok(Self { settings, options, inbox, ops })
     }
 }
 
 impl Source for Broker {
     /// Connects as often as it must.
-    fn start(self: Box<Self>, log: LogState, health: Arc<Health>) -> Box<dyn RunningSource> {
-        let Self { settings, options, inbox } = *self;
+    fn start(self: Box<Self>, log: LogState) -> Box<dyn RunningSource> {
+        let Self { settings, options, inbox, ops } = *self;
         let BrokerSettings { address, slots, client_id, .. } = &settings;
         tracing::info!(%address, %slots, client_id, "taking messages from the broker");
-        health.unhealthy(Part::Source, &"not connected to the broker yet");
+        ops.unhealthy(Part::Source, &"not connected to the broker yet");
         let (client, events) =
             AsyncClient::new(options, usize::from(settings.receive_max) + REQUESTS_BESIDE_ACKS);
         let shared = Arc::new(Shared {
             epoch: Mutex::new(0),
-            unsettled: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
+            gate: Gate::new(ops.clone()),
+            not_stored: Notify::new(),
         });
         let (pending, settled) = mpsc::channel(INBOX_MESSAGES + usize::from(settings.receive_max));
         let acknowledging = tokio::spawn(acknowledge(settled, client.clone(), shared.clone()));
@@ -148,7 +147,7 @@ impl Source for Broker {
             client: client.clone(),
             shared: shared.clone(),
             inbox,
-            health,
+            ops,
             pending,
             session: Session::Away { since: None },
             pause: RETRY.0,
@@ -176,34 +175,40 @@ impl RunningSource for RunningBroker {
 
 impl RunningBroker {
     async fn close(mut self) {
-        self.shared.draining.store(true, Ordering::SeqCst);
-        while self.shared.unsettled.load(Ordering::SeqCst) > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        self.shared.gate.drain().await;
         // Queued behind the acknowledgements. A broker that is away does not hear it, and delivers again.
         let goodbye = self.client.try_disconnect();
         if goodbye.is_err() || tokio::time::timeout(GOODBYE_TIMEOUT, &mut self.polling).await.is_err() {
             self.polling.abort();
         }
-        let _ = self.acknowledging.await;
+        let _ = (&mut self.acknowledging).await;
+    }
+}
+
+/// One that is not drained leaves nothing behind that uses the session: the next one does.
+impl Drop for RunningBroker {
+    fn drop(&mut self) {
+        self.polling.abort();
+        self.acknowledging.abort();
     }
 }
 
 /// Tells the broker what is stored. In a task of its own: the connection's task must never wait for it.
 async fn acknowledge(mut settled: mpsc::Receiver<Pending>, client: AsyncClient, shared: Arc<Shared>) {
-    while let Some(Pending { epoch, packet_id, verdict }) = settled.recv().await {
-        // Dropped unsettled, the message may not be stored: the broker keeps it and delivers it again.
-        if verdict.await.is_ok() {
-            let now = shared.epoch();
-            if *now == epoch {
-                let publish = Publish { qos: QoS::AtLeastOnce, pkid: packet_id, ..Publish::default() };
-                if client.try_ack(&publish).is_err() {
-                    // The queue has room for every message that the broker may have outstanding.
-                    tracing::error!("an acknowledgement was lost; the broker delivers its message again");
-                }
+    while let Some(Pending { epoch, packet_id, verdict, unsettled }) = settled.recv().await {
+        let stored = verdict.await.is_ok();
+        let now = shared.epoch();
+        if *now == epoch && stored {
+            let publish = Publish { qos: QoS::AtLeastOnce, pkid: packet_id, ..Publish::default() };
+            if client.try_ack(&publish).is_err() {
+                // The queue has room for every message that the broker may have outstanding.
+                tracing::error!("an acknowledgement was lost; the broker delivers its message again");
             }
+        } else if *now == epoch {
+            shared.not_stored.notify_one();
         }
-        shared.unsettled.fetch_sub(1, Ordering::SeqCst);
+        drop(now);
+        drop(unsettled);
     }
 }
 
@@ -221,7 +226,7 @@ struct Connection {
     client: AsyncClient,
     shared: Arc<Shared>,
     inbox: Inbox,
-    health: Arc<Health>,
+    ops: Arc<Ops>,
     pending: mpsc::Sender<Pending>,
     session: Session,
     pause: Duration,
@@ -230,7 +235,15 @@ struct Connection {
 impl Connection {
     async fn run(mut self, mut events: EventLoop) {
         loop {
-            match events.poll().await {
+            let event = tokio::select! {
+                event = events.poll() => event,
+                // A poll that is given up may lose what it had read: so does the connection, which ends here.
+                () = self.shared.not_stored.notified() => {
+                    self.lost(&"a message may not be stored, and is to be delivered again", "", &mut events);
+                    continue;
+                }
+            };
+            match event {
                 Ok(Event::Incoming(Packet::ConnAck(welcome))) => self.connected(&welcome),
                 Ok(Event::Incoming(Packet::SubAck(answer))) => self.subscribed(&answer.return_codes),
                 Ok(Event::Incoming(Packet::Publish(publish))) => {
@@ -241,8 +254,8 @@ impl Connection {
                 Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
                 Ok(_) => {}
                 Err(error) => {
-                    self.lost(&error, &mut events);
-                    if self.shared.draining() {
+                    self.lost(&error, advice(&error), &mut events);
+                    if self.shared.gate.is_draining() {
                         return;
                     }
                     tokio::time::sleep(self.pause).await;
@@ -291,17 +304,17 @@ impl Connection {
             filter
         });
         if let Err(error) = self.client.try_subscribe_many(filters.collect::<Vec<_>>()) {
-            self.health.unhealthy(Part::Source, &format!("cannot subscribe: {error}"));
+            self.ops.unhealthy(Part::Source, &format!("cannot subscribe: {error}"));
         }
     }
 
     fn subscribed(&self, codes: &[SubscribeReasonCode]) {
         match codes.iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_))) {
-            None => self.health.healthy(Part::Source),
+            None => self.ops.healthy(Part::Source),
             Some(code) => {
                 let reason = format!("the broker refused our subscription: {code:?}");
                 tracing::error!("{reason}; its user needs the right to read rollcall/#");
-                self.health.unhealthy(Part::Source, &reason);
+                self.ops.unhealthy(Part::Source, &reason);
             }
         }
     }
@@ -310,14 +323,13 @@ impl Connection {
     async fn take(&self, publish: Publish) -> Result<(), Ended> {
         // After a connection ended, rumqttc still returns what it had read from it.
         if !matches!(self.session, Session::There { .. }) {
+            if publish.qos == QoS::AtMostOnce {
+                self.ops.metrics.received.inc();
+                self.ops.dropped(Dropped::ConnectionLost, 1);
+            }
             return Ok(());
         }
-        // Counted first and looked second: a drain that sees zero has seen this one, or is seen by it.
-        self.shared.unsettled.fetch_add(1, Ordering::SeqCst);
-        if self.shared.draining() {
-            self.shared.unsettled.fetch_sub(1, Ordering::SeqCst);
-            return Ok(());
-        }
+        let Some(unsettled) = self.shared.gate.take() else { return Ok(()) };
         let received_at = UnixMs::now();
         let topic = std::str::from_utf8(&publish.topic).unwrap_or_default();
         let topic = self.settings.plain_topic.as_ref().map_or(topic, |plain| plain.renamed(topic));
@@ -332,17 +344,15 @@ impl Connection {
             ack,
         };
         if publish.qos == QoS::AtMostOnce {
-            let sent = self.inbox.send(message).await.map_err(|_| Ended);
-            self.shared.unsettled.fetch_sub(1, Ordering::SeqCst);
-            return sent;
+            return self.inbox.send(message).await.map_err(|_| Ended);
         }
         let epoch = *self.shared.epoch();
-        let pending = Pending { epoch, packet_id: publish.pkid, verdict };
+        let pending = Pending { epoch, packet_id: publish.pkid, verdict, unsettled };
         self.pending.send(pending).await.map_err(|_| Ended)?;
         self.inbox.send(message).await.map_err(|_| Ended)
     }
 
-    fn lost(&mut self, error: &ConnectionError, events: &mut EventLoop) {
+    fn lost(&mut self, error: &dyn Display, advice: &str, events: &mut EventLoop) {
         let mut epoch = self.shared.epoch();
         *epoch += 1;
         // Forgets the acknowledgements that were queued meanwhile; under the lock, so that none follows.
@@ -355,11 +365,11 @@ impl Connection {
                 self.pause = RETRY.0;
             }
         }
-        let reason = format!("no connection to {address}: {error}{}", advice(error));
-        if !self.shared.draining() {
+        let reason = format!("no connection to {address}: {error}{advice}");
+        if !self.shared.gate.is_draining() {
             tracing::warn!(retry_ms = self.pause.as_millis(), "{reason}");
         }
-        self.health.unhealthy(Part::Source, &reason);
+        self.ops.unhealthy(Part::Source, &reason);
     }
 }
 

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,8 +23,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::protocol::{
     self, Answer, NotWelcome, Protocol, Publish, RECEIVE_MAX, Reason, Refusal, Request, packet_length,
 };
-use super::{Shared, Unsettled};
+use super::{Connected, Shared};
 use crate::model::{Ack, Message, Retain, Sender, UnixMs, Verdict};
+use crate::ops::{Dropped, Refused};
+use crate::source::gate::Unsettled;
 
 /// A client has this long to send its CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,10 +51,11 @@ const LAST_MESSAGES: Duration = Duration::from_secs(10);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves a client until it leaves, breaks the rules or the gateway closes.
-pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
-    shared.connections.fetch_add(1, Ordering::SeqCst);
+pub(super) async fn serve(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
+    let _connected = Connected::new(shared.clone());
     let mut connection = Connection {
         stream,
+        client,
         input: Vec::new(),
         output: Vec::new(),
         pending: VecDeque::new(),
@@ -59,17 +63,21 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         mute: false,
         shared,
     };
-    if let Ok(Some((protocol, silence))) = timeout(CONNECT_TIMEOUT, connection.welcome()).await {
-        let end = connection.run(protocol, silence).await;
-        if let Err(End::Farewell) = end {
-            connection.goodbye().await;
+    match timeout(CONNECT_TIMEOUT, connection.welcome()).await {
+        Ok(Some((protocol, silence))) => {
+            let end = connection.run(protocol, silence).await;
+            if let Err(End::Farewell) = end {
+                connection.goodbye().await;
+            }
         }
+        Ok(None) => {}
+        Err(_) => connection.refused(Refused::ConnectTimeout),
     }
-    connection.shared.connections.fetch_sub(1, Ordering::SeqCst);
 }
 
 struct Connection {
     stream: TcpStream,
+    client: SocketAddr,
     shared: Arc<Shared>,
     /// Bytes that are not decoded yet.
     input: Vec<u8>,
@@ -113,7 +121,10 @@ impl Connection {
             match packet_length(&self.input) {
                 Ok(Some(length)) => break length,
                 Ok(None) => {}
-                Err(_) => return None,
+                Err(_) => {
+                    self.refused(Refused::NoConnect);
+                    return None;
+                }
             }
             self.stream.readable().await.ok()?;
             self.read();
@@ -124,11 +135,15 @@ impl Connection {
         let (protocol, hello) = match protocol::hello(&self.input[..length]) {
             Ok(hello) => hello,
             Err(NotWelcome::OtherVersion(answer)) => {
+                self.refused(Refused::UnsupportedProtocolVersion);
                 self.output.extend_from_slice(answer);
                 self.goodbye().await;
                 return None;
             }
-            Err(NotWelcome::Malformed) => return None,
+            Err(NotWelcome::Malformed) => {
+                self.refused(Refused::NoConnect);
+                return None;
+            }
         };
         self.input.drain(..length);
         let refusal = if hello.other_authentication {
@@ -146,6 +161,7 @@ impl Connection {
             }
         };
         if let Some(refusal) = refusal {
+            self.refused(refusal.counted());
             protocol.refuse(refusal, &mut self.output);
             self.goodbye().await;
             return None;
@@ -227,6 +243,7 @@ impl Connection {
         match request {
             Request::Publish(publish) => self.publish(protocol, publish).await?,
             Request::Subscribe { packet_id, filters } => {
+                self.refused(Refused::Subscription);
                 protocol.refuse_subscription(packet_id, filters, &mut self.output);
             }
             Request::Unsubscribe { packet_id, filters } => {
@@ -251,7 +268,7 @@ impl Connection {
                 return self.packet_id_in_use(protocol, packet_id);
             }
         }
-        let Some(unsettled) = Unsettled::begin(&self.shared) else {
+        let Some(unsettled) = self.shared.gate.take() else {
             // 3.1.1 cannot refuse a message: it stays unanswered until the connection closes.
             if let Some(packet_id) = publish.packet_id
                 && protocol.can_refuse()
@@ -274,7 +291,14 @@ impl Connection {
             sender,
             ack,
         };
-        self.hand_on(message).await?;
+        if let Err(end) = self.hand_on(message).await {
+            // The inbox closes only when the process ends.
+            self.drop_rest(
+                protocol,
+                if let End::Left = end { Dropped::ClientLeft } else { Dropped::Draining },
+            );
+            return Err(end);
+        }
         if let Some(packet_id) = publish.packet_id {
             self.pending.push_back(Pending {
                 packet_id,
@@ -286,6 +310,7 @@ impl Connection {
 
     /// MQTT 5 has a word for it (section 3.4.2.1); in 3.1.1 it ends the connection (MQTT-2.3.1-3).
     fn packet_id_in_use(&mut self, protocol: &Protocol, packet_id: NonZeroU16) -> Result<(), End> {
+        self.refused(Refused::PacketIdInUse);
         if !protocol.can_refuse() {
             return Err(End::Farewell);
         }
@@ -308,14 +333,24 @@ impl Connection {
         }
         match timeout(LAST_MESSAGES, self.shared.inbox.reserve()).await {
             Ok(Ok(place)) => place.send(message),
-            _ => {
-                tracing::warn!(
-                    "a client left while the store was away; what it had sent and was not acknowledged is not stored"
-                );
-                return Err(End::Left);
-            }
+            _ => return Err(End::Left),
         }
         Ok(())
+    }
+
+    /// A message found no room in the inbox: it, and what its client had sent after it, is counted as dropped.
+    fn drop_rest(&mut self, protocol: &mut Protocol, why: Dropped) {
+        let mut messages = 1;
+        while let Ok(Some(length)) = packet_length(&self.input)
+            && let Ok(request) = protocol.request(&self.input[..length])
+        {
+            self.input.drain(..length);
+            if let Request::Publish(_) = request {
+                self.shared.ops.metrics.received.inc();
+                messages += 1;
+            }
+        }
+        self.shared.ops.dropped(why, messages);
     }
 
     /// Did the client close its side, whatever of it is still to be read?
@@ -352,8 +387,15 @@ impl Connection {
     }
 
     fn end(&mut self, protocol: &Protocol, reason: Reason) -> End {
+        if let Some(refused) = protocol::counted(reason) {
+            self.refused(refused);
+        }
         protocol.goodbye(reason, &mut self.output);
         End::Farewell
+    }
+
+    fn refused(&self, refused: Refused) {
+        self.shared.ops.refused(refused, self.client);
     }
 
     /// Reads what is there.

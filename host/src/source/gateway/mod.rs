@@ -11,17 +11,18 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use super::gate::Gate;
 use super::{Credentials, Inbox, LogState, RunningSource, Source, Wait};
-use crate::ops::health::Health;
+use crate::ops::{Ops, Part};
 
 /// When draining, how long connections may take to send the last acknowledgements and close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// When draining, how often its conditions are looked at.
+/// When closing, how often is looked whether all connections are closed.
 const POLL: Duration = Duration::from_millis(5);
 
 /// Connections at a time; more wait in the kernel's queue.
@@ -29,9 +30,6 @@ const CONNECTIONS_MAX: usize = 100_000;
 
 /// The pause before the next connection is taken when the system has no descriptor left for one.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-
-/// How often a failure to take connections is logged at most.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -52,15 +50,17 @@ struct Shared {
     /// Are clients let in? Not until what they send can be stored.
     open: AtomicBool,
     /// Messages handed to the ingest loop and not yet acknowledged.
-    unsettled: AtomicUsize,
-    /// Once true, no further message is taken.
-    draining: AtomicBool,
+    gate: Arc<Gate>,
     /// Once true, every connection says goodbye and closes.
     closing: watch::Sender<bool>,
     /// Connections that are open.
     connections: AtomicUsize,
     /// Numbers the clients that bring no id of their own.
     unnamed: AtomicU64,
+    ops: Arc<Ops>,
+    /// Makes the thread panic.
+    #[cfg(feature = "testing")]
+    fault: tokio::sync::Notify,
 }
 
 impl Gateway {
@@ -73,6 +73,7 @@ impl Gateway {
         listener: TcpListener,
         credentials: Option<Credentials>,
         inbox: Inbox,
+        ops: Arc<Ops>,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -81,21 +82,26 @@ impl Gateway {
             inbox,
             credentials,
             open: AtomicBool::new(false),
-            unsettled: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
+            gate: Gate::new(ops.clone()),
             closing: watch::Sender::new(false),
             connections: AtomicUsize::new(0),
             unnamed: AtomicU64::new(0),
+            ops,
+            #[cfg(feature = "testing")]
+            fault: tokio::sync::Notify::new(),
         });
         let (stop, stopped) = oneshot::channel();
         let (living, alive) = oneshot::channel::<()>();
         let serving = shared.clone();
         let thread = thread::Builder::new().name("mqtt".into()).spawn(move || {
+            // Dropped in the opposite order: the connections are gone when it is heard that the thread is.
             let _living = living;
+            let runtime = runtime;
             runtime.block_on(async {
                 tokio::select! {
                     () = accept(listener, &serving) => {}
                     _ = stopped => {}
+                    () = serving.fault() => {}
                 }
             });
         })?;
@@ -107,12 +113,15 @@ impl Gateway {
         self.address
     }
 
+    /// What makes its thread panic.
+    #[cfg(feature = "testing")]
+    pub fn fault(&self) -> GatewayFault {
+        GatewayFault(self.shared.clone())
+    }
+
     async fn close(self) {
         let shared = &self.shared;
-        shared.draining.store(true, Ordering::SeqCst);
-        while shared.unsettled.load(Ordering::SeqCst) > 0 {
-            tokio::time::sleep(POLL).await;
-        }
+        shared.gate.drain().await;
         shared.closing.send_replace(true);
         let close = async {
             while shared.connections.load(Ordering::SeqCst) > 0 {
@@ -129,8 +138,9 @@ impl Gateway {
 }
 
 impl Source for Gateway {
-    fn start(self: Box<Self>, _: LogState, _: Arc<Health>) -> Box<dyn RunningSource> {
+    fn start(self: Box<Self>, _: LogState) -> Box<dyn RunningSource> {
         self.shared.open.store(true, Ordering::SeqCst);
+        self.shared.ops.healthy(Part::Source);
         tracing::info!("mqtt listening on {}", self.address);
         self
     }
@@ -155,24 +165,25 @@ async fn accept(listener: TcpListener, shared: &Arc<Shared>) {
         Err(error) => return tracing::error!(%error, "mqtt cannot listen"),
     };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut logged: Option<Instant> = None;
+    let mut failing = false;
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, client)) => {
+                if std::mem::take(&mut failing) {
+                    shared.ops.healthy(Part::Source);
+                }
                 // An acknowledgement is small, and its device waits for it.
                 let _ = stream.set_nodelay(true);
                 let shared = shared.clone();
                 tokio::spawn(async move {
-                    connection::serve(stream, shared).await;
+                    connection::serve(stream, client, shared).await;
                     drop(place);
                 });
             }
             Err(error) => {
-                if logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
-                    tracing::error!(%error, "cannot take an mqtt connection; trying again, and said once a minute");
-                    logged = Some(Instant::now());
-                }
+                failing = true;
+                shared.ops.accept_failed(&error);
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
@@ -183,24 +194,49 @@ impl Shared {
     fn admits(&self, user: Option<&[u8]>, password: Option<&[u8]>) -> bool {
         self.credentials.as_ref().is_none_or(|credentials| credentials.admit(user, password))
     }
-}
 
-/// A message that is handed to the ingest loop and not yet answered.
-#[derive(Debug)]
-struct Unsettled(Arc<Shared>);
-
-impl Unsettled {
-    /// Counts a message as unsettled until the value goes; `None` while draining. Counted first and looked
-    /// second, so that a drain that sees zero has seen this one or is seen by it.
-    fn begin(shared: &Arc<Shared>) -> Option<Self> {
-        shared.unsettled.fetch_add(1, Ordering::SeqCst);
-        let unsettled = Self(shared.clone());
-        (!shared.draining.load(Ordering::SeqCst)).then_some(unsettled)
+    /// Completes never; in tests, panics when it is told to.
+    #[cfg_attr(feature = "testing", allow(clippy::panic, reason = "the fault is a panic"))]
+    async fn fault(&self) {
+        #[cfg(feature = "testing")]
+        {
+            self.fault.notified().await;
+            panic!("injected into the gateway's thread");
+        }
+        #[cfg(not(feature = "testing"))]
+        std::future::pending().await
     }
 }
 
-impl Drop for Unsettled {
+/// Makes a gateway's thread panic, for tests.
+#[cfg(feature = "testing")]
+#[derive(Debug)]
+pub struct GatewayFault(Arc<Shared>);
+
+#[cfg(feature = "testing")]
+impl GatewayFault {
+    /// Its thread panics now.
+    pub fn inject(&self) {
+        self.0.fault.notify_one();
+    }
+}
+
+/// A connection that is open, as long as this value lives.
+#[derive(Debug)]
+struct Connected(Arc<Shared>);
+
+impl Connected {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.connections.fetch_add(1, Ordering::SeqCst);
+        shared.ops.metrics.connections.inc();
+        shared.ops.metrics.connections_open.inc();
+        Self(shared)
+    }
+}
+
+impl Drop for Connected {
     fn drop(&mut self) {
-        self.0.unsettled.fetch_sub(1, Ordering::SeqCst);
+        self.0.connections.fetch_sub(1, Ordering::SeqCst);
+        self.0.ops.metrics.connections_open.dec();
     }
 }

@@ -13,6 +13,8 @@ use ntex_mqtt::v5::codec::{PublishAckReason, SubscribeAckReason, UnsubscribeAckR
 use ntex_mqtt::{QoS, v3, v5};
 use rollcall_wire::codec::Rejection;
 
+use crate::ops::Refused;
+
 pub(super) use ntex_mqtt::v5::codec::DisconnectReasonCode as Reason;
 
 /// The longest packet that is read, in bytes beside its fixed header; a longer one ends the connection with
@@ -80,6 +82,17 @@ pub(super) enum Refusal {
     BadAuthenticationMethod,
     /// The store is not there yet.
     ServerUnavailable,
+}
+
+impl Refusal {
+    /// What it is counted as.
+    pub(super) fn counted(self) -> Refused {
+        match self {
+            Self::BadUserNameOrPassword => Refused::BadUserNameOrPassword,
+            Self::BadAuthenticationMethod => Refused::BadAuthenticationMethod,
+            Self::ServerUnavailable => Refused::ServerUnavailable,
+        }
+    }
 }
 
 /// One connection's codec.
@@ -430,6 +443,22 @@ fn dealias(
     // A copy of its own: the topic that was decoded shares its packet's memory.
     aliases.insert(alias, ByteString::from(topic.to_string()));
     Ok(topic)
+}
+
+/// What a connection that ends for `reason` is counted as; `None` when nobody is refused.
+pub(super) fn counted(reason: Reason) -> Option<Refused> {
+    Some(match reason {
+        Reason::ServerShuttingDown => return None,
+        Reason::MalformedPacket => Refused::MalformedPacket,
+        Reason::PacketTooLarge => Refused::PacketTooLarge,
+        Reason::TopicNameInvalid => Refused::TopicNameInvalid,
+        Reason::TopicAliasInvalid => Refused::TopicAliasInvalid,
+        Reason::QosNotSupported => Refused::QosNotSupported,
+        Reason::ReceiveMaximumExceeded => Refused::ReceiveMaximumExceeded,
+        Reason::KeepAliveTimeout => Refused::KeepAliveTimeout,
+        Reason::ImplementationSpecificError => Refused::NotStored,
+        _ => Refused::ProtocolError,
+    })
 }
 
 fn rejection_code(rejection: Rejection) -> PublishAckReason {

@@ -15,7 +15,25 @@ pub(crate) struct HttpArgs {
 impl HttpArgs {
     /// The address, if everyone on the network can reach it.
     pub(crate) fn door(&self) -> Option<String> {
-        let address = self.http_listen;
-        (!address.ip().is_loopback()).then(|| format!("--http-listen {address}"))
+        door(self.http_listen)
     }
+}
+
+/// Flags of a role that needs no HTTP.
+#[derive(Debug, Args)]
+pub(crate) struct OptionalHttpArgs {
+    /// Where /healthz, /readyz and /metrics are answered over HTTP; nowhere when it is not given.
+    #[arg(long, env = "ROLLCALL_HTTP_LISTEN", value_name = "IP:PORT")]
+    pub(crate) http_listen: Option<SocketAddr>,
+}
+
+impl OptionalHttpArgs {
+    /// The address, if there is one and everyone on the network can reach it.
+    pub(crate) fn door(&self) -> Option<String> {
+        self.http_listen.and_then(door)
+    }
+}
+
+fn door(address: SocketAddr) -> Option<String> {
+    (!address.ip().is_loopback()).then(|| format!("--http-listen {address}"))
 }

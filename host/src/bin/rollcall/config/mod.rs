@@ -9,7 +9,7 @@ mod store;
 use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-pub(crate) use self::http::HttpArgs;
+pub(crate) use self::http::{HttpArgs, OptionalHttpArgs};
 pub(crate) use self::intake::IntakeArgs;
 pub(crate) use self::source::{BrokerArgs, SourceArgs, SourceSettings, bind};
 pub(crate) use self::store::StoreArgs;
@@ -185,7 +185,10 @@ pub(crate) struct IngestArgs {
     pub(crate) intake: IntakeArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
-    /// Let anyone who can reach the gateway in. Needed to listen beyond this machine without credentials.
+    #[command(flatten)]
+    pub(crate) http: OptionalHttpArgs,
+    /// Let anyone who can reach the listening addresses in. Needed to listen beyond this machine without
+    /// credentials; HTTP has none.
     #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
     pub(crate) allow_anonymous: bool,
 }

@@ -2,9 +2,11 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use rollcall_host::ops::Ops;
 use rollcall_host::source::broker::{
     Broker, BrokerAddress, BrokerSettings, PlainTopic, RECEIVE_MAX, Slots, Transport,
 };
@@ -96,17 +98,19 @@ impl SourceSettings {
         }
     }
 
-    /// Sets the source up.
+    /// Sets the source up. Another one in its place listens on the same port, also where port 0 was asked for.
     ///
     /// # Errors
     /// What cannot be listened on, or read.
-    pub(crate) fn set_up(self, inbox: Inbox) -> anyhow::Result<Box<dyn Source>> {
+    pub(crate) fn set_up(&mut self, inbox: Inbox, ops: Arc<Ops>) -> anyhow::Result<Box<dyn Source>> {
         Ok(match self {
             Self::Gateway { listen, credentials } => {
-                let gateway = Gateway::bind(bind(listen, "--mqtt-listen")?, credentials, inbox);
+                let listener = bind(*listen, "--mqtt-listen")?;
+                *listen = listener.local_addr()?;
+                let gateway = Gateway::bind(listener, credentials.clone(), inbox, ops);
                 Box::new(gateway.context("cannot start the MQTT gateway")?)
             }
-            Self::Broker(settings) => Box::new(Broker::new(settings, inbox)?),
+            Self::Broker(settings) => Box::new(Broker::new(settings.clone(), inbox, ops)?),
         })
     }
 }

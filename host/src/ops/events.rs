@@ -1,0 +1,93 @@
+//! What happens to the parts: each method counts an event and, where an operator should hear of it, logs it.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rollcall_wire::codec::Rejection;
+use rollcall_wire::{DeviceId, SampleId};
+
+use super::{Dropped, Ops, Part, Refused};
+
+impl Ops {
+    /// A message will never be counted.
+    pub fn rejected(&self, rejection: Rejection, topic: &str) {
+        let total = self.metrics.rejected(rejection);
+        if self.limit.allows(rejection.name(), Instant::now()) {
+            tracing::warn!(%rejection, total, topic, "message rejected; the next of this name is logged in a minute");
+        }
+    }
+
+    /// A sample will not be counted, although its message is well formed.
+    pub fn not_counted(&self, rejection: Rejection, device: DeviceId, sample: Option<SampleId>) {
+        let total = self.metrics.rejected(rejection);
+        if self.limit.allows(rejection.name(), Instant::now()) {
+            let boot = sample.map(|sample| tracing::field::display(sample.boot));
+            let seq = sample.map(|sample| sample.seq.get());
+            tracing::warn!(%rejection, total, %device, boot, seq, "sample not counted; the next of this name is logged in a minute");
+        }
+    }
+
+    /// Whether a sample was counted before cannot be told, and its sender would not hear it: it is stored, and not
+    /// counted.
+    pub fn undecided(&self, device: DeviceId, sample: Option<SampleId>) {
+        let total = self.metrics.undecided.inc() + 1;
+        if self.limit.allows("undecided", Instant::now()) {
+            let boot = sample.map(|sample| tracing::field::display(sample.boot));
+            let seq = sample.map(|sample| sample.seq.get());
+            tracing::warn!(total, %device, boot, seq, "sample stored as undecided, and not counted: it is behind the bounds of what is known of its boot; the next is logged in a minute");
+        }
+    }
+
+    /// The gateway refused a client, or a packet of it.
+    pub fn refused(&self, refused: Refused, client: SocketAddr) {
+        let total = self.metrics.refused(refused);
+        if self.limit.allows(refused.name(), Instant::now()) {
+            let reason = refused.name();
+            tracing::warn!(reason, total, %client, "mqtt client refused; the next of this reason is logged in a minute");
+        }
+    }
+
+    /// Messages were received and are not stored. When the process ends or a connection does, that is as it
+    /// must be, and a number is enough.
+    pub fn dropped(&self, why: Dropped, messages: u64) {
+        self.metrics.dropped(why, messages);
+        match why {
+            _ if messages == 0 => {}
+            Dropped::ClientLeft if self.limit.allows("client_left", Instant::now()) => tracing::warn!(
+                messages,
+                "a client left while the store was away; what it had sent and was not acknowledged is not stored; \
+                 the next is logged in a minute"
+            ),
+            Dropped::IngestFailed => tracing::error!(
+                messages,
+                "the ingest loop failed while it held messages; those of QoS 1 are sent again"
+            ),
+            Dropped::ClientLeft | Dropped::Draining | Dropped::ConnectionLost => {}
+        }
+    }
+
+    /// The system gave no descriptor for a connection: until it does, clients wait in the kernel's queue.
+    pub fn accept_failed(&self, error: &std::io::Error) {
+        self.metrics.accept_errors.inc();
+        self.unhealthy(Part::Source, &format_args!("cannot take an mqtt connection: {error}"));
+        if self.limit.allows("accept", Instant::now()) {
+            tracing::error!(%error, "cannot take an mqtt connection; trying again, and said once a minute");
+        }
+    }
+
+    /// The store is away, or still is.
+    pub(super) fn store_away(&self, first: bool, doing: &str, error: &dyn Display, retry: Duration) {
+        if first {
+            self.metrics.store_outages.inc();
+        }
+        self.unhealthy(Part::Store, error);
+        tracing::error!(%error, retry_ms = retry.as_millis(), "{doing}");
+    }
+
+    /// A part has ended by itself, and is started again after a pause.
+    pub(super) fn restarting(&self, part: Part, reason: &dyn Display, pause: Duration) {
+        self.metrics.restarted(part);
+        tracing::error!(%part, %reason, pause_ms = pause.as_millis(), "a part ended by itself and is started again");
+    }
+}

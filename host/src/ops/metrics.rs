@@ -1,0 +1,265 @@
+//! Every metric of the process, named once and here; `docs/operations.md` says what each is good for.
+//!
+//! All names begin with `rollcall_`, and counters end in `_total`. Whatever has a reason shows every reason from
+//! the start, at zero, so that a query or an alert finds it before it has happened.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry, Unit};
+use rollcall_wire::codec::Rejection;
+
+use super::{Part, Refused};
+
+/// From a fsync on a good disk to a store that was away for half a minute.
+const FLUSH_SECONDS: (f64, f64, u16) = (0.001, 2.0, 16);
+
+/// From one message to a full flush (4,096).
+const FLUSH_MESSAGES: (f64, f64, u16) = (1.0, 4.0, 7);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPart {
+    part: &'static str,
+}
+
+type Seconds = Counter<f64, AtomicU64>;
+
+/// Why a message that was received is neither stored nor rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// Its client left while the inbox was full.
+    ClientLeft,
+    /// The process ends.
+    Draining,
+    /// Of QoS 0, and the connection to the broker was lost before it was looked at.
+    ConnectionLost,
+    /// The ingest loop failed while it held it.
+    IngestFailed,
+}
+
+impl Dropped {
+    const ALL: [Self; 4] = [Self::ClientLeft, Self::Draining, Self::ConnectionLost, Self::IngestFailed];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::ClientLeft => "client_left",
+            Self::Draining => "draining",
+            Self::ConnectionLost => "connection_lost",
+            Self::IngestFailed => "ingest_failed",
+        }
+    }
+}
+
+/// What is counted and measured. Each is shared with the registry that writes them out.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Messages that sources took from clients or a broker.
+    pub received: Counter,
+    /// Of these, stored now.
+    pub accepted: Counter,
+    /// Of these, stored before.
+    pub duplicates: Counter,
+    /// Of these, stored and not counted: whether they were counted before cannot be told.
+    pub undecided: Counter,
+    /// Of these, no samples but a device that came or went.
+    pub presence: Counter,
+    rejected: Family<Reason, Counter>,
+    dropped: Family<Reason, Counter>,
+    /// Messages that wait to be stored and acknowledged.
+    pub in_flight: Gauge,
+    refused: Family<Reason, Counter>,
+    /// Connections of clients.
+    pub connections_open: Gauge,
+    /// All of them since the start.
+    pub connections: Counter,
+    /// Connections that could not be taken.
+    pub accept_errors: Counter,
+    flush_seconds: Histogram,
+    flush_messages: Histogram,
+    /// How often the store was away.
+    pub store_outages: Counter,
+    store_outage_seconds: Seconds,
+    entries_beyond_windows: Gauge,
+    entries_beyond_rows: Gauge,
+    devices: Gauge,
+    source_wait_seconds: Gauge,
+    parts_healthy: Family<OfPart, Gauge>,
+    ready: Gauge,
+    restarts: Family<OfPart, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut names = Names(Registry::with_prefix("rollcall"));
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        names.0.register("build", "The version of this program", build);
+        Self {
+            received: names.add("messages_received", "Messages taken from clients or a broker"),
+            accepted: names.add("messages_accepted", "Messages that were stored and are counted"),
+            duplicates: names.add("messages_duplicate", "Messages whose sample was counted already"),
+            undecided: names.add(
+                "messages_undecided",
+                "Messages that were stored and are not counted, because nobody can tell whether they were",
+            ),
+            presence: names.add("messages_presence", "Messages that say that a device came or went"),
+            rejected: names.by_reason(
+                "messages_rejected",
+                "Messages that will never be counted",
+                Rejection::ALL.iter().map(|rejection| rejection.name()),
+            ),
+            dropped: names.by_reason(
+                "messages_dropped",
+                "Messages that were received and not stored; of QoS 1 they are sent again",
+                Dropped::ALL.map(Dropped::name),
+            ),
+            in_flight: names.add("messages_in_flight", "Messages of QoS 1 received and not acknowledged yet"),
+            refused: names.by_reason(
+                "gateway_refusals",
+                "Clients and packets that the gateway refused",
+                Refused::ALL.map(Refused::name),
+            ),
+            connections_open: names.add("connections_open", "Connections of clients to the gateway now"),
+            connections: names.add("connections", "Connections that the gateway took"),
+            accept_errors: names.add("accept_errors", "Attempts to take a connection that failed"),
+            flush_seconds: names.with_unit(
+                "flush_duration",
+                "From the begin of a flush until all of it is stored, outages of the store included",
+                Unit::Seconds,
+                Histogram::new(exponential_buckets(FLUSH_SECONDS.0, FLUSH_SECONDS.1, FLUSH_SECONDS.2)),
+            ),
+            flush_messages: names.with(
+                "flush_messages",
+                "Messages in a flush",
+                Histogram::new(exponential_buckets(FLUSH_MESSAGES.0, FLUSH_MESSAGES.1, FLUSH_MESSAGES.2)),
+            ),
+            store_outages: names.add("store_outages", "How often the store was away"),
+            store_outage_seconds: names.with_unit(
+                "store_outage",
+                "How long the store was away",
+                Unit::Seconds,
+                Seconds::default(),
+            ),
+            entries_beyond_windows: names.add(
+                "entries_beyond_windows",
+                "Entries of the log that are not in the windows yet, over all slots",
+            ),
+            entries_beyond_rows: names.add(
+                "entries_beyond_rows",
+                "Entries of the log that are not in the rows of devices yet, over all slots",
+            ),
+            devices: names.add("devices", "Devices that have a row"),
+            source_wait_seconds: names.with_unit(
+                "source_wait",
+                "How long the latest message had waited in a broker",
+                Unit::Seconds,
+                Gauge::default(),
+            ),
+            parts_healthy: names
+                .add("part_healthy", "1 for a part of the process that works, 0 for one that does not"),
+            ready: names.add("ready", "1 when /readyz says so"),
+            restarts: names.add("restarts", "Parts that ended by themselves and were started again"),
+            registry: names.0,
+        }
+    }
+}
+
+/// What has a name so far.
+struct Names(Registry);
+
+impl Names {
+    fn add<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        self.with(name, help, M::default())
+    }
+
+    fn with<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn with_unit<M: Metric + Clone>(&mut self, name: &str, help: &str, unit: Unit, metric: M) -> M {
+        self.0.register_with_unit(name, help, unit, metric.clone());
+        metric
+    }
+
+    fn by_reason(
+        &mut self,
+        name: &str,
+        help: &str,
+        reasons: impl IntoIterator<Item = &'static str>,
+    ) -> Family<Reason, Counter> {
+        let family = self.add::<Family<Reason, Counter>>(name, help);
+        reasons.into_iter().for_each(|reason| drop(family.get_or_create(&Reason { reason })));
+        family
+    }
+}
+
+impl Metrics {
+    /// All of them as OpenMetrics text.
+    pub fn text(&self, ready: bool) -> String {
+        self.ready.set(ready.into());
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("a string takes all that is written to it");
+        text
+    }
+
+    /// One more rejection; all of its name so far.
+    pub(super) fn rejected(&self, rejection: Rejection) -> u64 {
+        self.rejected.get_or_create(&Reason { reason: rejection.name() }).inc() + 1
+    }
+
+    /// One more refusal; all of its name so far.
+    pub(super) fn refused(&self, refused: Refused) -> u64 {
+        self.refused.get_or_create(&Reason { reason: refused.name() }).inc() + 1
+    }
+
+    pub(super) fn dropped(&self, why: Dropped, messages: u64) {
+        self.dropped.get_or_create(&Reason { reason: why.name() }).inc_by(messages);
+    }
+
+    pub(super) fn restarted(&self, part: Part) {
+        self.restarts.get_or_create(&OfPart { part: part.name() }).inc();
+    }
+
+    pub(super) fn part_healthy(&self, part: Part, healthy: bool) {
+        self.parts_healthy.get_or_create(&OfPart { part: part.name() }).set(healthy.into());
+    }
+
+    pub(super) fn outage_lasted(&self, time: Duration) {
+        self.store_outage_seconds.inc_by(time.as_secs_f64());
+    }
+
+    /// A flush of so many messages is stored.
+    pub fn flushed(&self, messages: usize, took: Duration) {
+        self.flush_messages.observe(messages as f64);
+        self.flush_seconds.observe(took.as_secs_f64());
+    }
+
+    /// So many entries of the log are not in the windows, and not in the rows of so many devices.
+    pub fn made_from_log(&self, (windows, rows): (u64, u64), devices: u64) {
+        for (gauge, value) in [
+            (&self.entries_beyond_windows, windows),
+            (&self.entries_beyond_rows, rows),
+            (&self.devices, devices),
+        ] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The latest message had waited so long in a broker.
+    pub fn waited(&self, seconds: u32) {
+        self.source_wait_seconds.set(seconds.into());
+    }
+}

@@ -1,0 +1,86 @@
+//! Why the gateway refused a client or a packet of it, by name.
+
+/// A refusal that is no message's: those are [`rollcall_wire::codec::Rejection`]s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// CONNECT with another user or password.
+    BadUserNameOrPassword,
+    /// CONNECT with an authentication method.
+    BadAuthenticationMethod,
+    /// The store is not there yet.
+    ServerUnavailable,
+    /// CONNECT of a version that is not spoken.
+    UnsupportedProtocolVersion,
+    /// The first packet is no CONNECT, or not well formed.
+    NoConnect,
+    /// No CONNECT came in time.
+    ConnectTimeout,
+    /// A packet that cannot be read.
+    MalformedPacket,
+    /// A packet above the announced maximum.
+    PacketTooLarge,
+    /// A packet that may not come here.
+    ProtocolError,
+    /// An empty topic, or one with a wildcard.
+    TopicNameInvalid,
+    /// A topic alias that stands for nothing.
+    TopicAliasInvalid,
+    /// A message of QoS 2.
+    QosNotSupported,
+    /// More unacknowledged messages than announced.
+    ReceiveMaximumExceeded,
+    /// A message with the packet id of one that is not acknowledged yet.
+    PacketIdInUse,
+    /// A subscription: there is nothing to subscribe to.
+    Subscription,
+    /// Nothing was heard for one and a half times the keep-alive.
+    KeepAliveTimeout,
+    /// A message of the connection may not be stored, so it cannot go on.
+    NotStored,
+}
+
+impl Refused {
+    /// Every refusal, in the order of declaration.
+    pub const ALL: [Self; 17] = [
+        Self::BadUserNameOrPassword,
+        Self::BadAuthenticationMethod,
+        Self::ServerUnavailable,
+        Self::UnsupportedProtocolVersion,
+        Self::NoConnect,
+        Self::ConnectTimeout,
+        Self::MalformedPacket,
+        Self::PacketTooLarge,
+        Self::ProtocolError,
+        Self::TopicNameInvalid,
+        Self::TopicAliasInvalid,
+        Self::QosNotSupported,
+        Self::ReceiveMaximumExceeded,
+        Self::PacketIdInUse,
+        Self::Subscription,
+        Self::KeepAliveTimeout,
+        Self::NotStored,
+    ];
+
+    /// The name in metrics and lines of log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadUserNameOrPassword => "bad_user_name_or_password",
+            Self::BadAuthenticationMethod => "bad_authentication_method",
+            Self::ServerUnavailable => "server_unavailable",
+            Self::UnsupportedProtocolVersion => "unsupported_protocol_version",
+            Self::NoConnect => "no_connect",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::MalformedPacket => "malformed_packet",
+            Self::PacketTooLarge => "packet_too_large",
+            Self::ProtocolError => "protocol_error",
+            Self::TopicNameInvalid => "topic_name_invalid",
+            Self::TopicAliasInvalid => "topic_alias_invalid",
+            Self::QosNotSupported => "qos_not_supported",
+            Self::ReceiveMaximumExceeded => "receive_maximum_exceeded",
+            Self::PacketIdInUse => "packet_id_in_use",
+            Self::Subscription => "subscription",
+            Self::KeepAliveTimeout => "keep_alive_timeout",
+            Self::NotStored => "not_stored",
+        }
+    }
+}
