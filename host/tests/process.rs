@@ -87,6 +87,11 @@ fn free_address() -> SocketAddr {
 
 /// The status of a GET, or `None` when nobody answers.
 fn get(http: SocketAddr, path: &str) -> Option<u16> {
+    ask(http, path)?.split(' ').nth(1)?.parse().ok()
+}
+
+/// The answer to a GET, or `None` when there is none.
+fn ask(http: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(http).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
@@ -94,7 +99,7 @@ fn get(http: SocketAddr, path: &str) -> Option<u16> {
         .ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    answer.split(' ').nth(1)?.parse().ok()
+    Some(answer)
 }
 
 /// Sends what is logged, and then what is to be stored; a host whose log is gone must do both.
@@ -305,4 +310,67 @@ fn when_descriptors_run_out_the_log_says_so_and_clients_are_taken_again_once_the
     drop(said);
     drop(connections);
     assert_works(&mut host, mqtt, http);
+    let metrics = ask(http, "/metrics").unwrap();
+    let errors = metrics.split_once("\nrollcall_accept_errors_total ").unwrap().1.lines().next().unwrap();
+    assert!(errors.parse::<u64>().unwrap() > 0, "{metrics}");
+    assert_eq!(get(http, "/readyz"), Some(200));
+}
+
+#[test]
+fn an_ingest_tells_over_http_how_it_is_when_it_is_asked_to_and_counts_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let (mqtt, http) = (free_address(), free_address());
+    let mut host = Host(
+        Command::new(env!("CARGO_BIN_EXE_rollcall"))
+            .args(["ingest", "--mqtt-listen", &mqtt.to_string(), "--http-listen", &http.to_string()])
+            .args(["--store", &format!("redb:{}", data.path().display())])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let deadline = Instant::now() + PATIENCE;
+    while get(http, "/readyz") != Some(200) {
+        host.assert_lives();
+        assert!(Instant::now() < deadline, "waited in vain for the process to start");
+        thread::yield_now();
+    }
+    assert_works(&mut host, mqtt, http);
+    assert!(ask(http, "/metrics").unwrap().contains("\nrollcall_messages_accepted_total 1\n"));
+    assert_eq!(get(http, "/status_count?start=1&end=2"), Some(404));
+}
+
+#[test]
+fn whatever_does_not_start_for_want_of_descriptors_a_process_that_says_it_is_ready_takes_messages() {
+    let topic = Topic { device: DeviceId::new("porch").unwrap(), kind: Kind::Status }.name();
+    let (mut ended, mut ready) = (0, 0);
+    // From a process that cannot even start to one that has some to spare.
+    for descriptors in 3..40 {
+        let data = tempfile::tempdir().unwrap();
+        let (mqtt, http) = (free_address(), free_address());
+        let script = format!(
+            "ulimit -n {descriptors} && exec {} serve --mqtt-listen {mqtt} --http-listen {http} --store redb:{}",
+            env!("CARGO_BIN_EXE_rollcall"),
+            data.path().display()
+        );
+        let child = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).spawn().unwrap();
+        let mut host = Host(child);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = host.0.try_wait().unwrap() {
+                assert!(!status.success(), "{descriptors}: it ended as if all were well");
+                ended += 1;
+                break;
+            }
+            if get(http, "/readyz") == Some(200) {
+                let mut client = Client::connect(mqtt, Version::V5);
+                let taken = client.publish(&topic, br#"{"status":3}"#).expect("no answer to a good message");
+                assert_eq!((taken.kind(), taken.reason()), (PUBACK, 0), "{descriptors}");
+                ready += 1;
+                break;
+            }
+            assert!(Instant::now() < deadline, "{descriptors}: neither ready nor ended");
+            thread::yield_now();
+        }
+    }
+    assert!(ended > 0 && ready > 0, "{ended} ended and {ready} were ready: all one or the other");
 }

@@ -60,7 +60,7 @@ struct Shared {
     ops: Arc<Ops>,
     /// Makes the thread panic.
     #[cfg(feature = "testing")]
-    fault: tokio::sync::Notify,
+    fault: Arc<tokio::sync::Notify>,
 }
 
 impl Gateway {
@@ -88,7 +88,7 @@ impl Gateway {
             unnamed: AtomicU64::new(0),
             ops,
             #[cfg(feature = "testing")]
-            fault: tokio::sync::Notify::new(),
+            fault: Arc::default(),
         });
         let (stop, stopped) = oneshot::channel();
         let (living, alive) = oneshot::channel::<()>();
@@ -116,7 +116,7 @@ impl Gateway {
     /// What makes its thread panic.
     #[cfg(feature = "testing")]
     pub fn fault(&self) -> GatewayFault {
-        GatewayFault(self.shared.clone())
+        GatewayFault(self.shared.fault.clone())
     }
 
     async fn close(self) {
@@ -211,13 +211,13 @@ impl Shared {
 /// Makes a gateway's thread panic, for tests.
 #[cfg(feature = "testing")]
 #[derive(Debug)]
-pub struct GatewayFault(Arc<Shared>);
+pub struct GatewayFault(Arc<tokio::sync::Notify>);
 
 #[cfg(feature = "testing")]
 impl GatewayFault {
     /// Its thread panics now.
     pub fn inject(&self) {
-        self.0.fault.notify_one();
+        self.0.notify_one();
     }
 }
 
