@@ -80,11 +80,7 @@ pub struct Machine<D> {
 pub fn run<D: Driver>(machine: Machine<D>) -> ! {
     let Machine { name, core_hz, put, ethernet } = machine;
     console::init(put);
-    let mut line = [0; COMMAND_LINE_MAX];
-    let Some(line) = semihosting::command_line(&mut line) else {
-        refuse(format_args!("no command line, or a too long one"))
-    };
-    let options = Options::parse(line, name).unwrap_or_else(|unknown| refuse(format_args!("{unknown}")));
+    let options = read_options(name);
     let Some(random) = semihosting::entropy() else {
         refuse(format_args!("the emulator's host gave no random bytes"))
     };
@@ -95,6 +91,16 @@ pub fn run<D: Driver>(machine: Machine<D>) -> ! {
     let report = live(&options, rng, ethernet, stats, emitter);
     let _ = writeln!(Console, "{report}");
     semihosting::exit(if report.is_drained() { EXIT_SUCCESS } else { EXIT_UNSENT })
+}
+
+/// Not inlined: the line is on the stack, which is to be free again when the work begins.
+#[inline(never)]
+fn read_options(name: &str) -> Options {
+    let mut line = [0; COMMAND_LINE_MAX];
+    let Some(line) = semihosting::command_line(&mut line) else {
+        refuse(format_args!("no command line, or a too long one"))
+    };
+    Options::parse(line, name).unwrap_or_else(|unknown| refuse(format_args!("{unknown}")))
 }
 
 fn refuse(why: fmt::Arguments<'_>) -> ! {
