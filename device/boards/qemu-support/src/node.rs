@@ -124,13 +124,16 @@ fn live(
     let mut sensor = RandomSensor(SmallRng::seed_from_u64(options.seed.unwrap_or_else(|| rng.next_u64())));
     let first_acknowledged_ms = Cell::new(None);
     let board = Board { net: &net, clock: &BoardClock, rng: &mut rng, sensor: &mut sensor };
-    let emit = pin!(emitter.run(board, stop(options)));
+    // The counters that it returns would be in the frames of all that polls it.
+    let emit = pin!(async {
+        emitter.run(board, stop(options)).await;
+    });
     let tell_progress = tell_progress(stats, &first_acknowledged_ms);
     // Progress is looked at after the emitter was polled, in the same round.
     let foreground = select(emit, tell_progress);
     let background = pin!(join(network.run(), tell_address(stack)));
     match executor::run(foreground, background) {
-        Either::First(counters) => Report::new(counters, first_acknowledged_ms.get()),
+        Either::First(()) => Report::new(stats.snapshot(), first_acknowledged_ms.get()),
         Either::Second(never) => match never {},
     }
 }
