@@ -13,7 +13,9 @@ use embassy_time::Timer;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use rollcall_device::clock::Continued;
-use rollcall_device::{Board, BootId, Clock, Config, Credentials, DeviceId, Emitter, RandomSensor, RunId, Stats};
+use rollcall_device::{
+    Board, BootId, Clock, Config, Credentials, DeviceId, Emitter, RandomSensor, RunId, Stats,
+};
 use rollcall_provision::{BlockError, Login, PASSWORD_MAX, Settings, USER_MAX};
 
 use crate::broker::{Dialer, RX_SIZE, TX_SIZE};
