@@ -2,15 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "common/mqtt.rs"]
-mod mqtt;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt::{PUBACK, Version, publish};
+use rollcall_harness::mqtt::{PUBACK, Version, publish};
 use rollcall_host::model::Verdict;
 use rollcall_host::ops::Ops;
 use rollcall_host::source::broker::{Broker, BrokerAddress, BrokerSettings, Slots};

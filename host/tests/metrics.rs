@@ -4,8 +4,6 @@
 
 #[path = "common/host.rs"]
 mod host;
-#[path = "common/mqtt.rs"]
-mod mqtt;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,8 +13,8 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::http::Request;
 use host::{Host, Open, bound_with};
-use mqtt::{Client, PUBACK, Version, publish, publish_with};
 use prometheus_parse::{Scrape, Value};
+use rollcall_harness::mqtt::{Client, PUBACK, Version, publish, publish_with};
 use rollcall_host::api::{Api, router};
 use rollcall_host::log::{Fault, LogStore, MemoryStore};
 use rollcall_host::ops::{Ops, Part, Refused};

@@ -4,8 +4,6 @@
 
 #[path = "common/host.rs"]
 mod host;
-#[path = "common/mqtt.rs"]
-mod mqtt;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use host::{Open, bound_with, ingest, logged};
-use mqtt::{Client, PUBACK, Version, publish};
+use rollcall_harness::mqtt::{Client, PUBACK, Version, publish};
 use rollcall_host::log::plan::{Plan, View};
 use rollcall_host::log::rollup::Chunk;
 use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, StoreError};
