@@ -9,6 +9,7 @@ mod log_clock;
 pub mod partition;
 mod run;
 pub mod seen;
+mod taken;
 
 pub use self::flush::{BadFlushInterval, FLUSH_MESSAGES, FlushInterval};
 pub use self::keep_storing::keep_storing;

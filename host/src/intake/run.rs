@@ -5,16 +5,17 @@
 
 use std::time::Duration;
 
-use rollcall_wire::codec::{self, Rejection};
+use rollcall_wire::codec;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::decode::{Decoded, decode};
 use super::flush::{FlushInterval, collect};
 use super::ingest::{Batch, Ingest};
+use super::taken::Taken;
 use crate::log::LogStore;
 use crate::model::{Ack, Message, Record, Sender, UnixMs, Verdict};
-use crate::ops::{Dropped, Ops, Outage};
+use crate::ops::{Ops, Outage};
 
 /// How long the last rows may take at the end of a drain; what is not written is made again from the log.
 const LAST_SWEEP: Duration = Duration::from_secs(2);
@@ -48,7 +49,7 @@ async fn flush<S: LogStore>(
     ops: &Ops,
 ) {
     let (count, begun) = (messages.len(), Instant::now());
-    let mut taken = Taken { ops, unsettled: count };
+    let mut taken = Taken::new(count, ops);
     let decoded = decode_all(messages, &mut taken);
     let verdicts = commit_surely(ingest, &decoded, ops).await;
     for ((ack, record), verdict) in decoded.acks.into_iter().zip(&decoded.records).zip(verdicts) {
@@ -56,42 +57,6 @@ async fn flush<S: LogStore>(
         ack.settle(verdict);
     }
     ops.metrics.flushed(count, begun.elapsed());
-}
-
-/// Messages out of the inbox. Each is counted by what became of it, even if this loop does not live to see it.
-struct Taken<'a> {
-    ops: &'a Ops,
-    unsettled: usize,
-}
-
-impl Taken<'_> {
-    fn settled(&mut self, record: &Record, verdict: Verdict) {
-        self.unsettled -= 1;
-        match verdict {
-            Verdict::Accepted => drop(self.ops.metrics.accepted.inc()),
-            Verdict::Duplicate => drop(self.ops.metrics.duplicates.inc()),
-            Verdict::Undecided => self.ops.undecided(record.device, record.id),
-            Verdict::Rejected(rejection) => self.ops.not_counted(rejection, record.device, record.id),
-        }
-    }
-
-    fn presence(&mut self) {
-        self.unsettled -= 1;
-        self.ops.metrics.presence.inc();
-    }
-
-    fn rejected(&mut self, rejection: Rejection, topic: &str) {
-        self.unsettled -= 1;
-        self.ops.rejected(rejection, topic);
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        if self.unsettled > 0 {
-            self.ops.dropped(Dropped::IngestFailed, self.unsettled as u64);
-        }
-    }
 }
 
 /// Records that are to be stored, who sent each, and whom to answer.

@@ -10,7 +10,6 @@ mod checks;
 mod filter;
 mod options;
 
-use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -236,12 +235,9 @@ impl Connection {
     async fn run(mut self, mut events: EventLoop) {
         loop {
             let event = tokio::select! {
-                event = events.poll() => event,
-                // A poll that is given up may lose what it had read: so does the connection, which ends here.
-                () = self.shared.not_stored.notified() => {
-                    self.lost(&"a message may not be stored, and is to be delivered again", "", &mut events);
-                    continue;
-                }
+                event = events.poll() => event.map_err(|error| format!("{error}{}", advice(&error))),
+                // A poll that is given up may lose what it had read; so does the connection, which ends here.
+                () = self.shared.not_stored.notified() => Err("a message could not be stored".to_owned()),
             };
             match event {
                 Ok(Event::Incoming(Packet::ConnAck(welcome))) => self.connected(&welcome),
@@ -253,8 +249,8 @@ impl Connection {
                 }
                 Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
                 Ok(_) => {}
-                Err(error) => {
-                    self.lost(&error, advice(&error), &mut events);
+                Err(reason) => {
+                    self.lost(&reason, &mut events);
                     if self.shared.gate.is_draining() {
                         return;
                     }
@@ -352,7 +348,7 @@ impl Connection {
         self.inbox.send(message).await.map_err(|_| Ended)
     }
 
-    fn lost(&mut self, error: &dyn Display, advice: &str, events: &mut EventLoop) {
+    fn lost(&mut self, reason: &str, events: &mut EventLoop) {
         let mut epoch = self.shared.epoch();
         *epoch += 1;
         // Forgets the acknowledgements that were queued meanwhile; under the lock, so that none follows.
@@ -365,7 +361,7 @@ impl Connection {
                 self.pause = RETRY.0;
             }
         }
-        let reason = format!("no connection to {address}: {error}{advice}");
+        let reason = format!("no connection to {address}: {reason}");
         if !self.shared.gate.is_draining() {
             tracing::warn!(retry_ms = self.pause.as_millis(), "{reason}");
         }
