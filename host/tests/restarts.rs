@@ -14,7 +14,8 @@ use host::{Open, bound_with, ingest, logged};
 use rollcall_harness::mqtt::{Client, PUBACK, Version, publish};
 use rollcall_host::log::plan::{Plan, View};
 use rollcall_host::log::rollup::Chunk;
-use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, StoreError};
+use rollcall_host::log::row::Row;
+use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RowWrite, StoreError};
 use rollcall_host::model::{Entry, Verdict};
 use rollcall_host::ops::{GivenUp, Ops};
 use rollcall_host::source::gateway::{Gateway, GatewayFault};
@@ -212,6 +213,14 @@ impl LogStore for Panicking {
 
     async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
         self.store.apply(chunks).await
+    }
+
+    async fn rows(&self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.store.rows(slot, after, limit).await
+    }
+
+    async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
+        self.store.write_rows(writes).await
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

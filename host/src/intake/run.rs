@@ -75,7 +75,7 @@ fn decode_all(batch: impl Iterator<Item = Message>, taken: &mut Taken<'_>) -> To
             Ok(Decoded::Sample(record)) => {
                 // A bare message may have an expiry interval of its own, which says nothing of a waiting time.
                 if record.id.is_some() {
-                    taken.ops.metrics.waited(codec::waited_s(message.expiry_left_s));
+                    taken.waited(codec::waited_s(message.expiry_left_s));
                 }
                 decoded.records.push(record);
                 decoded.senders.push(message.sender);
