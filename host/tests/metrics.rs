@@ -144,7 +144,7 @@ fn every_message_is_found_in_exactly_one_number() {
     assert_eq!(sum(&scraped, "rollcall_messages_in_flight"), 0.0);
     assert_eq!(sum(&scraped, "rollcall_flush_messages"), f64::from(sent), "one flush each, sent one by one");
     assert_eq!(sum(&scraped, "rollcall_flush_duration_seconds"), f64::from(sent));
-    assert!(sum(&scraped, "rollcall_entries_beyond_checkpoint") > 0.0);
+    assert!(sum(&scraped, "rollcall_entries_beyond_windows") > 0.0);
     assert_eq!(sum(&scraped, "rollcall_connections_open"), 1.0);
     assert_eq!(scraped["rollcall_part_healthy{part=\"source\"}"], 1.0);
     assert_eq!(sum(&scraped, "rollcall_ready"), 1.0);

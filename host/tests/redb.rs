@@ -5,16 +5,17 @@
 mod common;
 
 use std::fs::{self, File};
+use std::iter;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{SPAN_S, START_S, device, entry, record};
+use common::{SPAN_S, START_S, brute_force, device, entry, record};
 use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::log::plan::Plan;
+use rollcall_host::log::plan::{self, Plan};
 use rollcall_host::log::redb::RedbOpenError;
 use rollcall_host::log::{LogStore, RedbStore};
-use rollcall_host::model::UnixMs;
+use rollcall_host::model::{Record, UnixMs, Verdict};
 use rollcall_wire::Slot;
 
 const FILE: &str = "rollcall.redb";
@@ -102,17 +103,22 @@ fn of_two_that_start_at_once_in_a_new_directory_one_gets_it() {
     }
 }
 
-/// A store of 5,000 messages, some of them rolled up: the bytes of its file.
-async fn stored(random: &mut fastrand::Rng) -> Vec<u8> {
+/// A store of 5,000 messages, some of them rolled up: the bytes of its file, and what is in it.
+async fn stored(random: &mut fastrand::Rng) -> (Vec<u8>, Vec<Record>) {
     let directory = tempfile::tempdir().unwrap();
     let mut ingest = Ingest::open(Arc::new(RedbStore::open(directory.path()).unwrap())).await.unwrap();
+    let mut all = Vec::new();
     for seq in 0..100 {
         let records: Vec<_> = (0..50).map(|number| record(random, device(number), seq)).collect();
         ingest.commit(&records, UnixMs((START_S + SPAN_S) * 1000)).await.unwrap();
         ingest.roll().await.unwrap();
+        if seq % 10 == 0 {
+            ingest.write_all_rows().await.unwrap();
+        }
+        all.extend(records);
     }
     drop(ingest);
-    fs::read(directory.path().join(FILE)).unwrap()
+    (fs::read(directory.path().join(FILE)).unwrap(), all)
 }
 
 /// Turns over a byte, or fills up to a page, where there is something.
@@ -131,10 +137,10 @@ fn damage(random: &mut fastrand::Rng, bytes: &mut [u8]) {
     }
 }
 
-/// Opens it, reads and writes; true if an error said that it is damaged.
-async fn try_all(directory: &Path, random: &mut fastrand::Rng) -> bool {
+/// Opens it, reads and writes; true if an error said that it is damaged. Whatever it answers is right.
+async fn try_all(directory: &Path, random: &mut fastrand::Rng, stored: &[Record]) -> bool {
     let store = match RedbStore::open(directory) {
-        Ok(store) => store,
+        Ok(store) => Arc::new(store),
         Err(error) => {
             let error = error.to_string();
             assert!(error.contains(directory.to_str().unwrap()), "{error}");
@@ -142,29 +148,146 @@ async fn try_all(directory: &Path, random: &mut fastrand::Rng) -> bool {
         }
     };
     let mut errors = Vec::new();
+    let ranges = (0..40).map(|_| common::range(random)).chain(iter::once(0..4_000_000_000));
+    for range in ranges.collect::<Vec<_>>() {
+        let plan = Plan::new(range.clone());
+        match store.view(&plan).await {
+            Ok(view) => assert_eq!(plan::total(&plan, &view).0, brute_force(stored, &range), "{range:?}"),
+            Err(error) => errors.push(error),
+        }
+    }
+    match Ingest::open(store.clone()).await {
+        Ok(mut ingest) => match ingest.commit(stored, UnixMs(0)).await {
+            Ok(verdicts) => assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Duplicate)),
+            Err(error) => errors.push(error),
+        },
+        Err(error) => errors.push(error),
+    }
     for slot in Slot::all() {
-        errors.extend(store.checkpoint(slot).await.err());
         errors.extend(store.read(slot, 0, usize::MAX).await.err());
     }
-    errors.extend(store.view(&Plan::new(START_S..START_S + SPAN_S)).await.err());
     errors.extend(store.append(&[entry(random, 3, 1000, 0, 10)]).await.err());
     errors.iter().any(|error| error.to_string().contains("restore"))
 }
 
+/// 200 damages: an answer is right or an error, and no panic leaves the store.
 #[tokio::test]
-async fn no_damage_to_the_file_makes_a_panic_that_leaves_the_store() {
-    let mut random = common::random();
-    let whole = stored(&mut random).await;
-    let mut told = 0;
-    for round in 0..60 {
+async fn a_damaged_file_is_an_error_or_makes_no_difference() {
+    let mut random = rollcall_harness::random();
+    let (whole, records) = stored(&mut random).await;
+    let records: Arc<[Record]> = records.into();
+    let mut reported = 0;
+    for round in 0..200 {
         let directory = tempfile::tempdir().unwrap();
         let mut bytes = whole.clone();
         damage(&mut random, &mut bytes);
         fs::write(directory.path().join(FILE), bytes).unwrap();
-        let mut random = random.fork();
-        let tried = tokio::spawn(async move { try_all(directory.path(), &mut random).await }).await;
-        told += u32::from(tried.unwrap_or_else(|error| panic!("round {round}: {error}")));
+        let (mut random, records) = (random.fork(), records.clone());
+        let tried = tokio::spawn(async move { try_all(directory.path(), &mut random, &records).await }).await;
+        reported += u32::from(tried.unwrap_or_else(|error| panic!("round {round}: {error}")));
     }
-    println!("{told} of 60 were told to be damaged");
-    assert!(told > 0);
+    println!("{reported} of 200 were reported as damaged");
+    assert!(reported > 0);
+}
+
+/// A store as format 2 laid it out, made of one of today's.
+fn as_format_2(directory: &Path) {
+    use redb::{ReadableTable, TableDefinition as Table};
+    const SEAL: usize = 4;
+    let plain = |sealed: &[u8]| sealed[..sealed.len() - SEAL].to_vec();
+    let database = redb::Database::open(directory.join(FILE)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let open = |name| transaction.open_table(Table::<u64, &[u8]>::new(name)).unwrap();
+        let (tail, minutes) = (open("tail"), open("window_minutes"));
+        let mut entries = open("entries");
+        for row in tail.range::<u64>(..).unwrap() {
+            let (key, sealed) = row.unwrap();
+            // A slot's last key has the length of its log, which format 2 did not keep.
+            if key.value() % (1 << 40) != (1 << 40) - 1 {
+                entries.insert(key.value(), plain(sealed.value()).as_slice()).unwrap();
+            }
+        }
+        let mut older = open("minutes");
+        for row in minutes.range::<u64>(..).unwrap() {
+            let (key, sealed) = row.unwrap();
+            older.insert(key.value(), plain(sealed.value()).as_slice()).unwrap();
+        }
+        for (today, older) in [("window_hours", "hours"), ("window_days", "days")] {
+            let mut older = transaction.open_table(Table::<u64, [u64; 7]>::new(older)).unwrap();
+            for row in open(today).range::<u64>(..).unwrap() {
+                let (key, sealed) = row.unwrap();
+                let sum: [u64; 7] = postcard::from_bytes(&plain(sealed.value())).unwrap();
+                older.insert(key.value(), sum).unwrap();
+            }
+        }
+        let mut packed = transaction.open_table(Table::<(u64, u16), &[u8]>::new("packed")).unwrap();
+        for row in transaction
+            .open_table(Table::<(u64, u16), &[u8]>::new("chunks"))
+            .unwrap()
+            .range::<(u64, u16)>(..)
+            .unwrap()
+        {
+            let (key, sealed) = row.unwrap();
+            packed.insert(key.value(), plain(sealed.value()).as_slice()).unwrap();
+        }
+        let mut checkpoints = transaction.open_table(Table::<u8, u64>::new("checkpoints")).unwrap();
+        for row in
+            transaction.open_table(Table::<u8, &[u8]>::new("progress")).unwrap().range::<u8>(..).unwrap()
+        {
+            let (slot, sealed) = row.unwrap();
+            let (windows, _): (u64, _) = postcard::take_from_bytes(sealed.value()).unwrap();
+            checkpoints.insert(slot.value(), windows).unwrap();
+        }
+        let mut meta = transaction.open_table(Table::<&str, u64>::new("meta")).unwrap();
+        meta.insert("format", 2).unwrap();
+    }
+    for name in ["tail", "window_minutes", "window_hours", "window_days"] {
+        transaction.delete_table(Table::<u64, &[u8]>::new(name)).unwrap();
+    }
+    transaction.delete_table(Table::<(u64, u16), &[u8]>::new("chunks")).unwrap();
+    transaction.delete_table(Table::<u8, &[u8]>::new("progress")).unwrap();
+    transaction.delete_table(Table::<(u8, &str), &[u8]>::new("devices")).unwrap();
+    transaction.delete_table(Table::<(u8, &str), &[u8]>::new("closed_boots")).unwrap();
+    transaction.commit().unwrap();
+}
+
+#[tokio::test]
+async fn an_older_store_is_refused_until_it_is_migrated_and_then_holds_the_same() {
+    let mut random = rollcall_harness::random();
+    let (bytes, records) = stored(&mut random).await;
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join(FILE), bytes).unwrap();
+    as_format_2(directory.path());
+    let refused = RedbStore::open(directory.path()).err().expect("an older store was opened as it is");
+    assert!(matches!(refused, RedbOpenError::OlderFormat(_, 2)), "{refused}");
+    assert!(refused.to_string().contains("rollcall migrate"), "{refused}");
+
+    // Cut off at every step, and begun again: until the end it is what it was.
+    let begun = RedbStore::begin_migration(directory.path(), |_| ()).unwrap().expect("nothing to convert");
+    drop(begun);
+    assert!(matches!(RedbStore::open(directory.path()).err(), Some(RedbOpenError::OlderFormat(_, 2))));
+    let store = Arc::new(RedbStore::begin_migration(directory.path(), |_| ()).unwrap().unwrap());
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    ingest.write_all_rows().await.unwrap();
+    drop((ingest, store));
+    assert!(matches!(RedbStore::open(directory.path()).err(), Some(RedbOpenError::OlderFormat(_, 2))));
+    let store = Arc::new(RedbStore::begin_migration(directory.path(), |_| ()).unwrap().unwrap());
+    Ingest::open(store.clone()).await.unwrap().write_all_rows().await.unwrap();
+    store.end_migration().await.unwrap();
+    drop(store);
+
+    assert!(RedbStore::begin_migration(directory.path(), |_| ()).unwrap().is_none(), "it is converted");
+    let store = Arc::new(RedbStore::open(directory.path()).unwrap());
+    let ranges = (0..100).map(|_| common::range(&mut random)).chain(iter::once(0..4_000_000_000));
+    for range in ranges.collect::<Vec<_>>() {
+        let plan = Plan::new(range.clone());
+        let view = store.view(&plan).await.unwrap();
+        assert_eq!(plan::total(&plan, &view).0, brute_force(&records, &range), "{range:?}");
+    }
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    let verdicts = ingest.commit(&records, UnixMs(0)).await.unwrap();
+    assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Duplicate));
+    let next: Vec<_> = (0..50).map(|number| record(&mut random, device(number), 100)).collect();
+    assert_eq!(ingest.commit(&next, UnixMs(0)).await.unwrap(), vec![Verdict::Accepted; 50]);
 }
