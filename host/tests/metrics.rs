@@ -125,6 +125,8 @@ fn every_message_is_found_in_exactly_one_number() {
     assert_eq!(send(&topic().replace("/status", "/presence"), b"online"), 0);
     (sent, refused) = (sent + 2, refused + 1);
 
+    // An acknowledgement may overtake the end of its flush.
+    wait(&host.ops, &format!("rollcall_flush_duration_seconds_count {sent}"));
     let scraped = scrape_host(&host);
     let of = |name: &str| sum(&scraped, &format!("rollcall_messages_{name}_total"));
     assert_eq!(of("received"), f64::from(sent));
