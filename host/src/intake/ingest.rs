@@ -12,6 +12,7 @@ use rollcall_wire::codec::Rejection;
 use rollcall_wire::{DeviceId, SampleId, Slot};
 use tokio::time::Instant;
 
+use super::batch::{Batch, Draft};
 use super::log_clock::LogClock;
 use super::partition::Partition;
 use super::seen::Sighting;
@@ -47,65 +48,6 @@ pub struct Ingest<S> {
     /// Full chunks that the store has not rolled up yet.
     unrolled: Vec<Chunk>,
     log_clock: LogClock,
-}
-
-/// An entry to be appended, and which of the records it holds.
-struct Draft {
-    entry: Entry,
-    places: Vec<usize>,
-}
-
-impl Draft {
-    /// Is this what became of the draft in the log? A store may change the order of streams in an entry.
-    fn is(&self, entry: &Entry) -> bool {
-        let sorted = |entry: &Entry| {
-            let mut records = entry.records.clone();
-            records.sort_by_key(|record| (record.device, record.id.map(|id| id.boot)));
-            records
-        };
-        let of = |entry: &Entry| (entry.slot, entry.number, entry.received_at);
-        of(&self.entry) == of(entry) && sorted(&self.entry) == sorted(entry)
-    }
-}
-
-/// Records on their way into the log, and what became of each so far, over all attempts.
-#[derive(Default)]
-pub(super) struct Batch<'a> {
-    records: &'a [Record],
-    /// Who sent them; where it ends, all hear a refusal.
-    senders: &'a [Sender],
-    verdicts: Vec<Option<Verdict>>,
-    /// Appended without an answer: each is in the log or not.
-    in_doubt: Vec<Draft>,
-}
-
-impl<'a> Batch<'a> {
-    pub(super) fn new(records: &'a [Record], senders: &'a [Sender]) -> Self {
-        Self { records, senders, verdicts: vec![None; records.len()], in_doubt: Vec::new() }
-    }
-
-    /// What became of each, when all are settled.
-    pub(super) fn verdicts(self) -> Vec<Verdict> {
-        self.verdicts.into_iter().flatten().collect()
-    }
-
-    /// The draft is in the log.
-    fn accept(&mut self, draft: &Draft) {
-        for (place, record) in draft.places.iter().zip(&draft.entry.records) {
-            self.verdicts[*place] = Some(match record.kind {
-                RecordKind::Undecided => Verdict::Undecided,
-                RecordKind::Sample | RecordKind::Imported => Verdict::Accepted,
-            });
-        }
-    }
-
-    /// An entry of the log was read; it may be one that we had lost sight of.
-    fn recognise(&mut self, entry: &Entry) {
-        if let Some(at) = self.in_doubt.iter().position(|draft| draft.is(entry)) {
-            let draft = self.in_doubt.swap_remove(at);
-            self.accept(&draft);
-        }
-    }
 }
 
 impl<S: LogStore> Ingest<S> {

@@ -1,6 +1,7 @@
 //! From a message to an acknowledged record: decode → seen → log → acknowledge. It knows no kind of source and
 //! no kind of store.
 
+mod batch;
 pub mod decode;
 mod flush;
 pub mod ingest;

@@ -9,9 +9,10 @@ use rollcall_wire::codec;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::batch::Batch;
 use super::decode::{Decoded, decode};
 use super::flush::{FlushInterval, collect};
-use super::ingest::{Batch, Ingest};
+use super::ingest::Ingest;
 use super::taken::Taken;
 use crate::log::LogStore;
 use crate::model::{Ack, Message, Record, Sender, UnixMs, Verdict};
