@@ -1,7 +1,7 @@
 //! How far what is made from each log is, and how much of it there is: so that a row that is gone is noticed.
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
-use rollcall_wire::Slot;
+use rollcall_wire::{Slot, Status};
 use serde::{Deserialize, Serialize};
 
 use super::{WorkError, damage, sealed};
@@ -22,7 +22,7 @@ pub(super) struct Progress {
     /// How many rows there are of its devices.
     pub(super) devices: u64,
     /// Samples in the windows by status: the sum over all days.
-    pub(super) counts: [u64; 7],
+    pub(super) counts: [u64; Status::COUNT],
 }
 
 /// Makes the table, so that readers find it.
