@@ -1,14 +1,15 @@
 //! The one place that knows which stores there are: how each is written on the command line, opened and
 //! looked at. A new store adds a line to each of the three.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rollcall_wire::{DeviceId, Slot};
+use tokio::sync::watch;
 
 #[cfg(feature = "mongodb")]
 use super::mongo::{self, MongoAddress, MongoStore};
 use super::plan::{Plan, View};
-use super::redb::{self, RedbStore};
+use super::redb::{self, BackupError, LocalRequests, Progress, RedbStore};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::{Checkpoint, LogStore, RowWrite, StoreError};
@@ -126,6 +127,22 @@ impl StoreAddress {
         })
     }
 
+    /// Copies the store into the directory `to`, also while another process uses it.
+    ///
+    /// # Errors
+    /// [`BackupError`] says who can act; there is no copy then.
+    pub async fn backup(
+        &self,
+        to: &Path,
+        progress: watch::Sender<Progress>,
+    ) -> Result<Progress, BackupError> {
+        match self {
+            Self::Redb(directory) => redb::backup(directory, to, progress).await,
+            #[cfg(feature = "mongodb")]
+            Self::Mongo(_) => Err(BackupError::NotOurs),
+        }
+    }
+
     /// Looks at the store for `rollcall doctor`, and makes none.
     pub async fn checks(&self) -> Vec<Check> {
         match self {
@@ -143,6 +160,18 @@ pub enum AnyStore {
     /// See [`MongoStore`].
     #[cfg(feature = "mongodb")]
     Mongo(MongoStore),
+}
+
+impl AnyStore {
+    /// Answers what other processes of this machine ask of the one that has the store open, if it is of a kind that
+    /// one process opens; until the value is dropped.
+    pub fn listen(&self) -> Option<LocalRequests> {
+        match self {
+            Self::Redb(store) => store.listen(),
+            #[cfg(feature = "mongodb")]
+            Self::Mongo(_) => None,
+        }
+    }
 }
 
 /// Does the same with a store of each kind.

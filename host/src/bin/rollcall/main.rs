@@ -2,6 +2,7 @@
 
 #![warn(clippy::print_stdout, reason = "it panics when the reader is gone; there is output.rs")]
 
+mod backup;
 #[allow(rustdoc::broken_intra_doc_links, reason = "its comments are the text of --help")]
 mod config;
 mod doctor;
@@ -47,6 +48,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "mongodb")]
         Command::Import(config) => return runtime.block_on(import::import(config)),
         Command::Migrate(config) => runtime.block_on(migrate::migrate(config))?,
+        Command::Backup(config) => runtime.block_on(backup::backup(config))?,
         Command::Doctor(config) => return runtime.block_on(doctor::doctor(config)),
     }
     Ok(ExitCode::SUCCESS)

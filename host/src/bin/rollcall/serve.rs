@@ -82,6 +82,7 @@ async fn run(role: Role) -> anyhow::Result<()> {
     let source = role.source.map(|settings| SetUp::new(settings, inbox, ops.clone())).transpose()?;
     let ended = async {
         let Some(opened) = open(&role.store, &mut shutdown, &ops).await? else { return Ok(()) };
+        let _requests = opened.listen();
         store.arrive(opened);
         match source {
             Some(source) => {

@@ -10,7 +10,7 @@ use crate::log::plan::Upto;
 use crate::model::Counts;
 
 /// slot → its progress.
-const CHECKPOINTS: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("progress");
+pub(super) const CHECKPOINTS: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("progress");
 
 /// What is made from a slot's log.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

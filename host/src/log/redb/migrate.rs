@@ -15,15 +15,15 @@ use crate::log::rollup::Resolution;
 use crate::log::{codec, key};
 use crate::model::Counts;
 
-const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
-const CHECKPOINTS: TableDefinition<'_, u8, u64> = TableDefinition::new("checkpoints");
-const DEDUPE: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("dedupe");
-const MINUTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("minutes");
-const HOURS: TableDefinition<'_, u64, [u64; Status::COUNT]> = TableDefinition::new("hours");
-const DAYS: TableDefinition<'_, u64, [u64; Status::COUNT]> = TableDefinition::new("days");
+pub(super) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
+pub(super) const CHECKPOINTS: TableDefinition<'_, u8, u64> = TableDefinition::new("checkpoints");
+pub(super) const DEDUPE: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("dedupe");
+pub(super) const MINUTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("minutes");
+pub(super) const HOURS: TableDefinition<'_, u64, [u64; Status::COUNT]> = TableDefinition::new("hours");
+pub(super) const DAYS: TableDefinition<'_, u64, [u64; Status::COUNT]> = TableDefinition::new("days");
 
 /// There from when every table is copied until the format is changed.
-const COPIED: TableDefinition<'_, (), ()> = TableDefinition::new("migration_copied");
+pub(super) const COPIED: TableDefinition<'_, (), ()> = TableDefinition::new("migration_copied");
 
 /// How many windows are copied in one transaction.
 const COPY_ROWS: usize = 20_000;

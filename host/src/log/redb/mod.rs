@@ -8,13 +8,16 @@
 //!
 //! No value is believed: each has a checksum, and what is gone is missed, because lengths and sums are kept.
 
+mod backup;
 mod checkpoints;
 mod checks;
 mod migrate;
 mod open;
 mod packed;
+mod requests;
 mod rows;
 mod sealed;
+mod tables;
 mod tail;
 mod windows;
 
@@ -26,8 +29,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
 use rollcall_wire::{DeviceId, Slot};
 
+pub use self::backup::{BackupError, Progress, backup};
 pub use self::checks::checks;
 pub use self::open::RedbOpenError;
+pub use self::requests::LocalRequests;
 use self::tail::Tail;
 use super::plan::{Plan, View};
 use super::rollup::Chunk;

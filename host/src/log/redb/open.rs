@@ -18,12 +18,12 @@ pub(super) const FORMAT: u64 = 3;
 pub(super) const OLDEST_FORMAT: u64 = 1;
 
 /// `format` → [`FORMAT`].
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The file within the data directory.
 pub(super) const FILE: &str = "rollcall.redb";
 /// The same while it is made: a file named [`FILE`] was a whole store once.
-const NEW_FILE: &str = "rollcall.redb.new";
+pub(super) const NEW_FILE: &str = "rollcall.redb.new";
 
 /// Pages kept in memory. redb's own default of 1 GiB is more than a small host has.
 const CACHE_BYTES: usize = 64 << 20;
@@ -104,7 +104,7 @@ impl RedbStore {
 }
 
 /// A new directory is its owner's alone; one that is there already is left as it is.
-fn make_directory(directory: &Path) -> io::Result<()> {
+pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         let mode = fs::metadata(directory)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
@@ -120,7 +120,16 @@ fn make_directory(directory: &Path) -> io::Result<()> {
 
 /// Makes a store for its owner alone, under another name until it is durable and can be opened.
 fn make_file(directory: &Path) -> Result<(), WorkError> {
-    let (new, file) = (directory.join(NEW_FILE), directory.join(FILE));
+    let Some(backing) = new_file(directory)? else { return Ok(()) };
+    let database = builder().create_with_backend(FileBackend::new(backing)?)?;
+    prepare(&database)?;
+    // The lock is held until the file has its name, so that no other process takes it for its own.
+    name_file(directory)
+}
+
+/// An empty file in which a store can be made, locked; `None` when another process has just made the store.
+pub(super) fn new_file(directory: &Path) -> Result<Option<File>, WorkError> {
+    let new = directory.join(NEW_FILE);
     let backing =
         File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&new)?;
     match backing.try_lock() {
@@ -129,20 +138,23 @@ fn make_file(directory: &Path) -> Result<(), WorkError> {
         Err(TryLockError::Error(error)) => return Err(error.into()),
     }
     if RedbStore::is_in(directory) {
-        // Another process has just made the store. It may be this very file, if it was renamed meanwhile.
-        return remove_if_there(&new);
+        // It may be this very file, if it was renamed meanwhile.
+        remove_if_there(&new)?;
+        return Ok(None);
     }
-    // What is left of a start that was cut off; nothing was ever acknowledged out of it.
+    // What is left of a start or a copy that was cut off; nothing was ever acknowledged out of it.
     backing.set_len(0)?;
-    let database = builder().create_with_backend(FileBackend::new(backing)?)?;
-    prepare(&database)?;
-    // The lock is held until the file has its name, so that no other process takes it for its own.
-    fs::rename(&new, &file)?;
+    Ok(Some(backing))
+}
+
+/// A whole store is in the new file, durably.
+pub(super) fn name_file(directory: &Path) -> Result<(), WorkError> {
+    fs::rename(directory.join(NEW_FILE), directory.join(FILE))?;
     File::open(directory)?.sync_all()?;
     Ok(())
 }
 
-fn remove_if_there(file: &Path) -> Result<(), WorkError> {
+pub(super) fn remove_if_there(file: &Path) -> Result<(), WorkError> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),

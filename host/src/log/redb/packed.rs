@@ -10,7 +10,7 @@ use crate::log::{codec, key};
 use crate::model::Entry;
 
 /// (the key of the chunk's first entry, 0, 1, …) → a piece of the packed chunk.
-const CHUNKS: TableDefinition<'_, (u64, u16), &[u8]> = TableDefinition::new("chunks");
+pub(super) const CHUNKS: TableDefinition<'_, (u64, u16), &[u8]> = TableDefinition::new("chunks");
 
 /// The same without checksums, as formats 1 and 2 wrote them. They stay as they are: the log is not rewritten.
 pub(super) const OLDER_CHUNKS: TableDefinition<'_, (u64, u16), &[u8]> = TableDefinition::new("packed");

@@ -8,9 +8,9 @@ use crate::log::RowWrite;
 use crate::log::row::Row;
 
 /// slot, device → how far the row is (eight bytes), and the device's state.
-const DEVICES: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("devices");
+pub(super) const DEVICES: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("devices");
 /// slot, device → its closed boots, if it has some.
-const CLOSED: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("closed_boots");
+pub(super) const CLOSED: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("closed_boots");
 
 /// Makes the tables, so that readers find them.
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {

@@ -17,7 +17,7 @@ use crate::log::{codec, key};
 use crate::model::Entry;
 
 /// The key of an entry → the entry; a slot's last key → the length of its log.
-const TAIL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tail");
+pub(super) const TAIL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tail");
 
 /// Makes the table with the length of each log, so that readers find them.
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {

@@ -16,7 +16,7 @@ use crate::log::rollup::{self, Chunk, Resolution};
 use crate::model::{self, BySecond, Counts};
 
 /// start in Unix seconds → the window.
-type Table = TableDefinition<'static, u64, &'static [u8]>;
+pub(super) type Table = TableDefinition<'static, u64, &'static [u8]>;
 
 const fn name(resolution: Resolution) -> &'static str {
     match resolution {
@@ -26,7 +26,7 @@ const fn name(resolution: Resolution) -> &'static str {
     }
 }
 
-fn table(resolution: Resolution) -> Table {
+pub(super) fn table(resolution: Resolution) -> Table {
     TableDefinition::new(name(resolution))
 }
 

@@ -38,6 +38,9 @@ pub(crate) enum Command {
     /// Answer over HTTP what others stored.
     #[command(after_help = API_EXAMPLES)]
     Api(ApiArgs),
+    /// Copy the store in a data directory, also while `rollcall serve` uses it.
+    #[command(after_help = BACKUP_EXAMPLE)]
+    Backup(BackupArgs),
     /// Look at a live broker and store, one line a check, and say what to do.
     #[command(after_help = DOCTOR_EXAMPLE)]
     Doctor(DoctorArgs),
@@ -79,6 +82,14 @@ const API_EXAMPLES: &str = "\
 Example:
   rollcall api --store mongodb://mongo:27017/rollcall --http-listen 127.0.0.1:5001
       as many as you like; all give the same answer";
+
+const BACKUP_EXAMPLE: &str = "\
+Example:
+  rollcall backup --store redb:/var/lib/rollcall --to /backup/rollcall-2026-11-25
+
+The copy is the store at one moment; to restore it, start with --store redb:DIRECTORY. What was acknowledged after it
+is lost then: devices do not send it again. A process that uses the store makes the copy itself, with its own user's
+rights; it is asked over a socket in the data directory.";
 
 const DOCTOR_EXAMPLE: &str = "\
 Example:
@@ -148,6 +159,16 @@ impl ImportArgs {
 pub(crate) struct MigrateArgs {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+/// Flags of `rollcall backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Where to: a directory without a store, made if it is not there.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) to: std::path::PathBuf,
 }
 
 /// Flags of `rollcall doctor`.
