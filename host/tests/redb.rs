@@ -14,7 +14,7 @@ use common::{SPAN_S, START_S, brute_force, device, entry, record};
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::plan::{self, Plan};
 use rollcall_host::log::redb::RedbOpenError;
-use rollcall_host::log::{LogStore, RedbStore};
+use rollcall_host::log::{LogStore, RedbStore, StoreError};
 use rollcall_host::model::{Record, UnixMs, Verdict};
 use rollcall_wire::Slot;
 
@@ -290,4 +290,50 @@ async fn an_older_store_is_refused_until_it_is_migrated_and_then_holds_the_same(
     assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Duplicate));
     let next: Vec<_> = (0..50).map(|number| record(&mut random, device(number), 100)).collect();
     assert_eq!(ingest.commit(&next, UnixMs(0)).await.unwrap(), vec![Verdict::Accepted; 50]);
+}
+
+/// The version that wrote a store goes on with it: one more entry in the log of a slot.
+fn older_version_appends(directory: &Path) -> (Slot, u64) {
+    use redb::{ReadableTable, TableDefinition as Table};
+    let database = redb::Database::open(directory.join(FILE)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let last = {
+        let mut entries = transaction.open_table(Table::<u64, &[u8]>::new("entries")).unwrap();
+        let (last, bytes) = {
+            let (key, bytes) = entries.last().unwrap().unwrap();
+            (key.value(), bytes.value().to_vec())
+        };
+        entries.insert(last + 1, bytes.as_slice()).unwrap();
+        last + 1
+    };
+    transaction.commit().unwrap();
+    (Slot::new((last >> 40) as u8).unwrap(), last % (1 << 40))
+}
+
+#[tokio::test]
+async fn what_the_older_version_stored_after_a_migration_was_cut_off_is_there_after_the_next() {
+    let mut random = rollcall_harness::random();
+    let (bytes, _) = stored(&mut random).await;
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join(FILE), bytes).unwrap();
+    as_format_2(directory.path());
+    let cut_off = Arc::new(RedbStore::begin_migration(directory.path(), |_| ()).unwrap().unwrap());
+    Ingest::open(cut_off.clone()).await.unwrap().write_all_rows().await.unwrap();
+    drop(cut_off);
+    let (slot, number) = older_version_appends(directory.path());
+    let store = Arc::new(RedbStore::begin_migration(directory.path(), |_| ()).unwrap().unwrap());
+    let entries = store.read(slot, 0, usize::MAX).await.unwrap();
+    assert_eq!(entries.last().unwrap().number, number);
+    Ingest::open(store).await.unwrap().write_all_rows().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_beyond_the_end_of_the_log_is_not_taken() {
+    let mut random = rollcall_harness::random();
+    let directory = tempfile::tempdir().unwrap();
+    let store = RedbStore::open(directory.path()).unwrap();
+    store.append(&[entry(&mut random, 3, 0, 0, 1)]).await.unwrap();
+    let error = store.append(&[entry(&mut random, 3, 2, 1, 1)]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+    assert_eq!(store.read(Slot::new(3).unwrap(), 0, 9).await.unwrap().len(), 1);
 }

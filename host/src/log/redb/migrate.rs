@@ -1,16 +1,18 @@
 //! Stores of formats 1 and 2 become one of today's. The log stays as it is but for its last entries, which are
 //! not packed yet; windows are copied; rows of devices are made from the log by whoever opens the store.
 //!
-//! Every step may be cut off and begun again. The old tables stay until the format has changed, which comes
-//! last, so that until then the version that wrote the store can go on with it.
+//! Every step may be cut off and begun again. The old tables stay as they are until the format has changed, which
+//! comes last. If the version that wrote the store goes on with it until then, the copy is made anew.
 
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use rollcall_wire::{Slot, Status};
 
-use super::open::{FILE, FORMAT, OLDEST_FORMAT, builder, format, prepare_tables, set_format};
-use super::{RedbOpenError, RedbStore, WorkError, checkpoints, damage, guarded, load, tail, windows};
+use super::open::{FILE, FORMAT, OLDEST_FORMAT, builder, prepare_tables, set_format};
+use super::{
+    RedbOpenError, RedbStore, WorkError, checkpoints, damage, guarded, load, packed, rows, tail, windows,
+};
 use crate::log::rollup::Resolution;
 use crate::log::{codec, key};
 use crate::model::Counts;
@@ -22,8 +24,11 @@ pub(super) const MINUTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new
 pub(super) const HOURS: TableDefinition<'_, u64, [u64; Status::COUNT]> = TableDefinition::new("hours");
 pub(super) const DAYS: TableDefinition<'_, u64, [u64; Status::COUNT]> = TableDefinition::new("days");
 
-/// There from when every table is copied until the format is changed.
-pub(super) const COPIED: TableDefinition<'_, (), ()> = TableDefinition::new("migration_copied");
+/// slot → where the old tables were when they were copied; there from then until the format is changed.
+pub(super) const COPIED: TableDefinition<'_, u8, Position> = TableDefinition::new("migration_copied");
+
+/// The checkpoint of a slot, and the length of its log.
+type Position = (u64, u64);
 
 /// How many windows are copied in one transaction.
 const COPY_ROWS: usize = 20_000;
@@ -82,12 +87,10 @@ impl RedbStore {
 }
 
 fn copy(database: &Database, report: &mut impl FnMut(&str)) -> Result<(), WorkError> {
-    debug_assert!(format(database)? < FORMAT);
-    match database.begin_read()?.open_table(COPIED) {
-        Ok(_) => return Ok(()),
-        Err(TableError::TableDoesNotExist(_)) => {}
-        Err(error) => return Err(error.into()),
+    if is_copied(database)? {
+        return Ok(());
     }
+    discard(database)?;
     let mut from = 0;
     while let Some(next) = copy_minutes(database, from)? {
         report(&format!("copied the minutes before {next}"));
@@ -101,7 +104,50 @@ fn copy(database: &Database, report: &mut impl FnMut(&str)) -> Result<(), WorkEr
         copy_tail(&transaction, slot, total)?;
     }
     report("copied the end of the log");
-    transaction.open_table(COPIED)?;
+    for slot in Slot::all() {
+        let position = position(&transaction, slot)?;
+        transaction.open_table(COPIED)?.insert(slot.index() as u8, position)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Was all copied, and nothing added to the old tables since?
+fn is_copied(database: &Database) -> Result<bool, WorkError> {
+    // Dropped without a commit: to open a table in it makes one that is not there.
+    let transaction = database.begin_write()?;
+    for slot in Slot::all() {
+        let copied =
+            transaction.open_table(COPIED)?.get(slot.index() as u8)?.map(|position| position.value());
+        if copied != Some(position(&transaction, slot)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Where the old tables are.
+fn position(transaction: &WriteTransaction, slot: Slot) -> Result<Position, WorkError> {
+    let windows =
+        transaction.open_table(CHECKPOINTS)?.get(slot.index() as u8)?.map_or(0, |next| next.value());
+    let entries = transaction.open_table(ENTRIES)?;
+    let last = entries.range(key::keys(slot, windows))?.next_back().transpose()?;
+    let end = last.map_or(windows, |(key, _)| key.value() - key::key(slot, 0) + 1);
+    Ok((windows, end))
+}
+
+/// Today's tables as they were before they were copied: not there.
+fn discard(database: &Database) -> Result<(), WorkError> {
+    let transaction = database.begin_write()?;
+    transaction.delete_table(COPIED)?;
+    transaction.delete_table(tail::TAIL)?;
+    transaction.delete_table(packed::CHUNKS)?;
+    transaction.delete_table(checkpoints::CHECKPOINTS)?;
+    transaction.delete_table(rows::DEVICES)?;
+    transaction.delete_table(rows::CLOSED)?;
+    for resolution in [Resolution::Minute, Resolution::Hour, Resolution::Day] {
+        transaction.delete_table(windows::table(resolution))?;
+    }
     transaction.commit()?;
     Ok(())
 }
@@ -146,8 +192,7 @@ fn copy_sums(transaction: &WriteTransaction) -> Result<Counts, WorkError> {
 /// Copies what of a slot is not packed, and its checkpoint. Windows do not tell whose samples they hold: all of
 /// them stand with the first slot.
 fn copy_tail(transaction: &WriteTransaction, slot: Slot, total: Counts) -> Result<(), WorkError> {
-    let windows =
-        transaction.open_table(CHECKPOINTS)?.get(slot.index() as u8)?.map_or(0, |next| next.value());
+    let (windows, _) = position(transaction, slot)?;
     tail::set_length(transaction, slot, windows)?;
     for (row, number) in transaction.open_table(ENTRIES)?.range(key::keys(slot, windows))?.zip(windows..) {
         let (key, bytes) = row?;

@@ -60,9 +60,16 @@ pub(super) fn append(
     let (mut taken, mut written) = (Vec::new(), Vec::new());
     let mut table = transaction.open_table(TAIL)?;
     for row in rows {
-        if row.number < length(&table, row.slot)? {
+        let length = length(&table, row.slot)?;
+        if row.number < length {
             taken.push(row.slot);
             continue;
+        }
+        if row.number > length {
+            let (slot, number) = (row.slot, row.number);
+            return Err(damage(format!(
+                "the log of slot {slot} ends at {length}, and {number} is to follow"
+            )));
         }
         table.insert(key::key(row.slot, row.number), row.sealed.as_slice())?;
         let head = key::head(row.slot);

@@ -102,7 +102,7 @@ Example:
   rollcall migrate --store redb:/var/lib/rollcall
 
 Stop all that use the store first, and make a backup. The messages stay as they are; what is made from them is made
-anew. It may be stopped and run again, and the version that wrote the store can use it until it is done.";
+anew. It may be stopped and run again; start no other rollcall on the store before it is done.";
 
 #[cfg(feature = "mongodb")]
 const IMPORT_EXAMPLE: &str = "\

@@ -28,7 +28,7 @@ fn fill(directory: &Path) {
         transaction.open_table(table).unwrap().insert(60, [1, 2, 3, 4, 5, 6, 7]).unwrap();
     }
     transaction.open_table(migrate::CHECKPOINTS).unwrap().insert(7, 64).unwrap();
-    transaction.open_table(migrate::COPIED).unwrap().insert((), ()).unwrap();
+    transaction.open_table(migrate::COPIED).unwrap().insert(3, (64, 70)).unwrap();
     transaction.commit().unwrap();
 }
 
