@@ -32,7 +32,7 @@ const FOLDERS: [(&str, &[&str]); 7] = [
     ("ops", &["model"]),
     ("log", &["model", "ops"]),
     ("source", &["model", "ops"]),
-    ("intake", &["model", "ops", "log", "source"]),
+    ("intake", &["model", "ops", "log"]),
     ("api", &["model", "ops", "log"]),
     ("bin", &["model", "ops", "log", "source", "intake", "api"]),
 ];

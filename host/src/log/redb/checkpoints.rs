@@ -14,7 +14,7 @@ pub(super) const CHECKPOINTS: TableDefinition<'_, u8, &[u8]> = TableDefinition::
 
 /// What is made from a slot's log.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Progress {
+pub(super) struct MadeFromLog {
     /// [`Checkpoint::windows`].
     pub(super) windows: u64,
     /// [`Checkpoint::rows`].
@@ -35,7 +35,7 @@ pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error>
 pub(super) fn update<T>(
     transaction: &WriteTransaction,
     slot: Slot,
-    change: impl FnOnce(&mut Progress) -> Result<T, WorkError>,
+    change: impl FnOnce(&mut MadeFromLog) -> Result<T, WorkError>,
 ) -> Result<T, WorkError> {
     let mut table = transaction.open_table(CHECKPOINTS)?;
     let mut progress = of(&table, slot)?;
@@ -47,13 +47,13 @@ pub(super) fn update<T>(
 }
 
 /// A slot's progress.
-pub(super) fn read(transaction: &ReadTransaction, slot: Slot) -> Result<Progress, WorkError> {
+pub(super) fn read(transaction: &ReadTransaction, slot: Slot) -> Result<MadeFromLog, WorkError> {
     of(&transaction.open_table(CHECKPOINTS)?, slot)
 }
 
-fn of(table: &impl ReadableTable<u8, &'static [u8]>, slot: Slot) -> Result<Progress, WorkError> {
+fn of(table: &impl ReadableTable<u8, &'static [u8]>, slot: Slot) -> Result<MadeFromLog, WorkError> {
     let index = slot.index() as u8;
-    let Some(stored) = table.get(index)? else { return Ok(Progress::default()) };
+    let Some(stored) = table.get(index)? else { return Ok(MadeFromLog::default()) };
     let bytes = sealed::open("progress", &[index], stored.value());
     let progress = bytes.and_then(|bytes| postcard::from_bytes(bytes).ok());
     progress.ok_or_else(|| damage(format!("the checkpoint of slot {slot}")))
@@ -69,7 +69,7 @@ pub(super) fn windows(transaction: &ReadTransaction) -> Result<Upto, WorkError> 
     Ok(upto)
 }
 
-impl Progress {
+impl MadeFromLog {
     pub(super) fn checkpoint(&self) -> Checkpoint {
         Checkpoint { windows: self.windows, rows: self.rows }
     }

@@ -1,8 +1,8 @@
 //! What other processes of this machine may ask of the process that has a store open, which is a backup: a socket in
 //! the data directory, for its owner and root alone.
 //!
-//! One line each way: `backup PATH`, which begins with a slash, is answered by `progress ROWS OF` now and then, and at last by `done ROWS` or
-//! `error REASON`. One request at a time; others wait.
+//! One line each way: `backup PATH`, which begins with a slash, is answered by `progress ROWS OF` now and then, and
+//! at last by `done ROWS` or `error REASON`. One request at a time; others wait.
 
 use std::fs::{self, File, Permissions};
 use std::io;
