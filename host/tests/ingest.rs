@@ -380,6 +380,26 @@ async fn log_time_does_not_follow_a_clock_that_steps() {
     assert!(log_times[3].0 - now.0 < 60_000, "{log_times:?} from {now:?}");
 }
 
+#[tokio::test]
+async fn log_time_goes_on_after_a_restart_that_has_nothing_to_read() {
+    let mut random = common::random();
+    let store = Arc::new(MemoryStore::default());
+    let slot = Slot::of(&device(1));
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    for seq in 0..=CHUNK_ENTRIES {
+        if seq == CHUNK_ENTRIES {
+            // All of the log is in the windows and in the rows.
+            ingest.roll().await.unwrap();
+            ingest.write_all_rows().await.unwrap();
+            ingest = Ingest::open(store.clone()).await.unwrap();
+        }
+        ingest.commit(&[record(&mut random, device(1), seq)], UnixMs::now()).await.unwrap();
+    }
+    let log_times: Vec<_> =
+        store.read(slot, 0, usize::MAX).await.unwrap().iter().map(|entry| entry.log_time).collect();
+    assert!(log_times.is_sorted(), "{log_times:?}");
+}
+
 /// A message of device 1, and where its verdict will be heard.
 fn message(payload: &[u8]) -> (Message, tokio::sync::oneshot::Receiver<Verdict>) {
     message_of(1, payload)

@@ -338,6 +338,13 @@ async fn restored<S: LogStore>(
     checkpoint: Checkpoint,
 ) -> Result<Partition, StoreError> {
     let mut partition = Partition::restore(slot, checkpoint);
+    if let Some(last) = partition.next().checked_sub(1) {
+        let read = store.read(slot, last, 1).await?;
+        let entry = read.first().filter(|entry| entry.number == last);
+        let entry =
+            entry.ok_or_else(|| StoreError::Corrupt(format!("entry {last} of slot {slot} is gone")))?;
+        partition.restore_log_time(entry.log_time);
+    }
     let mut after = None;
     loop {
         let rows = store.rows(slot, after, READ_ROWS).await?;

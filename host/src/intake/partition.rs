@@ -85,6 +85,11 @@ impl Partition {
         Ok(())
     }
 
+    /// Takes the log time of the entry before [`Partition::next`]: there may be none to apply after it.
+    pub fn restore_log_time(&mut self, log_time: UnixMs) {
+        self.log_time = log_time;
+    }
+
     /// The number of the next entry.
     pub fn next(&self) -> u64 {
         self.next
