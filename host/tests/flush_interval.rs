@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rollcall_host::intake::keep_storing;
 use rollcall_host::log::{LogStore, MemoryStore};
-use rollcall_host::model::{Ack, Message, Retain, Sender, UnixMs, Verdict};
+use rollcall_host::model::{Ack, Message, Moment, Retain, Sender, Verdict};
 use rollcall_host::ops::GivenUp;
 use rollcall_host::source::{self, Inbox};
 use rollcall_wire::{DeviceId, Kind, Slot, Topic};
@@ -42,7 +42,7 @@ async fn send(inbox: &Inbox, seq: usize) -> oneshot::Receiver<Verdict> {
         payload: payload.into_bytes().into(),
         retain: Retain::No,
         expiry_left_s: None,
-        received_at: UnixMs(1_721_900_000_000),
+        received: Moment::now(),
         sender: Sender::HearsRefusal,
         ack,
     };

@@ -20,11 +20,12 @@ use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::rollup::CHUNK_ENTRIES;
 use rollcall_host::log::row::{DeviceState, OPEN_BOOTS_MAX};
 use rollcall_host::log::{Fault, LogStore, MemoryStore, RedbStore};
-use rollcall_host::model::{Ack, Message, Record, RecordKind, Retain, Sender, UnixMs, Verdict};
+use rollcall_host::model::{Ack, Message, Moment, Record, RecordKind, Retain, Sender, UnixMs, Verdict};
 use rollcall_host::ops::Ops;
 use rollcall_host::source;
 use rollcall_wire::codec::Rejection;
 use rollcall_wire::{BootId, Kind, SampleId, Sequence, Slot, Topic};
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 const NOW: UnixMs = UnixMs(1_721_900_000_000);
@@ -413,7 +414,7 @@ fn message_of(number: u64, payload: &[u8]) -> (Message, tokio::sync::oneshot::Re
         payload: payload.into(),
         retain: Retain::No,
         expiry_left_s: None,
-        received_at: NOW,
+        received: Moment { at: NOW, instant: Instant::now() },
         sender: Sender::HearsRefusal,
         ack,
     };

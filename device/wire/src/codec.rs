@@ -47,13 +47,20 @@ pub const AGE_MAX_MS: u32 = MESSAGE_EXPIRY_S * 1000;
 /// 6), and far enough below 2⁶³ that neither a sum nor a difference of two times overflows.
 pub const UP_MAX_MS: u64 = (1 << 53) - 1;
 
-/// How long a message waited in brokers, in seconds (±1), told by what is left of its expiry interval.
+/// With less left of it than this, an expiry interval is taken for another client's, in seconds: one day. Clients
+/// choose a minute, an hour, a day; a message of Rollcall's comes so late only on its last day.
+pub const EXPIRY_LEFT_MIN_S: u32 = 24 * 60 * 60;
+
+/// How long a message waited in brokers, in seconds, told by what is left of its expiry interval. A broker may round
+/// up what it waited: 1 ms reads as 1 s.
 ///
-/// A message without the property, or with a longer interval than Rollcall's, has waited 0.
-pub const fn waited_s(expiry_left_s: Option<u32>) -> u32 {
+/// A message without the property, or with a longer interval than Rollcall's, has waited 0. `None` when the interval
+/// is not Rollcall's, so that nothing is known of the wait.
+pub const fn waited_s(expiry_left_s: Option<u32>) -> Option<u32> {
     match expiry_left_s {
-        Some(left) => MESSAGE_EXPIRY_S.saturating_sub(left),
-        None => 0,
+        Some(left) if left < EXPIRY_LEFT_MIN_S => None,
+        Some(left) => Some(MESSAGE_EXPIRY_S.saturating_sub(left)),
+        None => Some(0),
     }
 }
 

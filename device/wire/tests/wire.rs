@@ -4,7 +4,8 @@
 
 use proptest::prelude::*;
 use rollcall_wire::codec::{
-    AGE_MAX_MS, ENCODED_MAX, MESSAGE_EXPIRY_S, PAYLOAD_MAX, Rejection, UP_MAX_MS, decode, encode, waited_s,
+    AGE_MAX_MS, ENCODED_MAX, EXPIRY_LEFT_MIN_S, MESSAGE_EXPIRY_S, PAYLOAD_MAX, Rejection, UP_MAX_MS, decode,
+    encode, waited_s,
 };
 use rollcall_wire::topic::{TOPIC_MAX, TopicError};
 use rollcall_wire::{BootId, DeviceId, Kind, Reading, RunId, SampleId, Sequence, Slot, Status, Taken, Topic};
@@ -92,10 +93,11 @@ fn a_device_id_is_1_to_32_of_a_small_alphabet() {
 
 #[test]
 fn the_wait_in_a_broker_is_what_is_gone_of_the_expiry_interval() {
-    assert_eq!(waited_s(None), 0);
-    assert_eq!(waited_s(Some(MESSAGE_EXPIRY_S)), 0);
-    assert_eq!(waited_s(Some(MESSAGE_EXPIRY_S - 5)), 5);
-    assert_eq!(waited_s(Some(u32::MAX)), 0);
+    assert_eq!(waited_s(None), Some(0));
+    assert_eq!(waited_s(Some(MESSAGE_EXPIRY_S)), Some(0));
+    assert_eq!(waited_s(Some(MESSAGE_EXPIRY_S - 5)), Some(5));
+    assert_eq!(waited_s(Some(u32::MAX)), Some(0));
+    assert_eq!(waited_s(Some(EXPIRY_LEFT_MIN_S)), Some(MESSAGE_EXPIRY_S - EXPIRY_LEFT_MIN_S));
 }
 
 #[test]

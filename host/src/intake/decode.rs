@@ -3,13 +3,15 @@
 use rollcall_wire::codec::{self, Rejection};
 use rollcall_wire::{Kind, Topic};
 
+use super::timing::ClockReading;
 use crate::model::{Incoming, Record, RecordKind, Retain, TimeError, UnixMs};
 
 /// What a message says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded {
-    /// A sample to be counted.
-    Sample(Record),
+    /// A sample to be counted, dated as if nothing but a broker had held it up; and what its message says of its
+    /// device's clock, if it does.
+    Sample(Record, Option<ClockReading>),
     /// A device came or went; nothing to count.
     Presence,
 }
@@ -28,21 +30,34 @@ pub fn decode(message: &Incoming<'_>) -> Result<Decoded, Rejection> {
     }
     let reading = codec::decode(message.payload)?;
     // A bare message may come from any client with an expiry interval of its own, which says nothing of a waiting time.
-    let waited_s = if reading.id.is_some() { codec::waited_s(message.expiry_left_s) } else { 0 };
-    let before_ms = u64::from(reading.age_ms) + u64::from(waited_s) * 1000;
+    let waited_s = if reading.id.is_some() { codec::waited_s(message.expiry_left_s) } else { Some(0) };
+    let before_ms = u64::from(reading.age_ms) + u64::from(waited_s.unwrap_or(0)) * 1000;
     // Each of the two is within the horizon; the sample has to be as well.
     if before_ms > u64::from(codec::AGE_MAX_MS) {
         return Err(Rejection::AgeBeyondHorizon);
     }
-    Ok(Decoded::Sample(Record {
+    let record = Record {
         device: topic.device,
         id: reading.id,
         status: reading.status,
         kind: RecordKind::Sample,
         sampled_at: UnixMs(message.received_at.0.saturating_sub(before_ms)),
-        time_error: if waited_s == 0 { TimeError::Exact } else { TimeError::OneSecond },
+        time_error: match waited_s {
+            Some(0) => TimeError::Exact,
+            Some(_) => TimeError::OneSecond,
+            None => TimeError::Unknown,
+        },
         received_at: message.received_at,
-    }))
+    };
+    // Without a boot nobody knows whose clock it is.
+    let clock = reading.up_ms.filter(|_| reading.id.is_some()).map(|up_ms| ClockReading {
+        up_ms,
+        run: reading.run,
+        taken: reading.taken,
+        age_ms: reading.age_ms,
+        waited_s,
+    });
+    Ok(Decoded::Sample(record, clock))
 }
 
 #[cfg(test)]
@@ -72,7 +87,7 @@ mod tests {
             time_error: TimeError::Exact,
             received_at: NOW,
         };
-        assert_eq!(decode(&message(&topic(), FULL)), Ok(Decoded::Sample(sample)));
+        assert_eq!(decode(&message(&topic(), FULL)), Ok(Decoded::Sample(sample, None)));
     }
 
     #[test]
@@ -80,7 +95,7 @@ mod tests {
         let topic = topic();
         let waited =
             Incoming { expiry_left_s: Some(codec::MESSAGE_EXPIRY_S - 3600), ..message(&topic, FULL) };
-        let Ok(Decoded::Sample(record)) = decode(&waited) else { panic!("rejected") };
+        let Ok(Decoded::Sample(record, _)) = decode(&waited) else { panic!("rejected") };
         assert_eq!(record.sampled_at, UnixMs(NOW.0 - 1500 - 3_600_000));
         assert_eq!(record.time_error, TimeError::OneSecond);
     }
@@ -105,7 +120,7 @@ mod tests {
     fn a_bare_message_is_of_the_moment_whatever_its_expiry_interval() {
         let topic = topic();
         let bare = Incoming { expiry_left_s: Some(60), ..message(&topic, br#"{"status":3}"#) };
-        let Ok(Decoded::Sample(record)) = decode(&bare) else { panic!("rejected") };
+        let Ok(Decoded::Sample(record, _)) = decode(&bare) else { panic!("rejected") };
         assert_eq!((record.sampled_at, record.id), (NOW, None));
     }
 

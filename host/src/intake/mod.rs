@@ -11,6 +11,8 @@ pub mod partition;
 mod run;
 pub mod seen;
 mod taken;
+mod timing;
 
 pub use self::flush::{BadFlushInterval, FLUSH_MESSAGES, FlushInterval};
 pub use self::keep_storing::keep_storing;
+pub use self::timing::ClockReading;

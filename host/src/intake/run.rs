@@ -14,6 +14,7 @@ use super::decode::{Decoded, decode};
 use super::flush::{FlushInterval, collect};
 use super::ingest::Ingest;
 use super::taken::Taken;
+use super::timing::{ClockReading, Timing};
 use crate::log::LogStore;
 use crate::model::{Ack, Message, Record, Sender, UnixMs, Verdict};
 use crate::ops::{Ops, Outage};
@@ -28,12 +29,13 @@ pub(super) async fn run<S: LogStore>(
     interval: FlushInterval,
     ops: &Ops,
 ) {
+    let mut timing = Timing::default();
     let mut batch = Vec::new();
     let mut last = 0;
     while collect(inbox, &mut batch, last, interval, ingest.rows_due_at()).await {
         last = batch.len();
         if !batch.is_empty() {
-            flush(&mut ingest, batch.drain(..), ops).await;
+            flush(&mut ingest, &mut timing, batch.drain(..), ops).await;
         }
         roll_surely(&mut ingest, ops).await;
         ops.metrics.made_from_log(ingest.beyond_checkpoints(), ingest.devices());
@@ -46,12 +48,14 @@ pub(super) async fn run<S: LogStore>(
 /// Settles these messages.
 async fn flush<S: LogStore>(
     ingest: &mut Ingest<S>,
+    timing: &mut Timing,
     messages: impl ExactSizeIterator<Item = Message>,
     ops: &Ops,
 ) {
     let (count, begun) = (messages.len(), Instant::now());
     let mut taken = Taken::new(count, ops);
-    let decoded = decode_all(messages, &mut taken);
+    let mut decoded = decode_all(messages, timing, &mut taken);
+    decoded.date(timing);
     let verdicts = commit_surely(ingest, &decoded, ops).await;
     for ((ack, record), verdict) in decoded.acks.into_iter().zip(&decoded.records).zip(verdicts) {
         taken.settled(record, verdict);
@@ -64,20 +68,39 @@ async fn flush<S: LogStore>(
 #[derive(Default)]
 struct ToStore {
     records: Vec<Record>,
+    /// What its message says of its device's clock, and when it came.
+    clocks: Vec<Option<(ClockReading, Instant)>>,
     senders: Vec<Sender>,
     acks: Vec<Ack>,
 }
 
+impl ToStore {
+    /// Dates the records, now that all messages were heard: the one that was held up least may be the last.
+    fn date(&mut self, timing: &Timing) {
+        for (record, clock) in self.records.iter_mut().zip(&self.clocks) {
+            if let Some((reading, received)) = clock {
+                timing.date(record, reading, *received);
+            }
+        }
+    }
+}
+
 /// Settles what needs no store, and returns the rest.
-fn decode_all(batch: impl Iterator<Item = Message>, taken: &mut Taken<'_>) -> ToStore {
+fn decode_all(batch: impl Iterator<Item = Message>, timing: &mut Timing, taken: &mut Taken<'_>) -> ToStore {
     let mut decoded = ToStore::default();
     for message in batch {
         match decode(&message.incoming()) {
-            Ok(Decoded::Sample(record)) => {
+            Ok(Decoded::Sample(record, reading)) => {
                 // A bare message may have an expiry interval of its own, which says nothing of a waiting time.
-                if record.id.is_some() {
-                    taken.waited(codec::waited_s(message.expiry_left_s));
+                if record.id.is_some()
+                    && let Some(waited_s) = codec::waited_s(message.expiry_left_s)
+                {
+                    taken.waited(waited_s);
                 }
+                if let Some(reading) = &reading {
+                    timing.hear(&record, reading, message.received.instant);
+                }
+                decoded.clocks.push(reading.map(|reading| (reading, message.received.instant)));
                 decoded.records.push(record);
                 decoded.senders.push(message.sender);
                 decoded.acks.push(message.ack);

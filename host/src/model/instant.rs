@@ -1,11 +1,12 @@
 //! The host's clock and its text forms. Functions that judge time take it as an argument; only the edges
-//! of the program (sources, API, ingest loop) ask for [`UnixMs::now`].
+//! of the program (sources, API, ingest loop) ask for [`UnixMs::now`] or [`Moment::now`].
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
 
 /// Milliseconds since 1970-01-01T00:00:00Z, without leap seconds (POSIX time).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,6 +30,22 @@ impl UnixMs {
             i64::try_from(self.second()).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
         let text = whole.and_then(|whole| whole.format(&Rfc3339).ok()).unwrap_or_default();
         format!("{}.{:03}Z", text.trim_end_matches('Z'), self.0 % 1000)
+    }
+}
+
+/// A moment by both clocks of the host: the one that people set, and the one that nobody sets.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// By the system's clock.
+    pub at: UnixMs,
+    /// By the monotonic clock.
+    pub instant: Instant,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        Self { at: UnixMs::now(), instant: Instant::now() }
     }
 }
 

@@ -3,7 +3,7 @@
 use rollcall_wire::codec::Rejection;
 use tokio::sync::oneshot;
 
-use super::UnixMs;
+use super::{Moment, UnixMs};
 
 /// What a source knows of a message.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +40,8 @@ pub struct Message {
     pub retain: Retain,
     /// See [`Incoming`].
     pub expiry_left_s: Option<u32>,
-    /// See [`Incoming`].
-    pub received_at: UnixMs,
+    /// When the host received it.
+    pub received: Moment,
     /// Can its sender hear that it is refused?
     pub sender: Sender,
     /// To be settled once.
@@ -56,7 +56,7 @@ impl Message {
             payload: &self.payload,
             retain: self.retain,
             expiry_left_s: self.expiry_left_s,
-            received_at: self.received_at,
+            received_at: self.received.at,
         }
     }
 }

@@ -7,6 +7,6 @@ mod message;
 mod record;
 
 pub use self::counts::{BySecond, Counts, sum};
-pub use self::instant::{UnixMs, parse_rfc3339_second};
+pub use self::instant::{Moment, UnixMs, parse_rfc3339_second};
 pub use self::message::{Ack, Incoming, Message, Retain, Sender, Verdict};
 pub use self::record::{Entry, Record, RecordKind, TimeError};

@@ -30,7 +30,7 @@ pub use self::options::SetupError;
 use self::options::options;
 use super::gate::{Gate, Unsettled};
 use super::{INBOX_MESSAGES, Inbox, LogState, RunningSource, Source, Wait};
-use crate::model::{Ack, Message, Retain, Sender, UnixMs, Verdict};
+use crate::model::{Ack, Message, Moment, Retain, Sender, Verdict};
 use crate::ops::{Dropped, Ops, Part};
 
 /// How long the broker keeps the session, and with it the queue, of a worker that is away: 30 days, as long
@@ -326,7 +326,7 @@ impl Connection {
             return Ok(());
         }
         let Some(unsettled) = self.shared.gate.take() else { return Ok(()) };
-        let received_at = UnixMs::now();
+        let received = Moment::now();
         let topic = std::str::from_utf8(&publish.topic).unwrap_or_default();
         let topic = self.settings.plain_topic.as_ref().map_or(topic, |plain| plain.renamed(topic));
         let (ack, verdict) = Ack::new();
@@ -335,7 +335,7 @@ impl Connection {
             payload: publish.payload.as_ref().into(),
             retain: if publish.retain { Retain::Yes } else { Retain::No },
             expiry_left_s: publish.properties.and_then(|properties| properties.message_expiry_interval),
-            received_at,
+            received,
             sender: Sender::HearsNothing,
             ack,
         };

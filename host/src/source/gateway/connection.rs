@@ -24,7 +24,7 @@ use super::protocol::{
     self, Answer, NotWelcome, Protocol, Publish, RECEIVE_MAX, Reason, Refusal, Request, packet_length,
 };
 use super::{Connected, Shared};
-use crate::model::{Ack, Message, Retain, Sender, UnixMs, Verdict};
+use crate::model::{Ack, Message, Moment, Retain, Sender, Verdict};
 use crate::ops::{Dropped, Refused};
 use crate::source::gate::Unsettled;
 
@@ -257,7 +257,7 @@ impl Connection {
 
     /// Hands a message to the ingest loop. One of QoS 0 is not answered: nobody hears what became of it.
     async fn publish(&mut self, protocol: &mut Protocol, publish: Publish) -> Result<(), End> {
-        let received_at = UnixMs::now();
+        let received = Moment::now();
         if let Some(packet_id) = publish.packet_id
             && !self.left
         {
@@ -287,7 +287,7 @@ impl Connection {
             payload: publish.payload.as_ref().into(),
             retain: if publish.retain { Retain::Yes } else { Retain::No },
             expiry_left_s: publish.expiry_left_s,
-            received_at,
+            received,
             sender,
             ack,
         };
