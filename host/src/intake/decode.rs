@@ -117,6 +117,16 @@ mod tests {
     }
 
     #[test]
+    fn an_expiry_interval_of_another_client_says_nothing_of_a_wait() {
+        let topic = topic();
+        for left in [0, 60, 3_600, codec::EXPIRY_LEFT_MIN_S - 1] {
+            let foreign = Incoming { expiry_left_s: Some(left), ..message(&topic, FULL) };
+            let Ok(Decoded::Sample(record, _)) = decode(&foreign) else { panic!("rejected") };
+            assert_eq!((record.sampled_at, record.time_error), (UnixMs(NOW.0 - 1500), TimeError::Unknown));
+        }
+    }
+
+    #[test]
     fn a_bare_message_is_of_the_moment_whatever_its_expiry_interval() {
         let topic = topic();
         let bare = Incoming { expiry_left_s: Some(60), ..message(&topic, br#"{"status":3}"#) };

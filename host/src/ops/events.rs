@@ -76,6 +76,15 @@ impl Ops {
         }
     }
 
+    /// The host's clock was set forward by so many milliseconds, or back.
+    pub(super) fn clock_set(&self, forward_ms: i64) {
+        self.metrics.clock_steps.inc();
+        tracing::warn!(
+            forward_ms,
+            "the host's clock was set; samples are dated by it as it is now, and what was stored before is not changed"
+        );
+    }
+
     /// The store is away, or still is.
     pub(super) fn store_away(&self, first: bool, doing: &str, error: &dyn Display, retry: Duration) {
         if first {

@@ -96,6 +96,8 @@ pub struct Metrics {
     entries_beyond_rows: Gauge,
     devices: Gauge,
     source_wait_seconds: Gauge,
+    /// How often the host's clock was set.
+    pub clock_steps: Counter,
     parts_healthy: Family<OfPart, Gauge>,
     ready: Gauge,
     restarts: Family<OfPart, Counter>,
@@ -167,6 +169,7 @@ impl Default for Metrics {
                 Unit::Seconds,
                 Gauge::default(),
             ),
+            clock_steps: names.add("clock_steps", "How often the host's clock was set by 250 ms or more"),
             parts_healthy: names
                 .add("part_healthy", "1 for a part of the process that works, 0 for one that does not"),
             ready: names.add("ready", "1 when /readyz says so"),

@@ -2,6 +2,7 @@
 //! part again, and `rollcall doctor`. Parts report here; it knows none of them.
 
 pub mod check;
+mod clock;
 mod events;
 mod health;
 mod log_limit;
@@ -10,6 +11,7 @@ mod outage;
 mod refused;
 mod supervisor;
 
+pub use self::clock::watch_clock;
 use self::health::Health;
 pub use self::health::Part;
 use self::log_limit::LogLimit;

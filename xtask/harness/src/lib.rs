@@ -25,9 +25,13 @@ pub mod hardware_board;
 pub mod host;
 pub mod mqtt;
 #[cfg(feature = "processes")]
+pub mod pace;
+#[cfg(feature = "processes")]
 pub mod ports;
 #[cfg(feature = "processes")]
 pub mod process;
+#[cfg(feature = "processes")]
+pub mod proxy;
 mod seed;
 #[cfg(feature = "processes")]
 pub mod services;

@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rollcall_harness::fleet::FleetProcess;
 use rollcall_harness::host::{HostProcess, Role};
+use rollcall_harness::proxy::Proxy;
 use rollcall_harness::services::{Rabbitmq, RabbitmqNode, ReplicaSet};
-use rollcall_harness::{number_from_environment, ports, wait};
+use rollcall_harness::{number_from_environment, pace, ports, wait};
 
-use crate::proxy::Proxy;
 use crate::setup::{RATE, TestSystem, check_at_rest, settle, wait_for_flow, wait_for_rest};
 
 /// A kill comes so many milliseconds after messages flow again.
@@ -136,33 +136,13 @@ fn samples_that_waited_in_the_broker_are_counted_in_the_second_in_which_they_wer
     let mut fleet = system.fleet(&rabbitmq.address())?;
     wait_for_flow(&api, &mut fleet)?;
     ingest.stop()?;
-    let from = now_s()? + 2;
+    let from = pace::now_s()? + 2;
     thread::sleep(Duration::from_secs(number_from_environment("ROLLCALL_AWAY_S").unwrap_or(INGEST_AWAY_S)));
-    let to = now_s()? - 2;
+    let to = pace::now_s()? - 2;
     let ingest = HostProcess::start(&ingest_settings)?;
     let report = settle(fleet, &api)?;
-    check_every_second(&api, from, to)?;
+    pace::check(&api, from, to, RATE, RATE)?;
     check_at_rest(ingest, api, &api_settings, &report.acknowledged)
-}
-
-/// The devices sample at an even pace: between `from` and any second until `to`, a second's samples are too
-/// many or missing at most.
-pub(crate) fn check_every_second(api: &HostProcess, from: u64, to: u64) -> Result<()> {
-    for second in from + 1..=to {
-        let counted = api.counts(from, second)?.total();
-        let taken = (second - from) * RATE;
-        let slack = RATE + taken / 50;
-        assert!(
-            counted.abs_diff(taken) <= slack,
-            "{counted} samples are counted in the {} s before {second}, and {taken} were taken",
-            second - from
-        );
-    }
-    Ok(())
-}
-
-pub(crate) fn now_s() -> Result<u64> {
-    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
 }
 
 #[test]

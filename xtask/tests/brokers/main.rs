@@ -6,10 +6,10 @@
 
 mod doctor;
 mod faults;
+mod frozen;
 mod importing;
 mod mosquitto;
 mod outsiders;
-mod proxy;
 mod redelivery;
 mod setup;
 mod sharing;

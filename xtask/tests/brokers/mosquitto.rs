@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rollcall_harness::host::{HostProcess, Role};
+use rollcall_harness::pace;
 use rollcall_harness::services::Mosquitto;
 
-use crate::faults::{check_every_second, now_s};
-use crate::setup::{TestSystem, check_at_rest, settle, wait_for_flow};
+use crate::setup::{RATE, TestSystem, check_at_rest, settle, wait_for_flow};
 
 /// So long is the ingest away.
 const AWAY: Duration = Duration::from_secs(10);
@@ -24,15 +24,15 @@ fn mosquitto_restarted_and_an_ingest_killed_and_away_lose_and_double_nothing() -
     wait_for_flow(&api, &mut fleet)?;
 
     ingest.kill();
-    let from = now_s()? + 2;
+    let from = pace::now_s()? + 2;
     thread::sleep(AWAY);
-    let to = now_s()? - 2;
+    let to = pace::now_s()? - 2;
     let ingest = HostProcess::start(&ingest_settings)?;
     wait_for_flow(&api, &mut fleet)?;
     mosquitto.restart()?;
     wait_for_flow(&api, &mut fleet)?;
     let report = settle(fleet, &api)?;
     assert!(report.reconnects > 0, "no device noticed the restart");
-    check_every_second(&api, from, to)?;
+    pace::check(&api, from, to, RATE, RATE)?;
     check_at_rest(ingest, api, &api_settings, &report.acknowledged)
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use rollcall_host::api::{self, Api};
 use rollcall_host::intake::{FlushInterval, keep_storing};
 use rollcall_host::log::{AnyStore, LateStore, StoreAddress};
-use rollcall_host::ops::{GivenUp, Ops, Outage, Part};
+use rollcall_host::ops::{GivenUp, Ops, Outage, Part, watch_clock};
 use rollcall_host::source::{self, Again, Inbox, LogState, Source, keep_running};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
@@ -74,6 +74,8 @@ async fn run(role: Role) -> anyhow::Result<()> {
     let parts: &[Part] =
         if role.source.is_some() { &[Part::Store, Part::Source, Part::Ingest] } else { &[Part::Store] };
     let ops = Arc::new(Ops::starting(parts));
+    let watched = ops.clone();
+    tokio::spawn(async move { watch_clock(&watched).await });
     let store = Arc::new(LateStore::default());
     let api = Api { store: store.clone(), ops: ops.clone() };
     let router = if role.counts { api::router(api) } else { api::router_without_counts(api) };
