@@ -163,6 +163,25 @@ async fn a_duplicate_within_one_flush_is_logged_once_and_a_bare_message_twice() 
 }
 
 #[tokio::test]
+async fn a_duplicate_within_one_flush_is_acknowledged_only_if_the_first_of_the_two_is() {
+    let mut random = common::random();
+    let store = Arc::new(MemoryStore::default());
+    let of_boot = |boot, seq| Some(SampleId { boot: BootId(boot), seq: Sequence::new(seq).unwrap() });
+    let mut other = Ingest::open(store.clone()).await.unwrap();
+    let sample = record(&mut random, device(1), 0);
+    let boots: Vec<_> = (0..=OPEN_BOOTS_MAX as u64).map(|boot| of_boot(boot, 0)).collect();
+    other.commit(&[Record { id: boots[0], ..sample }], NOW).await.unwrap();
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    // Another worker takes the next entry of the slot, with so many boots that the first one is closed.
+    let forged: Vec<_> = boots[1..].iter().map(|id| Record { id: *id, ..sample }).collect();
+    other.commit(&forged, NOW).await.unwrap();
+    let twice = [Record { id: of_boot(0, 1), ..sample }; 2];
+    let verdicts = ingest.commit(&twice, NOW).await.unwrap();
+    assert_eq!(verdicts, [Verdict::Rejected(Rejection::CannotTell); 2]);
+    assert_eq!(logged(&*store).await.len(), boots.len());
+}
+
+#[tokio::test]
 async fn a_redelivery_is_known_after_a_restart_and_a_day_of_other_messages() {
     let mut random = common::random();
     let directory = tempfile::tempdir().unwrap();

@@ -141,12 +141,21 @@ impl<S: LogStore> Ingest<S> {
                 continue;
             }
             let sender = *batch.senders.get(place).unwrap_or(&Sender::HearsRefusal);
-            let kind = match self.judge(record, sender, &mut met) {
-                Ok(kind) => kind,
-                Err(verdict) => {
-                    batch.verdicts[place] = Some(verdict);
+            let kind = match (self.sighting(record), sender) {
+                // The same sample is drafted already, and it is not sure yet what becomes of it.
+                (Sighting::New, _) if record.id.is_some_and(|id| !met.insert((record.device, id))) => {
                     continue;
                 }
+                (Sighting::New, _) => record.kind,
+                (Sighting::Counted, _) => {
+                    batch.verdicts[place] = Some(Verdict::Duplicate);
+                    continue;
+                }
+                (Sighting::CannotTell, Sender::HearsRefusal) => {
+                    batch.verdicts[place] = Some(Verdict::Rejected(Rejection::CannotTell));
+                    continue;
+                }
+                (Sighting::CannotTell, Sender::HearsNothing) => RecordKind::Undecided,
             };
             let slot = Slot::of(&record.device);
             let draft = drafts.entry(slot).or_insert_with(|| {
@@ -164,22 +173,10 @@ impl<S: LogStore> Ingest<S> {
         drafts.into_values().collect()
     }
 
-    /// As what a record is to be stored, or why it is not. `met` are those that are drafted already.
-    fn judge(
-        &self,
-        record: &Record,
-        sender: Sender,
-        met: &mut HashSet<(DeviceId, SampleId)>,
-    ) -> Result<RecordKind, Verdict> {
-        let Some(id) = record.id else { return Ok(record.kind) };
-        match self.partitions[Slot::of(&record.device).index()].check(&record.device, id) {
-            Sighting::New if met.insert((record.device, id)) => Ok(record.kind),
-            Sighting::New | Sighting::Counted => Err(Verdict::Duplicate),
-            Sighting::CannotTell => match sender {
-                Sender::HearsRefusal => Err(Verdict::Rejected(Rejection::CannotTell)),
-                Sender::HearsNothing => Ok(RecordKind::Undecided),
-            },
-        }
+    /// Is a record in the log? One without an identity is new as often as it comes.
+    fn sighting(&self, record: &Record) -> Sighting {
+        let partition = &self.partitions[Slot::of(&record.device).index()];
+        record.id.map_or(Sighting::New, |id| partition.check(&record.device, id))
     }
 
     /// Another writer had this entry's number: takes over what it wrote.
