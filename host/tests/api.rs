@@ -12,7 +12,7 @@ use common::{device, record};
 use rollcall_host::api::{Api, parse_query, router};
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::MemoryStore;
-use rollcall_host::model::{Record, UnixMs};
+use rollcall_host::model::{Record, RecordKind, TimeError, UnixMs};
 use rollcall_host::ops::{Ops, Part};
 use rollcall_wire::Status;
 use serde_json::{Value, json};
@@ -51,7 +51,31 @@ async fn the_range_holds_its_start_and_not_its_end_and_every_status_is_there() {
     let as_of = answer["as_of"].take();
     assert!(as_of.as_str().unwrap().ends_with('Z'), "{as_of}");
     let counts = json!({"0": 0, "1": 2, "2": 0, "3": 1, "4": 0, "5": 0, "6": 0});
-    assert_eq!(answer, json!({"start": 100, "end": 102, "counts": counts, "total": 3, "as_of": null}));
+    let time_uncertain = json!({"one_second": 0, "unknown": 0});
+    let expected = json!({
+        "start": 100, "end": 102, "counts": counts, "total": 3, "time_uncertain": time_uncertain, "as_of": null,
+    });
+    assert_eq!(answer, expected);
+}
+
+#[tokio::test]
+async fn how_many_of_the_total_may_belong_to_another_second_is_told_for_the_range() {
+    use TimeError::{Exact, OneSecond, Unknown};
+    let at = |second, time_error| Record { time_error, ..sampled_at(second, 2) };
+    let undecided = Record { kind: RecordKind::Undecided, ..at(101, Unknown) };
+    let records = [
+        at(99, Unknown),
+        at(100, OneSecond),
+        at(101, Exact),
+        at(101, OneSecond),
+        at(101, Unknown),
+        undecided,
+        at(102, OneSecond),
+    ];
+    let uri = "/status_count?start=100&end=102";
+    let (_, _, answer) = request(Method::GET, uri, &records, Ops::default()).await;
+    assert_eq!(answer["total"], 4);
+    assert_eq!(answer["time_uncertain"], json!({"one_second": 2, "unknown": 1}));
 }
 
 #[tokio::test]

@@ -20,7 +20,9 @@ use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::rollup::CHUNK_ENTRIES;
 use rollcall_host::log::row::{DeviceState, OPEN_BOOTS_MAX};
 use rollcall_host::log::{Fault, LogStore, MemoryStore, RedbStore};
-use rollcall_host::model::{Ack, Message, Moment, Record, RecordKind, Retain, Sender, UnixMs, Verdict};
+use rollcall_host::model::{
+    Ack, Counts, Message, Moment, Record, RecordKind, Retain, Sender, UnixMs, Verdict,
+};
 use rollcall_host::ops::Ops;
 use rollcall_host::source;
 use rollcall_wire::codec::Rejection;
@@ -126,7 +128,7 @@ async fn what_was_acknowledged_with_success_is_in_the_log_exactly_once_whatever_
         assert_eq!(logged.len(), once.len(), "history {history}: something is there twice");
         assert_eq!(once, acknowledged, "history {history}");
         let counted = ask(store, &(0..u64::from(u32::MAX))).await;
-        assert_eq!(counted.iter().sum::<u64>(), once.len() as u64, "history {history}");
+        assert_eq!(counted.total(), once.len() as u64, "history {history}");
     }
     assert!(refused > 0, "no history went past the bounds");
 }
@@ -204,7 +206,7 @@ async fn a_redelivery_is_known_after_a_restart_and_a_day_of_other_messages() {
 }
 
 /// Asks the API, as a client does.
-async fn ask<S: LogStore>(store: Arc<S>, range: &Range<u64>) -> [u64; 7] {
+async fn ask<S: LogStore>(store: Arc<S>, range: &Range<u64>) -> Counts {
     let api = Api { store, ops: Arc::default() };
     let uri = format!("/status_count?start={}&end={}", range.start, range.end);
     let response = router(api).oneshot(Request::get(uri).body(Body::empty()).unwrap()).await.unwrap();
@@ -212,9 +214,15 @@ async fn ask<S: LogStore>(store: Arc<S>, range: &Range<u64>) -> [u64; 7] {
     let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
     let counts: BTreeMap<usize, u64> = serde_json::from_value(answer["counts"].clone()).unwrap();
-    let counts = std::array::from_fn(|status| counts[&status]);
-    assert_eq!(answer["total"], counts.iter().sum::<u64>());
-    counts
+    let statuses = std::array::from_fn(|status| counts[&status]);
+    assert_eq!(answer["total"], statuses.iter().sum::<u64>());
+    let uncertain = |of: &str| answer["time_uncertain"][of].as_u64().unwrap();
+    Counts { statuses, one_second: uncertain("one_second"), unknown: uncertain("unknown") }
+}
+
+/// Each number of counts.
+fn numbers(counts: Counts) -> impl Iterator<Item = u64> {
+    counts.statuses.into_iter().chain([counts.one_second, counts.unknown])
 }
 
 /// What was sent and what was acknowledged so far; a query sees all of the latter and none beyond the former.
@@ -255,11 +263,8 @@ async fn status_count_equals_a_brute_force_count_while_ingest_runs_and_across_re
             };
             let counts = ask(store.clone(), &range).await;
             let most = brute_force(&oracle.lock().unwrap().sent, &range);
-            for status in 0..7 {
-                assert!(
-                    (least[status]..=most[status]).contains(&counts[status]),
-                    "{range:?}: {least:?} {counts:?} {most:?}"
-                );
+            for ((least, counted), most) in numbers(least).zip(numbers(counts)).zip(numbers(most)) {
+                assert!((least..=most).contains(&counted), "{range:?}: {least} {counted} {most}");
             }
         }
         asking.store(false, std::sync::atomic::Ordering::Relaxed);
@@ -360,7 +365,7 @@ async fn what_cannot_be_told_and_not_be_refused_is_stored_as_undecided_and_not_c
     let undecided = logged.iter().filter(|record| record.kind == RecordKind::Undecided).count();
     assert_eq!((logged.len(), undecided), (OPEN_BOOTS_MAX + 3, 2));
     let counted = ask(store.clone(), &(0..u64::from(u32::MAX))).await;
-    assert_eq!(counted.iter().sum::<u64>(), OPEN_BOOTS_MAX as u64 + 1);
+    assert_eq!(counted.total(), OPEN_BOOTS_MAX as u64 + 1);
     let rows = store.rows(Slot::of(&device(1)), None, 10).await.unwrap();
     assert_eq!(DeviceState::from_bytes(&rows[0].state).unwrap().undecided, 2, "listed with its device");
 }

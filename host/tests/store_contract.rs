@@ -20,7 +20,7 @@ use rollcall_host::log::plan::{Plan, View, total};
 use rollcall_host::log::rollup::{CHUNK_ENTRIES, Chunk};
 use rollcall_host::log::row::Row;
 use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
-use rollcall_host::model::{Entry, UnixMs, Verdict};
+use rollcall_host::model::{Counts, Entry, UnixMs, Verdict};
 use rollcall_wire::{DeviceId, Slot};
 
 /// A store of one kind, empty at first.
@@ -213,9 +213,9 @@ async fn chunks<S: LogStore>(
     (entries, chunks)
 }
 
-async fn count<S: LogStore>(store: &S, range: std::ops::Range<u64>) -> [u64; 7] {
+async fn count<S: LogStore>(store: &S, range: std::ops::Range<u64>) -> Counts {
     let plan = Plan::new(range);
-    total(&plan, &store.view(&plan).await.unwrap()).0
+    total(&plan, &store.view(&plan).await.unwrap())
 }
 
 async fn a_chunk_counts_once_however_often_it_is_applied<F: Fixture>() {

@@ -25,14 +25,24 @@ struct Answer {
     #[serde(serialize_with = "by_status")]
     counts: Counts,
     total: u64,
+    time_uncertain: TimeUncertain,
     /// Everything that was acknowledged before this instant is counted.
     as_of: String,
 }
 
+/// How many of all may have been taken in another second than the one in which they are counted.
+#[derive(Serialize)]
+struct TimeUncertain {
+    /// Their time is known to a second only.
+    one_second: u64,
+    /// Their time is not known.
+    unknown: u64,
+}
+
 /// Every status in order, zeros included.
 fn by_status<S: Serializer>(counts: &Counts, serializer: S) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(Some(counts.0.len()))?;
-    for (status, count) in counts.0.iter().enumerate() {
+    let mut map = serializer.serialize_map(Some(counts.statuses.len()))?;
+    for (status, count) in counts.statuses.iter().enumerate() {
         map.serialize_entry(&status.to_string(), count)?;
     }
     map.end()
@@ -47,7 +57,9 @@ pub(super) async fn get<S: LogStore>(
     let plan = Plan::new(range.clone());
     let view = api.store.view(&plan).await.map_err(|error| Problem::unavailable(error.to_string()))?;
     let counts = plan::total(&plan, &view);
-    let answer = Answer { start: range.start, end: range.end, counts, total: counts.total(), as_of };
+    let time_uncertain = TimeUncertain { one_second: counts.one_second, unknown: counts.unknown };
+    let total = counts.total();
+    let answer = Answer { start: range.start, end: range.end, counts, total, time_uncertain, as_of };
     // A struct of numbers and strings always serialises.
     let body = serde_json::to_string(&answer).expect("plain data always serialises");
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];

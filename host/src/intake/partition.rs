@@ -14,7 +14,7 @@ use super::seen::{Seen, Sighting};
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
 use crate::log::row::Row;
 use crate::log::{Checkpoint, RowWrite, StoreError};
-use crate::model::{BySecond, Entry, RecordKind, UnixMs};
+use crate::model::{BySecond, Entry, UnixMs};
 
 /// What an ingest worker knows of a partition that it writes.
 #[derive(Debug)]
@@ -134,9 +134,7 @@ impl Partition {
         if entry.number < self.stored.windows {
             return Ok(None);
         }
-        for record in entry.records.iter().filter(|record| record.kind != RecordKind::Undecided) {
-            self.counts.entry(record.sampled_at.second()).or_default().count(record.status);
-        }
+        entry.add_to(&mut self.counts);
         if !self.next.is_multiple_of(CHUNK_ENTRIES) {
             return Ok(None);
         }

@@ -197,7 +197,7 @@ fn seconds(counts: &BySecond) -> Vec<StoredSecond> {
     let mut last = 0;
     let mut stored = Vec::with_capacity(counts.len());
     for (second, counts) in counts {
-        let some = counts.0.iter().zip(0..).filter(|(count, _)| **count > 0);
+        let some = counts.statuses.iter().zip(0..).filter(|(count, _)| **count > 0);
         stored.push((second - last, some.map(|(count, status)| (status, *count)).collect()));
         last = *second;
     }
@@ -211,7 +211,7 @@ fn by_second(stored: Vec<StoredSecond>) -> Option<BySecond> {
         second = second.checked_add(distance)?;
         let all: &mut Counts = counts.entry(second).or_default();
         for (status, count) in some {
-            *all.0.get_mut(usize::from(status))? = count;
+            *all.statuses.get_mut(usize::from(status))? = count;
         }
     }
     Some(counts)

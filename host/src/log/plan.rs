@@ -171,7 +171,7 @@ mod tests {
         let slot = Slot::new(3).unwrap();
         let one = |status: usize| {
             let mut counts = Counts::default();
-            counts.0[status] = 1;
+            counts.statuses[status] = 1;
             counts
         };
         let entry = |number| Arc::new(TailEntry::new(slot, number, BySecond::from([(60, one(2))])));
@@ -181,7 +181,7 @@ mod tests {
             windows: vec![Window { range: 60..120, counts: one(2), upto }],
             tail: vec![entry(7), entry(8)],
         };
-        assert_eq!(total(&Plan::new(60..120), &view).0, [0, 0, 2, 0, 0, 0, 0]);
+        assert_eq!(total(&Plan::new(60..120), &view).statuses, [0, 0, 2, 0, 0, 0, 0]);
     }
 
     proptest! {

@@ -1,31 +1,47 @@
-//! How many samples had each status, by the second in which they were taken.
+//! How many samples had each status, by the second in which they were taken, and how many of them may belong to another.
 
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, Range};
 
 use rollcall_wire::Status;
 
-/// How many samples had each status; indexed by [`Status::index`].
+use super::TimeError;
+
+/// How many samples there are, by status and by how exactly their time is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts(pub [u64; Status::COUNT]);
+pub struct Counts {
+    /// How many had each status; indexed by [`Status::index`].
+    pub statuses: [u64; Status::COUNT],
+    /// How many of all of them have [`TimeError::OneSecond`].
+    pub one_second: u64,
+    /// How many of all of them have [`TimeError::Unknown`].
+    pub unknown: u64,
+}
 
 impl Counts {
     /// Counts one sample.
-    pub fn count(&mut self, status: Status) {
-        self.0[status.index()] += 1;
+    pub fn count(&mut self, status: Status, time_error: TimeError) {
+        self.statuses[status.index()] += 1;
+        match time_error {
+            TimeError::Exact => {}
+            TimeError::OneSecond => self.one_second += 1,
+            TimeError::Unknown => self.unknown += 1,
+        }
     }
 
     /// All statuses together.
     pub fn total(&self) -> u64 {
-        self.0.iter().sum()
+        self.statuses.iter().sum()
     }
 }
 
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
-        for (sum, add) in self.0.iter_mut().zip(other.0) {
+        for (sum, add) in self.statuses.iter_mut().zip(other.statuses) {
             *sum += add;
         }
+        self.one_second += other.one_second;
+        self.unknown += other.unknown;
     }
 }
 

@@ -66,9 +66,15 @@ impl Entry {
     /// The samples that are counted, by the second in which they were taken.
     pub fn counts(&self) -> BySecond {
         let mut counts = BySecond::new();
-        for record in self.records.iter().filter(|record| record.kind != RecordKind::Undecided) {
-            counts.entry(record.sampled_at.second()).or_default().count(record.status);
-        }
+        self.add_to(&mut counts);
         counts
+    }
+
+    /// Adds [`Entry::counts`] to others.
+    pub fn add_to(&self, counts: &mut BySecond) {
+        for record in self.records.iter().filter(|record| record.kind != RecordKind::Undecided) {
+            let second = counts.entry(record.sampled_at.second()).or_default();
+            second.count(record.status, record.time_error);
+        }
     }
 }

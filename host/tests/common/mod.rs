@@ -7,7 +7,7 @@ pub(crate) mod mongod;
 
 use std::ops::Range;
 
-use rollcall_host::model::{Entry, Record, RecordKind, TimeError, UnixMs};
+use rollcall_host::model::{Counts, Entry, Record, RecordKind, TimeError, UnixMs};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 /// Where the random times begin: not on any window's boundary.
@@ -67,14 +67,13 @@ pub(crate) fn range(random: &mut fastrand::Rng) -> Range<u64> {
 }
 
 /// Counts by looking at every sample.
-pub(crate) fn brute_force<'a>(
-    records: impl IntoIterator<Item = &'a Record>,
-    range: &Range<u64>,
-) -> [u64; Status::COUNT] {
-    let mut counts = [0; Status::COUNT];
+pub(crate) fn brute_force<'a>(records: impl IntoIterator<Item = &'a Record>, range: &Range<u64>) -> Counts {
+    let mut counts = Counts::default();
     for record in records {
         if range.contains(&record.sampled_at.second()) {
-            counts[record.status.index()] += 1;
+            counts.statuses[record.status.index()] += 1;
+            counts.one_second += u64::from(record.time_error == TimeError::OneSecond);
+            counts.unknown += u64::from(record.time_error == TimeError::Unknown);
         }
     }
     counts

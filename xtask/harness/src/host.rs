@@ -196,6 +196,12 @@ impl HostProcess {
         let counts =
             StatusCounts::from_object(&reply["counts"]).with_context(|| format!("{url} answered {body}"))?;
         ensure!(reply["total"].as_u64() == Some(counts.total()), "the total is not the sum in {body}");
+        let uncertain = |of: &str| reply["time_uncertain"][of].as_u64();
+        let uncertain = uncertain("one_second").zip(uncertain("unknown")).map(|(one, other)| one + other);
+        ensure!(
+            uncertain.is_some_and(|uncertain| uncertain <= counts.total()),
+            "time_uncertain is no part of the total in {body}"
+        );
         Ok(counts)
     }
 

@@ -20,7 +20,7 @@ pub(super) fn seconds(counts: &BySecond) -> StoredSeconds {
 
 /// The statuses that there are, and how many of each.
 pub(super) fn by_status(counts: &Counts) -> impl Iterator<Item = (String, i64)> {
-    let counts = counts.0.iter().enumerate().filter(|(_, count)| **count > 0);
+    let counts = counts.statuses.iter().enumerate().filter(|(_, count)| **count > 0);
     counts.map(|(status, count)| (status.to_string(), count.cast_signed()))
 }
 
@@ -28,7 +28,7 @@ pub(super) fn by_status(counts: &Counts) -> impl Iterator<Item = (String, i64)> 
 pub(super) fn add(sum: &mut Counts, stored: &StoredCounts) -> Option<()> {
     for (status, count) in stored {
         let status = Status::new(status.parse().ok()?)?;
-        sum.0[status.index()] += u64::try_from(*count).ok()?;
+        sum.statuses[status.index()] += u64::try_from(*count).ok()?;
     }
     Some(())
 }

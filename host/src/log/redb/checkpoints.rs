@@ -75,6 +75,6 @@ impl MadeFromLog {
     }
 
     pub(super) fn counts(&self) -> Counts {
-        Counts(self.counts)
+        Counts { statuses: self.counts, ..Counts::default() }
     }
 }

@@ -179,7 +179,7 @@ fn copy_sums(transaction: &WriteTransaction) -> Result<Counts, WorkError> {
     for (table, resolution) in [(HOURS, Resolution::Hour), (DAYS, Resolution::Day)] {
         for row in transaction.open_table(table)?.range::<u64>(..)? {
             let (start, counts) = row?;
-            let counts = Counts(counts.value());
+            let counts = Counts { statuses: counts.value(), ..Counts::default() };
             windows::put_sum(transaction, resolution, start.value(), counts)?;
             if resolution == Resolution::Day {
                 total += counts;
@@ -204,7 +204,7 @@ fn copy_tail(transaction: &WriteTransaction, slot: Slot, total: Counts) -> Resul
     checkpoints::update(transaction, slot, |progress| {
         progress.windows = windows;
         if slot.index() == 0 {
-            progress.counts = total.0;
+            progress.counts = total.statuses;
         }
         Ok(())
     })

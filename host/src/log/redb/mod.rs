@@ -38,7 +38,7 @@ use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::{Checkpoint, LogStore, RowWrite, StoreError};
-use crate::model::{Counts, Entry};
+use crate::model::Entry;
 
 type Open = dyn Fn() -> Result<Database, WorkError> + Send + Sync;
 
@@ -324,9 +324,9 @@ fn apply_chunk(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), Work
         let is_next = super::is_next(chunk, progress.windows).map_err(WorkError::Store)?;
         if is_next {
             progress.windows = chunk.entries.end;
-            let mut counts = Counts(progress.counts);
+            let mut counts = progress.counts();
             chunk.counts.values().for_each(|more| counts += *more);
-            progress.counts = counts.0;
+            progress.counts = counts.statuses;
         }
         Ok(is_next)
     })?;

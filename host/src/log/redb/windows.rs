@@ -237,7 +237,7 @@ fn seal(resolution: Resolution, start: u64, bytes: Vec<u8>) -> Vec<u8> {
 }
 
 fn seal_sum(resolution: Resolution, start: u64, sum: Counts) -> Vec<u8> {
-    let bytes = postcard::to_allocvec(&sum.0).expect("plain data always serialises into memory");
+    let bytes = postcard::to_allocvec(&sum.statuses).expect("plain data always serialises into memory");
     seal(resolution, start, bytes)
 }
 
@@ -252,5 +252,6 @@ fn open_minute(start: u64, stored: &[u8]) -> Result<BySecond, WorkError> {
 
 fn open_sum(resolution: Resolution, start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
     let sum = postcard::from_bytes(open(resolution, start, stored)?);
-    sum.map(Counts).map_err(|_| damage(format!("{} at {start}", name(resolution))))
+    sum.map(|statuses| Counts { statuses, ..Counts::default() })
+        .map_err(|_| damage(format!("{} at {start}", name(resolution))))
 }
