@@ -37,8 +37,9 @@ async fn get(uri: &str) -> (StatusCode, String, Value) {
 
 fn sampled_at(second: u64, status: u8) -> Record {
     let mut random = fastrand::Rng::with_seed(second);
-    let status = Status::new(status).unwrap();
-    Record { id: None, status, sampled_at: UnixMs(second * 1000 + 999), ..record(&mut random, device(1), 0) }
+    let (status, sampled_at) = (Status::new(status).unwrap(), UnixMs(second * 1000 + 999));
+    let time_error = TimeError::Exact;
+    Record { id: None, status, sampled_at, time_error, ..record(&mut random, device(1), 0) }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{SPAN_S, START_S, brute_force, device, entry, record};
+use common::{brute_force, entry};
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::plan::{self, Plan};
 use rollcall_host::log::redb::RedbOpenError;
@@ -106,18 +106,7 @@ fn of_two_that_start_at_once_in_a_new_directory_one_gets_it() {
 /// A store of 5,000 messages, some of them rolled up: the bytes of its file, and what is in it.
 async fn stored(random: &mut fastrand::Rng) -> (Vec<u8>, Vec<Record>) {
     let directory = tempfile::tempdir().unwrap();
-    let mut ingest = Ingest::open(Arc::new(RedbStore::open(directory.path()).unwrap())).await.unwrap();
-    let mut all = Vec::new();
-    for seq in 0..100 {
-        let records: Vec<_> = (0..50).map(|number| record(random, device(number), seq)).collect();
-        ingest.commit(&records, UnixMs((START_S + SPAN_S) * 1000)).await.unwrap();
-        ingest.roll().await.unwrap();
-        if seq % 10 == 0 {
-            ingest.write_all_rows().await.unwrap();
-        }
-        all.extend(records);
-    }
-    drop(ingest);
+    let all = common::fill(random, Arc::new(RedbStore::open(directory.path()).unwrap())).await;
     (fs::read(directory.path().join(FILE)).unwrap(), all)
 }
 
@@ -188,143 +177,6 @@ async fn a_damaged_file_is_an_error_or_makes_no_difference() {
     }
     println!("{reported} of 200 were reported as damaged");
     assert!(reported > 0);
-}
-
-/// A store as format 2 laid it out, made of one of today's.
-fn as_format_2(directory: &Path) {
-    use redb::{ReadableTable, TableDefinition as Table};
-    const SEAL: usize = 4;
-    let plain = |sealed: &[u8]| sealed[..sealed.len() - SEAL].to_vec();
-    let database = redb::Database::open(directory.join(FILE)).unwrap();
-    let transaction = database.begin_write().unwrap();
-    {
-        let open = |name| transaction.open_table(Table::<u64, &[u8]>::new(name)).unwrap();
-        let (tail, minutes) = (open("tail"), open("window_minutes"));
-        let mut entries = open("entries");
-        for row in tail.range::<u64>(..).unwrap() {
-            let (key, sealed) = row.unwrap();
-            // A slot's last key has the length of its log, which format 2 did not keep.
-            if key.value() % (1 << 40) != (1 << 40) - 1 {
-                entries.insert(key.value(), plain(sealed.value()).as_slice()).unwrap();
-            }
-        }
-        let mut older = open("minutes");
-        for row in minutes.range::<u64>(..).unwrap() {
-            let (key, sealed) = row.unwrap();
-            older.insert(key.value(), plain(sealed.value()).as_slice()).unwrap();
-        }
-        for (today, older) in [("window_hours", "hours"), ("window_days", "days")] {
-            let mut older = transaction.open_table(Table::<u64, [u64; 7]>::new(older)).unwrap();
-            for row in open(today).range::<u64>(..).unwrap() {
-                let (key, sealed) = row.unwrap();
-                let sum: [u64; 7] = postcard::from_bytes(&plain(sealed.value())).unwrap();
-                older.insert(key.value(), sum).unwrap();
-            }
-        }
-        let mut packed = transaction.open_table(Table::<(u64, u16), &[u8]>::new("packed")).unwrap();
-        for row in transaction
-            .open_table(Table::<(u64, u16), &[u8]>::new("chunks"))
-            .unwrap()
-            .range::<(u64, u16)>(..)
-            .unwrap()
-        {
-            let (key, sealed) = row.unwrap();
-            packed.insert(key.value(), plain(sealed.value()).as_slice()).unwrap();
-        }
-        let mut checkpoints = transaction.open_table(Table::<u8, u64>::new("checkpoints")).unwrap();
-        for row in
-            transaction.open_table(Table::<u8, &[u8]>::new("progress")).unwrap().range::<u8>(..).unwrap()
-        {
-            let (slot, sealed) = row.unwrap();
-            let (windows, _): (u64, _) = postcard::take_from_bytes(sealed.value()).unwrap();
-            checkpoints.insert(slot.value(), windows).unwrap();
-        }
-        let mut meta = transaction.open_table(Table::<&str, u64>::new("meta")).unwrap();
-        meta.insert("format", 2).unwrap();
-    }
-    for name in ["tail", "window_minutes", "window_hours", "window_days"] {
-        transaction.delete_table(Table::<u64, &[u8]>::new(name)).unwrap();
-    }
-    transaction.delete_table(Table::<(u64, u16), &[u8]>::new("chunks")).unwrap();
-    transaction.delete_table(Table::<u8, &[u8]>::new("progress")).unwrap();
-    transaction.delete_table(Table::<(u8, &str), &[u8]>::new("devices")).unwrap();
-    transaction.delete_table(Table::<(u8, &str), &[u8]>::new("closed_boots")).unwrap();
-    transaction.commit().unwrap();
-}
-
-#[tokio::test]
-async fn an_older_store_is_refused_until_it_is_migrated_and_then_holds_the_same() {
-    let mut random = rollcall_harness::random();
-    let (bytes, records) = stored(&mut random).await;
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join(FILE), bytes).unwrap();
-    as_format_2(directory.path());
-    let refused = RedbStore::open(directory.path()).err().expect("an older store was opened as it is");
-    assert!(matches!(refused, RedbOpenError::OlderFormat(_, 2)), "{refused}");
-    assert!(refused.to_string().contains("rollcall migrate"), "{refused}");
-
-    // Cut off at every step, and begun again: until the end it is what it was.
-    let begun = RedbStore::begin_migration(directory.path(), |_| ()).unwrap().expect("nothing to convert");
-    drop(begun);
-    assert!(matches!(RedbStore::open(directory.path()).err(), Some(RedbOpenError::OlderFormat(_, 2))));
-    let store = Arc::new(RedbStore::begin_migration(directory.path(), |_| ()).unwrap().unwrap());
-    let mut ingest = Ingest::open(store.clone()).await.unwrap();
-    ingest.write_all_rows().await.unwrap();
-    drop((ingest, store));
-    assert!(matches!(RedbStore::open(directory.path()).err(), Some(RedbOpenError::OlderFormat(_, 2))));
-    let store = Arc::new(RedbStore::begin_migration(directory.path(), |_| ()).unwrap().unwrap());
-    Ingest::open(store.clone()).await.unwrap().write_all_rows().await.unwrap();
-    store.end_migration().await.unwrap();
-    drop(store);
-
-    assert!(RedbStore::begin_migration(directory.path(), |_| ()).unwrap().is_none(), "it is converted");
-    let store = Arc::new(RedbStore::open(directory.path()).unwrap());
-    let ranges = (0..100).map(|_| common::range(&mut random)).chain(iter::once(0..4_000_000_000));
-    for range in ranges.collect::<Vec<_>>() {
-        let plan = Plan::new(range.clone());
-        let view = store.view(&plan).await.unwrap();
-        assert_eq!(plan::total(&plan, &view), brute_force(&records, &range), "{range:?}");
-    }
-    let mut ingest = Ingest::open(store.clone()).await.unwrap();
-    let verdicts = ingest.commit(&records, UnixMs(0)).await.unwrap();
-    assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Duplicate));
-    let next: Vec<_> = (0..50).map(|number| record(&mut random, device(number), 100)).collect();
-    assert_eq!(ingest.commit(&next, UnixMs(0)).await.unwrap(), vec![Verdict::Accepted; 50]);
-}
-
-/// The version that wrote a store goes on with it: one more entry in the log of a slot.
-fn older_version_appends(directory: &Path) -> (Slot, u64) {
-    use redb::{ReadableTable, TableDefinition as Table};
-    let database = redb::Database::open(directory.join(FILE)).unwrap();
-    let transaction = database.begin_write().unwrap();
-    let last = {
-        let mut entries = transaction.open_table(Table::<u64, &[u8]>::new("entries")).unwrap();
-        let (last, bytes) = {
-            let (key, bytes) = entries.last().unwrap().unwrap();
-            (key.value(), bytes.value().to_vec())
-        };
-        entries.insert(last + 1, bytes.as_slice()).unwrap();
-        last + 1
-    };
-    transaction.commit().unwrap();
-    (Slot::new((last >> 40) as u8).unwrap(), last % (1 << 40))
-}
-
-#[tokio::test]
-async fn what_the_older_version_stored_after_a_migration_was_cut_off_is_there_after_the_next() {
-    let mut random = rollcall_harness::random();
-    let (bytes, _) = stored(&mut random).await;
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join(FILE), bytes).unwrap();
-    as_format_2(directory.path());
-    let cut_off = Arc::new(RedbStore::begin_migration(directory.path(), |_| ()).unwrap().unwrap());
-    Ingest::open(cut_off.clone()).await.unwrap().write_all_rows().await.unwrap();
-    drop(cut_off);
-    let (slot, number) = older_version_appends(directory.path());
-    let store = Arc::new(RedbStore::begin_migration(directory.path(), |_| ()).unwrap().unwrap());
-    let entries = store.read(slot, 0, usize::MAX).await.unwrap();
-    assert_eq!(entries.last().unwrap().number, number);
-    Ingest::open(store).await.unwrap().write_all_rows().await.unwrap();
 }
 
 #[tokio::test]

@@ -62,17 +62,31 @@ impl<S: LogStore> Ingest<S> {
         }
         let log_clock = LogClock::new(&partitions, UnixMs(0));
         let mut ingest = Self { store, partitions, unrolled: Vec::new(), log_clock };
+        let mut reported = Instant::now();
         for slot in Slot::all() {
-            ingest.catch_up_slot(slot, &mut Batch::default()).await?;
-            // A long way need not be gone twice.
-            ingest.roll().await?;
-            ingest.write_due_rows().await?;
-            while ingest.partitions[slot.index()].is_sweeping() {
-                ingest.write_due_rows().await?;
-            }
+            ingest.open_slot(slot, &mut reported).await?;
         }
         ingest.log_clock = LogClock::new(&ingest.partitions, UnixMs::now());
         Ok(ingest)
+    }
+
+    async fn open_slot(&mut self, slot: Slot, reported: &mut Instant) -> Result<(), StoreError> {
+        let mut whole = false;
+        while !whole {
+            whole = self.read_on(slot, &mut Batch::default()).await? < READ_ENTRIES;
+            // A long way need not be gone twice, nor what it leads to be kept in memory.
+            self.roll().await?;
+            self.write_due_rows().await?;
+            if reported.elapsed() >= REPORT_EVERY {
+                *reported = Instant::now();
+                tracing::info!(%slot, entry = self.partitions[slot.index()].next(), "reading the log");
+            }
+        }
+        self.check_length(slot)?;
+        while self.partitions[slot.index()].is_sweeping() {
+            self.write_due_rows().await?;
+        }
+        Ok(())
     }
 
     /// Was nothing ever stored?
@@ -217,24 +231,31 @@ impl<S: LogStore> Ingest<S> {
     }
 
     async fn catch_up_slot(&mut self, slot: Slot, batch: &mut Batch<'_>) -> Result<usize, StoreError> {
-        let mut read = 0;
-        let mut reported = Instant::now();
+        let mut all = 0;
         loop {
-            let from = self.partitions[slot.index()].next();
-            let entries = self.store.read(slot, from, READ_ENTRIES).await?;
-            for entry in &entries {
-                batch.recognise(entry);
-                self.apply(entry)?;
-            }
-            read += entries.len();
-            if reported.elapsed() >= REPORT_EVERY {
-                reported = Instant::now();
-                tracing::info!(%slot, entry = from, "reading the log");
-            }
-            if entries.len() < READ_ENTRIES {
+            let read = self.read_on(slot, batch).await?;
+            all += read;
+            if read < READ_ENTRIES {
                 break;
             }
         }
+        self.check_length(slot)?;
+        Ok(all)
+    }
+
+    /// Applies the next entries of a slot's log, if there are some; how many there were.
+    async fn read_on(&mut self, slot: Slot, batch: &mut Batch<'_>) -> Result<usize, StoreError> {
+        let from = self.partitions[slot.index()].next();
+        let entries = self.store.read(slot, from, READ_ENTRIES).await?;
+        for entry in &entries {
+            batch.recognise(entry);
+            self.apply(entry)?;
+        }
+        Ok(entries.len())
+    }
+
+    /// A slot is read to the end of its log: is it as long as what was made from it says?
+    fn check_length(&self, slot: Slot) -> Result<(), StoreError> {
         let partition = &self.partitions[slot.index()];
         let (next, stored) = (partition.next(), partition.stored());
         if next < stored.windows.max(stored.rows) {
@@ -242,7 +263,7 @@ impl<S: LogStore> Ingest<S> {
                 "the log of slot {slot} ends at {next}, before what was made from it"
             )));
         }
-        Ok(read)
+        Ok(())
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), StoreError> {

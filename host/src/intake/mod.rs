@@ -8,6 +8,7 @@ pub mod ingest;
 mod keep_storing;
 mod log_clock;
 pub mod partition;
+mod rebuild;
 mod run;
 pub mod seen;
 mod taken;
@@ -15,4 +16,5 @@ mod timing;
 
 pub use self::flush::{BadFlushInterval, FLUSH_MESSAGES, FlushInterval};
 pub use self::keep_storing::keep_storing;
+pub use self::rebuild::rebuild;
 pub use self::timing::ClockReading;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 #[cfg(feature = "mongodb")]
 use super::mongo::{self, MongoAddress, MongoStore};
 use super::plan::{Plan, View};
+use super::rebuild::Rebuild;
 use super::redb::{self, BackupError, LocalRequests, Progress, RedbStore};
 use super::rollup::Chunk;
 use super::row::Row;
@@ -114,17 +115,33 @@ impl StoreAddress {
         })
     }
 
-    /// Opens an older store whose tables were made today's; `None` when it is one of today's already, or there is
-    /// none. Its rows are made by who opens it, then [`AnyStore::end_migration`].
+    /// Opens a store that an older version wrote, or whose rebuild was cut off; `None` when it is one of today's already,
+    /// or there is none.
     ///
     /// # Errors
     /// As [`StoreAddress::open`].
-    pub async fn begin_migration(&self, report: impl FnMut(&str)) -> Result<Option<AnyStore>, OpenError> {
+    pub async fn open_to_migrate(&self) -> Result<Option<Rebuild>, OpenError> {
         Ok(match self {
-            Self::Redb(directory) => RedbStore::begin_migration(directory, report)?.map(AnyStore::Redb),
+            Self::Redb(directory) => RedbStore::open_to_migrate(directory)?
+                .map(|(store, begun)| Rebuild::new(AnyStore::Redb(store), begun)),
             #[cfg(feature = "mongodb")]
-            Self::Mongo(address) => MongoStore::begin_migration(address).await?.map(AnyStore::Mongo),
+            Self::Mongo(address) => MongoStore::open_to_migrate(address)
+                .await?
+                .map(|(store, begun)| Rebuild::new(AnyStore::Mongo(store), begun)),
         })
+    }
+
+    /// Opens a store of today's format without a look at what is made from its log.
+    ///
+    /// # Errors
+    /// As [`StoreAddress::open`]; and there has to be one.
+    pub async fn open_to_repair(&self) -> Result<Rebuild, OpenError> {
+        let store = match self {
+            Self::Redb(directory) => AnyStore::Redb(RedbStore::open_to_repair(directory)?),
+            #[cfg(feature = "mongodb")]
+            Self::Mongo(address) => AnyStore::Mongo(MongoStore::open_to_repair(address).await?),
+        };
+        Ok(Rebuild::new(store, false))
     }
 
     /// Copies the store into the directory `to`, also while another process uses it.
@@ -186,12 +203,12 @@ macro_rules! each {
 }
 
 impl AnyStore {
-    /// An older store is one of today's from now on.
-    ///
-    /// # Errors
-    /// [`StoreError`]; the migration may be run again.
-    pub async fn end_migration(&self) -> Result<(), StoreError> {
-        each!(self, store => store.end_migration().await)
+    pub(super) async fn begin_rebuild(&self) -> Result<(), StoreError> {
+        each!(self, store => store.begin_rebuild().await)
+    }
+
+    pub(super) async fn end_rebuild(&self) -> Result<(), StoreError> {
+        each!(self, store => store.end_rebuild().await)
     }
 }
 

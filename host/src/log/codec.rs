@@ -5,7 +5,8 @@
 //! reading the samples.
 //!
 //! An entry begins with the version of its form. The first form had none and no log time: it began with a time,
-//! whose first byte is at least 0x80.
+//! whose first byte is at least 0x80. The first and the second did not count how exactly times are known: what has one
+//! of these is counted from its samples.
 
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 use serde::{Deserialize, Serialize};
@@ -13,11 +14,29 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use crate::model::{BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs};
 
-/// What an entry of today's form begins with.
-const ENTRY_VERSION: u8 = 2;
+/// What an entry of today's form begins with, and one of the form before it.
+const ENTRY_VERSION: u8 = 3;
+const ENTRY_VERSION_2: u8 = 2;
 
-/// Counts of one second: its distance from the second before it, and the statuses that occurred.
+/// Counts as a row of numbers: by status, then how many are known to a second only, then those that are not known.
+pub(super) type Numbers = [u64; Status::COUNT + 2];
+
+/// Counts of one second: its distance from the second before it, and those of its [`Numbers`] that are not 0.
 type StoredSecond = (u64, Vec<(u8, u64)>);
+
+/// As [`counts`] reads them.
+pub(super) fn numbers(counts: &Counts) -> Numbers {
+    let mut numbers = Numbers::default();
+    numbers[..Status::COUNT].copy_from_slice(&counts.statuses);
+    [numbers[Status::COUNT], numbers[Status::COUNT + 1]] = [counts.one_second, counts.unknown];
+    numbers
+}
+
+/// Reads what [`numbers`] gave.
+pub(super) fn counts(numbers: &Numbers) -> Counts {
+    let statuses = std::array::from_fn(|status| numbers[status]);
+    Counts { statuses, one_second: numbers[Status::COUNT], unknown: numbers[Status::COUNT + 1] }
+}
 
 #[derive(Serialize, Deserialize)]
 struct StoredStream<'a> {
@@ -146,22 +165,36 @@ impl Last {
     }
 }
 
-/// The head of an entry of either form: `received_at`, log time and counts, and the bytes after it.
-fn head(bytes: &[u8]) -> Option<(u64, u64, Vec<StoredSecond>, &[u8])> {
-    if bytes.first() == Some(&ENTRY_VERSION) {
-        let ((received_at, log_time, seconds), rest): ((u64, i64, _), _) =
-            postcard::take_from_bytes(&bytes[1..]).ok()?;
-        return Some((received_at, received_at.wrapping_add_signed(log_time), seconds, rest));
+/// What an entry begins with.
+struct Head<'a> {
+    received_at: u64,
+    log_time: u64,
+    /// Its counts; `None` in an older form, whose counts do not have all numbers.
+    seconds: Option<Vec<StoredSecond>>,
+    /// Its samples.
+    streams: &'a [u8],
+}
+
+/// The head of an entry of whichever form.
+fn head(bytes: &[u8]) -> Option<Head<'_>> {
+    let (version, rest) = bytes.split_first()?;
+    if ![ENTRY_VERSION, ENTRY_VERSION_2].contains(version) {
+        let ((received_at, _), streams): ((u64, Vec<StoredSecond>), _) =
+            postcard::take_from_bytes(bytes).ok()?;
+        return Some(Head { received_at, log_time: received_at, seconds: None, streams });
     }
-    let ((received_at, seconds), rest) = postcard::take_from_bytes(bytes).ok()?;
-    Some((received_at, received_at, seconds, rest))
+    let ((received_at, log_time, seconds), streams): ((u64, i64, _), _) =
+        postcard::take_from_bytes(rest).ok()?;
+    let log_time = received_at.wrapping_add_signed(log_time);
+    let seconds: Vec<StoredSecond> = seconds;
+    Some(Head { received_at, log_time, seconds: (*version == ENTRY_VERSION).then_some(seconds), streams })
 }
 
 /// Reads a whole entry.
 pub(super) fn entry(slot: Slot, number: u64, bytes: &[u8]) -> Result<Entry, StoreError> {
     let unreadable = || StoreError::Corrupt(format!("entry {number} of slot {slot}"));
-    let (received_at, log_time, _, rest) = head(bytes).ok_or_else(unreadable)?;
-    let streams: Vec<StoredStream<'_>> = postcard::from_bytes(rest).map_err(|_| unreadable())?;
+    let Head { received_at, log_time, streams, .. } = head(bytes).ok_or_else(unreadable)?;
+    let streams: Vec<StoredStream<'_>> = postcard::from_bytes(streams).map_err(|_| unreadable())?;
     let mut records = Vec::new();
     for stream in streams {
         let device = DeviceId::new(stream.device).map_err(|_| unreadable())?;
@@ -174,10 +207,13 @@ pub(super) fn entry(slot: Slot, number: u64, bytes: &[u8]) -> Result<Entry, Stor
     Ok(Entry { slot, number, received_at: UnixMs(received_at), log_time: UnixMs(log_time), records })
 }
 
-/// Reads an entry's counts only.
+/// Reads an entry's counts only, if its form has them.
 pub(super) fn entry_counts(slot: Slot, number: u64, bytes: &[u8]) -> Result<BySecond, StoreError> {
-    let counts = head(bytes).and_then(|(_, _, seconds, _)| by_second(seconds));
-    counts.ok_or_else(|| StoreError::Corrupt(format!("entry {number} of slot {slot}")))
+    let unreadable = || StoreError::Corrupt(format!("entry {number} of slot {slot}"));
+    match head(bytes).ok_or_else(unreadable)?.seconds {
+        Some(seconds) => by_second(seconds).ok_or_else(unreadable),
+        None => Ok(entry(slot, number, bytes)?.counts()),
+    }
 }
 
 /// A minute's counts by second.
@@ -197,8 +233,8 @@ fn seconds(counts: &BySecond) -> Vec<StoredSecond> {
     let mut last = 0;
     let mut stored = Vec::with_capacity(counts.len());
     for (second, counts) in counts {
-        let some = counts.statuses.iter().zip(0..).filter(|(count, _)| **count > 0);
-        stored.push((second - last, some.map(|(count, status)| (status, *count)).collect()));
+        let some = (0..).zip(numbers(counts)).filter(|(_, count)| *count > 0);
+        stored.push((second - last, some.collect()));
         last = *second;
     }
     stored
@@ -206,15 +242,16 @@ fn seconds(counts: &BySecond) -> Vec<StoredSecond> {
 
 fn by_second(stored: Vec<StoredSecond>) -> Option<BySecond> {
     let mut second = 0_u64;
-    let mut counts = BySecond::new();
+    let mut by_second = BySecond::new();
     for (distance, some) in stored {
         second = second.checked_add(distance)?;
-        let all: &mut Counts = counts.entry(second).or_default();
-        for (status, count) in some {
-            *all.statuses.get_mut(usize::from(status))? = count;
+        let mut numbers = Numbers::default();
+        for (which, count) in some {
+            *numbers.get_mut(usize::from(which))? = count;
         }
+        by_second.insert(second, counts(&numbers));
     }
-    Some(counts)
+    Some(by_second)
 }
 
 #[cfg(test)]
@@ -252,8 +289,20 @@ mod tests {
             let mut sent = Entry { slot, number: 9, received_at, log_time: UnixMs(log_time), records };
             let bytes = entry_bytes(&sent, &sent.counts());
             prop_assert_eq!(entry_counts(slot, 9, &bytes).unwrap(), sent.counts());
+            prop_assert_eq!(entry_counts(slot, 9, &as_version_2(&sent)).unwrap(), sent.counts());
             sent.records.sort_by(|a, b| stream_key(a).cmp(&stream_key(b)));
-            prop_assert_eq!(entry(slot, 9, &bytes).unwrap(), sent);
+            prop_assert_eq!(entry(slot, 9, &bytes).unwrap(), sent.clone());
+            prop_assert_eq!(entry(slot, 9, &as_version_2(&sent)).unwrap(), sent);
+        }
+
+        #[test]
+        fn a_minute_comes_back(entries in prop::collection::vec(record(), 0..50)) {
+            let at = UnixMs(0);
+            let entry = Entry {
+                slot: Slot::new(5).unwrap(), number: 9, received_at: at, log_time: at, records: entries,
+            };
+            let counts = entry.counts();
+            prop_assert_eq!(minute(60, &minute_bytes(&counts)).unwrap(), counts);
         }
 
         #[test]
@@ -261,6 +310,15 @@ mod tests {
             let slot = Slot::new(0).unwrap();
             let _ = (entry(slot, 0, &bytes), entry_counts(slot, 0, &bytes), minute(0, &bytes));
         }
+    }
+
+    /// An entry in the form before today's, which counted statuses only.
+    fn as_version_2(entry: &Entry) -> Vec<u8> {
+        let mut counts = entry.counts();
+        counts.values_mut().for_each(|counts| (counts.one_second, counts.unknown) = (0, 0));
+        let mut bytes = entry_bytes(entry, &counts);
+        bytes[0] = ENTRY_VERSION_2;
+        bytes
     }
 
     #[test]
@@ -279,7 +337,9 @@ mod tests {
             (read.records[0].time_error, read.records[0].kind),
             (TimeError::OneSecond, RecordKind::Sample)
         );
-        assert_eq!(entry_counts(slot, 2, &bytes).unwrap(), by_second(seconds).unwrap());
+        let mut counts = by_second(seconds).unwrap();
+        counts.values_mut().for_each(|counts| counts.one_second = 1);
+        assert_eq!(entry_counts(slot, 2, &bytes).unwrap(), counts);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod memory;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
 pub mod plan;
+mod rebuild;
 pub mod redb;
 pub mod rollup;
 pub mod row;
@@ -26,6 +27,7 @@ pub use self::late::LateStore;
 #[cfg(feature = "testing")]
 pub use self::memory::{Fault, MemoryStore};
 use self::plan::{Plan, View};
+pub use self::rebuild::{Rebuild, RebuildError};
 pub use self::redb::RedbStore;
 use self::rollup::Chunk;
 use self::row::Row;

@@ -4,9 +4,13 @@
 
 #[cfg(feature = "mongodb")]
 pub(crate) mod mongod;
+pub(crate) mod older;
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use rollcall_host::intake::ingest::Ingest;
+use rollcall_host::log::LogStore;
 use rollcall_host::model::{Counts, Entry, Record, RecordKind, TimeError, UnixMs};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
@@ -33,6 +37,7 @@ pub(crate) fn device_of(slot: u8) -> DeviceId {
 
 /// Sample `seq` of a device's only boot, of a random status and second.
 pub(crate) fn record(random: &mut fastrand::Rng, device: DeviceId, seq: u64) -> Record {
+    use TimeError::{Exact, OneSecond, Unknown};
     let sampled_ms = (START_S + random.u64(..SPAN_S)) * 1000 + random.u64(..1000);
     Record {
         device,
@@ -40,7 +45,7 @@ pub(crate) fn record(random: &mut fastrand::Rng, device: DeviceId, seq: u64) -> 
         status: Status::new(random.u8(..7)).unwrap(),
         kind: RecordKind::Sample,
         sampled_at: UnixMs(sampled_ms),
-        time_error: TimeError::Exact,
+        time_error: random.choice([Exact, Exact, OneSecond, Unknown]).unwrap(),
         received_at: UnixMs((START_S + SPAN_S) * 1000),
     }
 }
@@ -55,6 +60,22 @@ pub(crate) fn entry(random: &mut fastrand::Rng, slot: u8, number: u64, seq: u64,
         log_time: UnixMs((START_S + SPAN_S) * 1000),
         records: (seq..seq + records).map(|seq| record(random, device, seq)).collect(),
     }
+}
+
+/// Stores 5,000 messages of 50 devices, rolls up what makes full chunks, and writes some of the rows.
+pub(crate) async fn fill<S: LogStore>(random: &mut fastrand::Rng, store: Arc<S>) -> Vec<Record> {
+    let mut ingest = Ingest::open(store).await.unwrap();
+    let mut all = Vec::new();
+    for seq in 0..100 {
+        let records: Vec<_> = (0..50).map(|number| record(random, device(number), seq)).collect();
+        ingest.commit(&records, UnixMs((START_S + SPAN_S) * 1000)).await.unwrap();
+        ingest.roll().await.unwrap();
+        if seq % 10 == 0 {
+            ingest.write_all_rows().await.unwrap();
+        }
+        all.extend(records);
+    }
+    all
 }
 
 /// A range around the samples: short and long ones, aligned and not, some empty.

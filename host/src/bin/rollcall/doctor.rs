@@ -3,17 +3,19 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
+use rollcall_host::intake;
 use rollcall_host::ops::check::{Check, Outcome};
 use rollcall_host::source::broker;
 
 use crate::config::DoctorArgs;
 use crate::output::Output;
 
-/// Prints one line a check; fails when one of them does. It goes on to the end when nobody reads the lines any
+/// Repairs the store if that is asked for, and prints one line a check; fails when one of them does. It goes on to the end when nobody reads the lines any
 /// more: what it made at a broker is removed.
 ///
 /// # Errors
-/// When the command line makes no sense; what is wrong with the services is in the lines.
+/// When the command line makes no sense, or the store cannot be repaired; what is wrong with the services is in the
+/// lines.
 pub(crate) async fn doctor(config: DoctorArgs) -> anyhow::Result<ExitCode> {
     let broker = config.broker.settings()?;
     let store = config.store.given_store()?;
@@ -21,6 +23,12 @@ pub(crate) async fn doctor(config: DoctorArgs) -> anyhow::Result<ExitCode> {
         bail!("name what to look at: --broker mqtt://…, --store mongodb://… or both");
     }
     let (mut output, mut outcomes) = (Output::default(), Vec::new());
+    if config.repair
+        && let Some(store) = &store
+    {
+        intake::rebuild(store.open_to_repair().await?).await?;
+        output.line("windows and rows were made anew from the log");
+    }
     let mut report = |check: Check| {
         output.line(&check);
         outcomes.push(check.outcome);

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use mongodb::Database;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Document, doc};
 use mongodb::error::Error;
 
 use super::address::MongoAddress;
 use super::format::{FORMAT_VERSION, OLDEST_FORMAT};
-use super::open::connect;
+use super::open::{connect, stamp};
 use super::words;
 use crate::model::UnixMs;
 use crate::ops::check::Check;
@@ -126,17 +126,22 @@ async fn write(database: &Database) -> Result<Check, Error> {
 
 async fn format(database: &Database) -> Result<Check, Error> {
     const NAME: &str = "format version";
-    let stored = database.collection::<Document>("meta").find_one(doc! { "_id": "format" }).await?;
-    let version = stored.as_ref().and_then(|stored| stored.get("version")).and_then(Bson::as_i64);
-    Ok(match version {
-        Some(FORMAT_VERSION) => Check::pass(NAME, FORMAT_VERSION.to_string()),
-        Some(older @ OLDEST_FORMAT..FORMAT_VERSION) => Check::fail(
+    let Some(stamp) = stamp(database).await? else {
+        return Ok(Check::pass(NAME, "none: nothing is stored yet"));
+    };
+    Ok(match stamp.version {
+        FORMAT_VERSION if stamp.rebuild.is_some() => Check::fail(
+            NAME,
+            format!("{FORMAT_VERSION}, whose windows and rows were being made anew, which was cut off"),
+            "stop all that use it, and go on with rollcall migrate, or begin again with rollcall doctor --repair",
+        ),
+        FORMAT_VERSION => Check::pass(NAME, FORMAT_VERSION.to_string()),
+        older @ OLDEST_FORMAT..FORMAT_VERSION => Check::fail(
             NAME,
             format!("{older}, and this rollcall reads and writes {FORMAT_VERSION}"),
             "stop all that use it, and convert it with rollcall migrate",
         ),
-        None => Check::pass(NAME, "none: nothing is stored yet"),
-        Some(other) => Check::fail(
+        other => Check::fail(
             NAME,
             format!("{other}, and this rollcall reads and writes {FORMAT_VERSION}"),
             "use the version of rollcall that wrote it, or another database",

@@ -15,10 +15,14 @@ use crate::log::{StoreError, key};
 use crate::model::{Entry, Record, RecordKind, TimeError, UnixMs};
 
 /// The version of the documents' form. Older ones are converted by `rollcall migrate`.
-pub(super) const FORMAT_VERSION: i64 = 4;
+pub(super) const FORMAT_VERSION: i64 = 5;
 
 /// The oldest version that can be converted.
 pub(super) const OLDEST_FORMAT: i64 = 2;
+
+/// What an entry of today's form says of itself. Earlier ones say nothing, and their counts do not tell how exactly times
+/// are known.
+const ENTRY_VERSION: i32 = 5;
 
 /// The keys of a slot's entries from `number` on, as `_id`s.
 pub(super) fn keys(slot: Slot, number: u64) -> Range<i64> {
@@ -27,7 +31,7 @@ pub(super) fn keys(slot: Slot, number: u64) -> Range<i64> {
 }
 
 /// The slot and the number that an `_id` stands for.
-fn place(id: i64) -> Result<(Slot, u64), StoreError> {
+pub(super) fn place(id: i64) -> Result<(Slot, u64), StoreError> {
     let place = u64::try_from(id).ok().and_then(key::place);
     place.ok_or_else(|| StoreError::Corrupt(format!("there is an entry with the _id {id}")))
 }
@@ -36,6 +40,8 @@ fn place(id: i64) -> Result<(Slot, u64), StoreError> {
 pub(super) struct StoredEntry<'a> {
     #[serde(rename = "_id")]
     key: i64,
+    #[serde(default)]
+    version: i32,
     received_at: DateTime,
     /// Absent in entries of formats before 4, and when it is `received_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +108,9 @@ mod time_error {
 #[derive(Debug, Deserialize)]
 pub(super) struct StoredTail {
     #[serde(rename = "_id")]
-    key: i64,
+    pub(super) key: i64,
+    #[serde(default)]
+    version: i32,
     seconds: StoredSeconds,
 }
 
@@ -128,6 +136,7 @@ impl<'a> StoredEntry<'a> {
     pub(super) fn of(entry: &'a Entry) -> Self {
         Self {
             key: key::key(entry.slot, entry.number).cast_signed(),
+            version: ENTRY_VERSION,
             received_at: date(entry.received_at),
             log_time: (entry.log_time != entry.received_at).then(|| date(entry.log_time)),
             seconds: stored_counts::seconds(&entry.counts()),
@@ -188,6 +197,11 @@ impl<'a> StoredMessage<'a> {
 }
 
 impl StoredTail {
+    /// Are its counts all that there is to count?
+    pub(super) fn has_all_counts(&self) -> bool {
+        self.version >= ENTRY_VERSION
+    }
+
     pub(super) fn entry(&self) -> Result<TailEntry, StoreError> {
         let (slot, number) = place(self.key)?;
         let counts = stored_counts::by_second(&self.seconds)

@@ -7,8 +7,8 @@ mod address;
 mod checks;
 mod format;
 mod import;
-mod migrate;
 mod open;
+mod rebuild;
 mod rows;
 mod stored_counts;
 mod tail;
@@ -21,7 +21,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Document, RawDocument, doc};
 use mongodb::error::{Error, ErrorKind, WriteConcernError};
 use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{Client, ClientSession, Collection, Database};
@@ -205,8 +205,8 @@ impl LogStore for MongoStore {
             let mut cursor = find.session(&mut session).await.map_err(unavailable)?;
             let mut entries = Vec::new();
             while cursor.advance(&mut session).await.map_err(unavailable)? {
-                let stored = cursor.deserialize_current().map_err(corrupt)?;
-                entries.push(stored.entry()?);
+                let stored = cursor.deserialize_current();
+                entries.push(stored.map_err(|error| unreadable_entry(cursor.current(), error))?.entry()?);
             }
             Ok(entries)
         })
@@ -314,6 +314,18 @@ fn unavailable(error: Error) -> StoreError {
 
 fn corrupt(error: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt(words::sentence(&error.to_string()))
+}
+
+/// An entry that is not as it was written, by its place.
+fn unreadable_entry(document: &RawDocument, error: Error) -> StoreError {
+    let place = document.get_i64("_id").map(format::place);
+    match place {
+        Ok(Ok((slot, number))) => {
+            let reason = words::sentence(&error.to_string());
+            StoreError::Corrupt(format!("entry {number} of slot {slot}: {reason}"))
+        }
+        _ => corrupt(error),
+    }
 }
 
 fn durable() -> WriteConcern {

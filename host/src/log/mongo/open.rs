@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Document, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Database, IndexModel};
+use serde::Deserialize;
 
 use super::address::MongoAddress;
 use super::format::{FORMAT_VERSION, OLDEST_FORMAT, messages_view};
+use super::rebuild::Stage;
 use super::{MongoStore, Topology, committed, durable, words};
 
 /// How long to look for a server, and to connect to one, before the call fails; it is tried again later.
@@ -30,6 +32,15 @@ pub enum MongoOpenError {
     /// It may be there later.
     #[error("MongoDB at {0} cannot be used: {1}")]
     Unavailable(MongoAddress, String),
+    /// There is nothing to look into.
+    #[error("there is no store in the database at {0}")]
+    NoStore(MongoAddress),
+    /// Some of what is made from its log is not there yet.
+    #[error(
+        "the windows and rows in the database at {0} were being made anew, which was cut off: stop all that use it, and go \
+         on with rollcall migrate, or begin again with rollcall doctor --repair"
+    )]
+    Unfinished(MongoAddress),
     /// An older version of Rollcall wrote it. Nothing was changed.
     #[error(
         "the database at {0} has the older format {1}: stop all that use it, and convert it with rollcall migrate"
@@ -56,15 +67,10 @@ impl MongoStore {
         let unavailable = |error: Error| MongoOpenError::Unavailable(address.clone(), words::plain(&error));
         let store = connected(address).await?;
         set_format(&store.database).await.map_err(unavailable)?;
-        match format(&store.database).await.map_err(unavailable)? {
-            Some(FORMAT_VERSION) => {}
-            Some(older @ OLDEST_FORMAT..FORMAT_VERSION) => {
-                return Err(MongoOpenError::OlderFormat(address.clone(), older));
-            }
-            other => {
-                let other = other.unwrap_or_default();
-                return Err(MongoOpenError::OtherFormat(address.clone(), other, FORMAT_VERSION));
-            }
+        let stamp = stamp(&store.database).await.map_err(unavailable)?.unwrap_or_default();
+        stamp.must_be_todays(address)?;
+        if stamp.rebuild.is_some() {
+            return Err(MongoOpenError::Unfinished(address.clone()));
         }
         prepare(&store.database).await.map_err(unavailable)?;
         Ok(store)
@@ -111,10 +117,30 @@ async fn set_format(database: &Database) -> Result<(), Error> {
     meta.update_one(doc! { "_id": "format" }, set).upsert(true).await.map(|_| ()).or_else(ignore_race)
 }
 
-/// The version of the format, if there is one.
-pub(super) async fn format(database: &Database) -> Result<Option<i64>, Error> {
-    let stored = database.collection::<Document>("meta").find_one(doc! { "_id": "format" }).await?;
-    Ok(stored.and_then(|stored| stored.get("version").and_then(Bson::as_i64)))
+/// What a database says of itself.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct Stamp {
+    #[serde(default)]
+    pub(super) version: i64,
+    /// There while what is made from the log is made anew.
+    #[serde(default)]
+    pub(super) rebuild: Option<Stage>,
+}
+
+impl Stamp {
+    /// A database of another format is left alone.
+    pub(super) fn must_be_todays(self, address: &MongoAddress) -> Result<(), MongoOpenError> {
+        match self.version {
+            FORMAT_VERSION => Ok(()),
+            older @ OLDEST_FORMAT..FORMAT_VERSION => Err(MongoOpenError::OlderFormat(address.clone(), older)),
+            other => Err(MongoOpenError::OtherFormat(address.clone(), other, FORMAT_VERSION)),
+        }
+    }
+}
+
+/// What a database says of itself, if it says something.
+pub(super) async fn stamp(database: &Database) -> Result<Option<Stamp>, Error> {
+    database.collection::<Stamp>("meta").find_one(doc! { "_id": "format" }).await
 }
 
 /// Two processes that start at once may both try to insert.

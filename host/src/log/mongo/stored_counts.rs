@@ -1,5 +1,5 @@
-//! Counts as documents: `{3: 17}` by status, and `{1721433676: {3: 17}}` by second. What is zero is absent, for
-//! most of it would be.
+//! Counts as documents: `{3: 17, one_second: 2, unknown: 1}` by status and how many of them have a time that is not
+//! exact, and `{1721433676: {3: 17}}` by second. What is zero is absent, for most of it would be.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use rollcall_wire::Status;
 
 use crate::model::{BySecond, Counts};
 
-/// By status.
+/// By status, and by how exactly times are known.
 pub(super) type StoredCounts = BTreeMap<String, i64>;
 
 /// By second: of Unix time in an entry, of the minute in a window.
@@ -15,20 +15,32 @@ pub(super) type StoredSeconds = BTreeMap<String, StoredCounts>;
 
 /// As it is stored.
 pub(super) fn seconds(counts: &BySecond) -> StoredSeconds {
-    counts.iter().map(|(second, counts)| (second.to_string(), by_status(counts).collect())).collect()
+    counts.iter().map(|(second, counts)| (second.to_string(), named(counts).collect())).collect()
 }
 
-/// The statuses that there are, and how many of each.
-pub(super) fn by_status(counts: &Counts) -> impl Iterator<Item = (String, i64)> {
-    let counts = counts.statuses.iter().enumerate().filter(|(_, count)| **count > 0);
-    counts.map(|(status, count)| (status.to_string(), count.cast_signed()))
+const ONE_SECOND: &str = "one_second";
+const UNKNOWN: &str = "unknown";
+
+/// Each number that is not zero, by its name.
+pub(super) fn named(counts: &Counts) -> impl Iterator<Item = (String, i64)> {
+    let inexact = [(ONE_SECOND, counts.one_second), (UNKNOWN, counts.unknown)];
+    let statuses = counts.statuses.into_iter().enumerate().filter(|(_, count)| *count > 0);
+    let inexact = inexact.into_iter().filter(|(_, count)| *count > 0);
+    let all = statuses
+        .map(|(status, count)| (status.to_string(), count))
+        .chain(inexact.map(|(name, count)| (name.to_owned(), count)));
+    all.map(|(name, count)| (name, count.cast_signed()))
 }
 
 /// Adds what is stored; `None` when it is not readable.
 pub(super) fn add(sum: &mut Counts, stored: &StoredCounts) -> Option<()> {
-    for (status, count) in stored {
-        let status = Status::new(status.parse().ok()?)?;
-        sum.statuses[status.index()] += u64::try_from(*count).ok()?;
+    for (name, count) in stored {
+        let number = match name.as_str() {
+            ONE_SECOND => &mut sum.one_second,
+            UNKNOWN => &mut sum.unknown,
+            status => &mut sum.statuses[Status::new(status.parse().ok()?)?.index()],
+        };
+        *number += u64::try_from(*count).ok()?;
     }
     Some(())
 }

@@ -9,7 +9,7 @@ use mongodb::options::ReadConcern;
 use rollcall_wire::Slot;
 use serde::de::DeserializeOwned;
 
-use super::format::{StoredTail, keys};
+use super::format::{StoredEntry, StoredTail, keys};
 use super::windows::{StoredCheckpoint, StoredWindow, collection};
 use super::{BATCH_DOCUMENTS, MongoStore, StoreError, Topology, corrupt, unavailable};
 use crate::log::plan::{Plan, TailEntry, Upto, View, Window};
@@ -110,14 +110,35 @@ async fn tail(
             doc! { "_id": { "$gte": keys.start, "$lt": keys.end } }
         })
         .collect();
-    let stored = find::<StoredTail>(store, session, "entries", doc! { "$or": ranges }, doc! { "seconds": 1 });
-    let mut read = Vec::new();
-    for stored in stored.await? {
+    let fields = doc! { "version": 1, "seconds": 1 };
+    let stored = find::<StoredTail>(store, session, "entries", doc! { "$or": ranges }, fields).await?;
+    let (stored, older): (Vec<_>, Vec<_>) = stored.into_iter().partition(StoredTail::has_all_counts);
+    let mut read = older_tail(store, session, &older).await?;
+    for stored in stored {
         read.push(Arc::new(stored.entry()?));
     }
     kept().keep(&read);
     tail.append(&mut read);
     Ok(tail)
+}
+
+/// What entries of older forms come to: their records are counted.
+async fn older_tail(
+    store: &MongoStore,
+    session: &mut ClientSession,
+    older: &[StoredTail],
+) -> Result<Vec<Arc<TailEntry>>, StoreError> {
+    if older.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys: Vec<_> = older.iter().map(|stored| stored.key).collect();
+    let filter = doc! { "_id": { "$in": keys } };
+    let mut read = Vec::new();
+    for stored in find::<StoredEntry<'_>>(store, session, "entries", filter, doc! {}).await? {
+        let entry = stored.entry()?;
+        read.push(Arc::new(TailEntry::new(entry.slot, entry.number, entry.counts())));
+    }
+    Ok(read)
 }
 
 async fn find<T>(

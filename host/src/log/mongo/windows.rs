@@ -9,7 +9,7 @@ use mongodb::bson::{Document, doc};
 use rollcall_wire::Slot;
 use serde::Deserialize;
 
-use super::stored_counts::{StoredCounts, StoredSeconds, add, by_status};
+use super::stored_counts::{StoredCounts, StoredSeconds, add, named};
 use crate::log::plan::{Upto, Window};
 use crate::log::rollup::{self, Chunk, Resolution};
 use crate::log::{Checkpoint, StoreError};
@@ -71,8 +71,8 @@ pub(super) fn window_updates(chunk: &Chunk, resolution: Resolution) -> Vec<Docum
 }
 
 fn increments(add: &mut Document, path: &str, counts: &Counts) {
-    for (status, count) in by_status(counts) {
-        add.insert(format!("{path}.{status}"), count);
+    for (name, count) in named(counts) {
+        add.insert(format!("{path}.{name}"), count);
     }
 }
 

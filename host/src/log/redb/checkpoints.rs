@@ -1,11 +1,12 @@
 //! How far what is made from each log is, and how much of it there is: so that a row that is gone is noticed.
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
-use rollcall_wire::{Slot, Status};
+use rollcall_wire::Slot;
 use serde::{Deserialize, Serialize};
 
-use super::{WorkError, damage, sealed};
+use super::{WorkError, damage, packed, sealed};
 use crate::log::Checkpoint;
+use crate::log::codec::{self, Numbers};
 use crate::log::plan::Upto;
 use crate::model::Counts;
 
@@ -21,8 +22,8 @@ pub(super) struct MadeFromLog {
     pub(super) rows: u64,
     /// How many rows there are of its devices.
     pub(super) devices: u64,
-    /// Samples in the windows by status: the sum over all days.
-    pub(super) counts: [u64; Status::COUNT],
+    /// The samples in the windows: the sum over all days.
+    counts: Numbers,
 }
 
 /// Makes the table, so that readers find it.
@@ -69,12 +70,27 @@ pub(super) fn windows(transaction: &ReadTransaction) -> Result<Upto, WorkError> 
     Ok(upto)
 }
 
+/// Are the windows where a chunk's entries are packed? They are rolled up and packed in one transaction.
+pub(super) fn check(transaction: &ReadTransaction, slot: Slot) -> Result<(), WorkError> {
+    if read(transaction, slot)?.windows == packed::upto(transaction, slot)? {
+        return Ok(());
+    }
+    Err(damage(format!("the checkpoint of slot {slot}")))
+}
+
 impl MadeFromLog {
     pub(super) fn checkpoint(&self) -> Checkpoint {
         Checkpoint { windows: self.windows, rows: self.rows }
     }
 
     pub(super) fn counts(&self) -> Counts {
-        Counts { statuses: self.counts, ..Counts::default() }
+        codec::counts(&self.counts)
+    }
+
+    /// More samples are in the windows.
+    pub(super) fn count(&mut self, more: Counts) {
+        let mut counts = self.counts();
+        counts += more;
+        self.counts = codec::numbers(&counts);
     }
 }

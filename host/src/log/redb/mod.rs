@@ -14,6 +14,7 @@ mod checks;
 mod migrate;
 mod open;
 mod packed;
+mod rebuild;
 mod requests;
 mod rows;
 mod sealed;
@@ -24,21 +25,26 @@ mod windows;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 use rollcall_wire::{DeviceId, Slot};
 
 pub use self::backup::{BackupError, Progress, backup};
 pub use self::checks::checks;
 pub use self::open::RedbOpenError;
+use self::open::Stamp;
 pub use self::requests::LocalRequests;
 use self::tail::Tail;
 use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::{Checkpoint, LogStore, RowWrite, StoreError};
-use crate::model::Entry;
+use crate::model::{self, Entry};
+
+/// So many commits at most follow each other without an fsync.
+const UNSYNCED_MAX: usize = 64;
 
 type Open = dyn Fn() -> Result<Database, WorkError> + Send + Sync;
 
@@ -50,6 +56,7 @@ pub struct RedbStore {
     open: Arc<Open>,
     database: Arc<Opened>,
     tail: Arc<Tail>,
+    unsynced: Arc<Unsynced>,
 }
 
 /// The database while it is open.
@@ -103,28 +110,30 @@ impl RedbStore {
             }
             Ok(database)
         };
-        let opened = Self::open_with(Path::new("the test's disk"), open);
-        match opened {
-            Ok((store, _)) => Ok(store),
-            Err(error) => Err(error.damage().map_or_else(|error| error, StoreError::Corrupt)),
-        }
+        let opened = Self::open_with(Path::new("the test's disk"), open).and_then(|(store, _)| {
+            store.attempt(|database| load(database, &store.tail))?;
+            Ok(store)
+        });
+        opened.map_err(|error| error.damage().map_or_else(|error| error, StoreError::Corrupt))
     }
 
-    /// Opens a store by `open`, which is called again after an I/O error, and reads its format. A store of
-    /// another format is not looked at any further.
+    /// Opens a store by `open`, which is called again after an I/O error, and reads its stamp. It is not looked at
+    /// any further.
     fn open_with(
         directory: &Path,
         open: impl Fn() -> Result<Database, WorkError> + Send + Sync + 'static,
-    ) -> Result<(Self, u64), WorkError> {
+    ) -> Result<(Self, Stamp), WorkError> {
         guarded(|| {
             let database = open()?;
-            let format = open::format(&database)?;
-            let tail = Arc::new(Tail::default());
-            if format == open::FORMAT {
-                load(&database, &tail)?;
-            }
-            let database = Arc::new(Opened(Mutex::new(Some(Arc::new(database)))));
-            Ok((Self { directory: directory.into(), open: Arc::new(open), database, tail }, format))
+            let stamp = open::stamp(&database)?;
+            let store = Self {
+                directory: directory.into(),
+                open: Arc::new(open),
+                database: Arc::new(Opened(Mutex::new(Some(Arc::new(database))))),
+                tail: Arc::default(),
+                unsynced: Arc::default(),
+            };
+            Ok((store, stamp))
         })
     }
 
@@ -175,12 +184,20 @@ impl RedbStore {
     }
 }
 
-/// Reads what is kept in memory, and looks whether all is there.
+/// Reads what is kept in memory, and looks whether all is there that is made from the log, if it is made.
 fn load(database: &Database, tail: &Tail) -> Result<(), WorkError> {
     tail.load(database)?;
-    let transaction = database.begin_read()?;
-    windows::check(&transaction)?;
-    Slot::all().try_for_each(|slot| rows::check(&transaction, slot))
+    if open::stamp(database)?.rebuilding { Ok(()) } else { check(&database.begin_read()?) }
+}
+
+/// Is all there that is made from the log?
+fn check(transaction: &ReadTransaction) -> Result<(), WorkError> {
+    windows::check(transaction)?;
+    for slot in Slot::all() {
+        checkpoints::check(transaction, slot)?;
+        rows::check(transaction, slot)?;
+    }
+    Ok(())
 }
 
 /// What goes wrong in a piece of work: in redb, or in what is stored.
@@ -215,7 +232,8 @@ impl<E: Into<redb::Error>> From<E> for WorkError {
 fn damaged(directory: &Path, reason: &str) -> String {
     let directory = directory.display();
     format!(
-        "the store in {directory} is damaged ({reason}): stop rollcall and restore the folder from a backup"
+        "the store in {directory} is damaged ({reason}): stop rollcall and restore the folder from a backup; if windows \
+         and rows alone are damaged, rollcall doctor --repair --store redb:{directory} makes them anew"
     )
 }
 
@@ -230,11 +248,12 @@ fn damage(what: String) -> WorkError {
 impl LogStore for RedbStore {
     async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
         let rows: Vec<_> = entries.iter().map(tail::Row::of).collect();
-        let tail = self.tail.clone();
+        let (tail, unsynced) = (self.tail.clone(), self.unsynced.clone());
         self.run(move |database| {
             let transaction = database.begin_write()?;
             let (taken, written) = tail::append(&transaction, rows)?;
             transaction.commit()?;
+            unsynced.none();
             tail.extend(written);
             Ok(taken)
         })
@@ -244,7 +263,7 @@ impl LogStore for RedbStore {
     async fn read(&self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.run(move |database| {
             let transaction = database.begin_read()?;
-            let packed = checkpoints::read(&transaction, slot)?.windows;
+            let packed = packed::upto(&transaction, slot)?;
             let mut entries = packed::read(&transaction, slot, from, packed, limit)?;
             let left = limit - entries.len();
             entries.append(&mut tail::read(&transaction, slot, from.max(packed), left)?);
@@ -259,9 +278,9 @@ impl LogStore for RedbStore {
 
     async fn apply(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
         let chunks = chunks.to_vec();
-        let tail = self.tail.clone();
+        let (tail, unsynced) = (self.tail.clone(), self.unsynced.clone());
         self.run(move |database| {
-            let transaction = begin_write_again(database)?;
+            let transaction = unsynced.begin_write(database)?;
             for chunk in &chunks {
                 apply_chunk(&transaction, chunk)?;
             }
@@ -277,9 +296,9 @@ impl LogStore for RedbStore {
     }
 
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
-        let writes = writes.to_vec();
+        let (writes, unsynced) = (writes.to_vec(), self.unsynced.clone());
         self.run(move |database| {
-            let transaction = begin_write_again(database)?;
+            let transaction = unsynced.begin_write(database)?;
             for write in &writes {
                 rows::write(&transaction, write)?;
             }
@@ -311,22 +330,37 @@ impl LogStore for RedbStore {
     }
 }
 
-/// Begins to write what can be made again: it takes no fsync of its own.
-fn begin_write_again(database: &Database) -> Result<WriteTransaction, WorkError> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_durability(Durability::None).map_err(unavailable).map_err(WorkError::Store)?;
-    Ok(transaction)
+/// How many commits followed each other without an fsync.
+#[derive(Default)]
+struct Unsynced(AtomicUsize);
+
+impl Unsynced {
+    /// Begins to write what can be made again: it takes no fsync of its own, except now and then while nothing is
+    /// appended. redb keeps in memory what was replaced since the last one, and where all is made anew, a process that
+    /// is cut off goes on from there.
+    fn begin_write(&self, database: &Database) -> Result<WriteTransaction, WorkError> {
+        let mut transaction = database.begin_write()?;
+        if self.0.fetch_add(1, Ordering::Relaxed) < UNSYNCED_MAX {
+            transaction.set_durability(Durability::None).map_err(unavailable).map_err(WorkError::Store)?;
+        } else {
+            self.none();
+        }
+        Ok(transaction)
+    }
+
+    fn none(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
-/// Every effect of a chunk in one transaction: windows, checkpoint and the packing of its entries.
+/// Every effect of a chunk in one transaction: windows, checkpoint and the packing of its entries, unless only windows
+/// are made anew.
 fn apply_chunk(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), WorkError> {
     let is_next = checkpoints::update(transaction, chunk.slot, |progress| {
         let is_next = super::is_next(chunk, progress.windows).map_err(WorkError::Store)?;
         if is_next {
             progress.windows = chunk.entries.end;
-            let mut counts = progress.counts();
-            chunk.counts.values().for_each(|more| counts += *more);
-            progress.counts = counts.statuses;
+            progress.count(model::sum(&chunk.counts, 0..u64::MAX));
         }
         Ok(is_next)
     })?;
@@ -334,5 +368,8 @@ fn apply_chunk(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), Work
         return Ok(());
     }
     windows::add(transaction, chunk)?;
-    packed::pack(transaction, chunk, &tail::take(transaction, chunk)?)
+    match tail::take(transaction, chunk)? {
+        Some(entries) => packed::pack(transaction, chunk, &entries),
+        None => Ok(()),
+    }
 }

@@ -6,18 +6,18 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableError};
+use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableError, WriteTransaction};
 
-use super::{RedbStore, WorkError, checkpoints, damaged, packed, rows, tail, windows};
+use super::{RedbStore, WorkError, checkpoints, damage, damaged, load, packed, rows, tail, windows};
 use crate::log::StoreError;
 
 /// The version of the tables and of what is in them. Older ones are converted by `rollcall migrate`.
-pub(super) const FORMAT: u64 = 3;
+pub(super) const FORMAT: u64 = 4;
 
 /// The oldest version that can be converted.
 pub(super) const OLDEST_FORMAT: u64 = 1;
 
-/// `format` → [`FORMAT`].
+/// `format` → [`FORMAT`]; `rebuild` → 1 while what is made from the log is made anew.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The file within the data directory.
@@ -45,6 +45,16 @@ pub enum RedbOpenError {
     /// The file is not as it was written.
     #[error("{}", damaged(.0, .1))]
     Damaged(PathBuf, String),
+    /// There is nothing to look into.
+    #[error("there is no store in {0}")]
+    NoStore(PathBuf),
+    /// Some of what is made from its log is not there yet.
+    #[error(
+        "the windows and rows in {0} were being made anew, which was cut off: go on with rollcall migrate --store \
+         redb:{dir}, or begin again with rollcall doctor --repair --store redb:{dir}",
+        dir = .0.display()
+    )]
+    Unfinished(PathBuf),
     /// An older version of Rollcall wrote it. Nothing was changed.
     #[error(
         "the data directory {0} has the older format {1}: convert it with: rollcall migrate --store redb:{dir}",
@@ -86,20 +96,27 @@ impl RedbStore {
         let unusable_by = |error: io::Error| RedbOpenError::Unusable(directory.into(), error.to_string());
         let failed = |error| RedbOpenError::of(directory, error);
         make_directory(directory).map_err(unusable_by)?;
-        let file = directory.join(FILE);
         if !Self::is_in(directory) {
             make_file(directory).map_err(failed)?;
         }
+        let (store, stamp) = Self::open_file(directory)?;
+        stamp.must_be_todays(directory)?;
+        if stamp.rebuilding {
+            return Err(RedbOpenError::Unfinished(directory.into()));
+        }
+        store.attempt(|database| load(database, &store.tail)).map_err(failed)?;
+        Ok(store)
+    }
+
+    /// Opens the file of whichever format in `directory`, and looks at nothing but its stamp.
+    pub(super) fn open_file(directory: &Path) -> Result<(Self, Stamp), RedbOpenError> {
+        let file = directory.join(FILE);
+        let unusable_by = |error: io::Error| RedbOpenError::Unusable(directory.into(), error.to_string());
         if fs::metadata(&file).map_err(unusable_by)?.len() == 0 {
             return Err(RedbOpenError::Empty(file));
         }
-        let (store, format) =
-            Self::open_with(directory, move || Ok(builder().open(&file)?)).map_err(failed)?;
-        match format {
-            FORMAT => Ok(store),
-            OLDEST_FORMAT..FORMAT => Err(RedbOpenError::OlderFormat(directory.into(), format)),
-            other => Err(RedbOpenError::OtherFormat(directory.into(), other, FORMAT)),
-        }
+        let opened = Self::open_with(directory, move || Ok(builder().open(&file)?));
+        opened.map_err(|error| RedbOpenError::of(directory, error))
     }
 }
 
@@ -170,36 +187,53 @@ pub(super) fn builder() -> Builder {
 /// Makes the tables of a new store, so that readers find them.
 pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    prepare_tables(&transaction)?;
+    prepare_log(&transaction)?;
+    prepare_made(&transaction)?;
     transaction.open_table(META)?.insert("format", FORMAT)?;
     transaction.commit()?;
     Ok(())
 }
 
-/// Makes the tables that are not there.
-pub(super) fn prepare_tables(transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
+/// Makes the tables of the log that are not there.
+pub(super) fn prepare_log(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     tail::prepare(transaction)?;
-    packed::prepare(transaction)?;
+    packed::prepare(transaction)
+}
+
+/// Makes the tables of what is made from the log that are not there.
+pub(super) fn prepare_made(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     checkpoints::prepare(transaction)?;
     windows::prepare(transaction)?;
     rows::prepare(transaction)
 }
 
-/// Reads a store's format. One that has none has lost its tables: a store is made with them.
-pub(super) fn format(database: &Database) -> Result<u64, WorkError> {
-    let transaction = database.begin_read()?;
-    let format = match transaction.open_table(META) {
-        Ok(table) => table.get("format")?.map(|format| format.value()),
-        Err(TableError::TableDoesNotExist(_)) => None,
-        Err(error) => return Err(error.into()),
-    };
-    format.ok_or_else(|| WorkError::Store(StoreError::Corrupt("it has no format number".into())))
+/// What a store says of itself.
+#[derive(Clone, Copy)]
+pub(super) struct Stamp {
+    pub(super) format: u64,
+    /// Is what is made from the log being made anew?
+    pub(super) rebuilding: bool,
 }
 
-/// Sets a store's format.
-pub(super) fn set_format(database: &Database, format: u64) -> Result<(), WorkError> {
-    let transaction = database.begin_write()?;
-    transaction.open_table(META)?.insert("format", format)?;
-    transaction.commit()?;
-    Ok(())
+impl Stamp {
+    /// A store of another format is left alone.
+    pub(super) fn must_be_todays(self, directory: &Path) -> Result<(), RedbOpenError> {
+        match self.format {
+            FORMAT => Ok(()),
+            older @ OLDEST_FORMAT..FORMAT => Err(RedbOpenError::OlderFormat(directory.into(), older)),
+            other => Err(RedbOpenError::OtherFormat(directory.into(), other, FORMAT)),
+        }
+    }
+}
+
+/// Reads a store's stamp. One that has none has lost its tables: a store is made with them.
+pub(super) fn stamp(database: &Database) -> Result<Stamp, WorkError> {
+    let missing = || damage("it has no format number".to_owned());
+    let meta = match database.begin_read()?.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::TableDoesNotExist(_)) => return Err(missing()),
+        Err(error) => return Err(error.into()),
+    };
+    let format = meta.get("format")?.ok_or_else(missing)?.value();
+    Ok(Stamp { format, rebuilding: meta.get("rebuild")?.is_some() })
 }

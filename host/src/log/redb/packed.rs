@@ -4,7 +4,7 @@
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
-use super::{WorkError, damage, sealed};
+use super::{WorkError, damage, sealed, tail};
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
 use crate::log::{codec, key};
 use crate::model::Entry;
@@ -46,6 +46,19 @@ pub(super) fn pack(
     Ok(())
 }
 
+/// How many of a slot's entries are packed. The tail begins there, and no chunk does: a page of the tail that went back
+/// would have entries that are packed too.
+pub(super) fn upto(transaction: &ReadTransaction, slot: Slot) -> Result<u64, WorkError> {
+    let upto = tail::start(&transaction.open_table(tail::TAIL)?, slot)?;
+    let beyond = (key::key(slot, upto), 0)..(key::head(slot), 0);
+    for table in [CHUNKS, OLDER_CHUNKS] {
+        if transaction.open_table(table)?.range(beyond.clone())?.next().is_some() {
+            return Err(damage(format!("the end of the log of slot {slot}")));
+        }
+    }
+    Ok(upto)
+}
+
 /// The packed entries of `slot` from number `from` on, in order, `limit` at most; all of those below `upto`
 /// are packed.
 pub(super) fn read(
@@ -58,7 +71,8 @@ pub(super) fn read(
     let mut entries = Vec::new();
     let mut first = from - from % CHUNK_ENTRIES;
     while first < upto && entries.len() < limit {
-        let unreadable = || damage(format!("the chunk of entry {first} of slot {slot}"));
+        let last = first + CHUNK_ENTRIES - 1;
+        let unreadable = || damage(format!("entries {first} to {last} of slot {slot}"));
         let packed = packed(transaction, key::key(slot, first))?;
         let chunk = packed.and_then(|packed| unpack(&packed)).ok_or_else(unreadable)?;
         if chunk.len() as u64 != CHUNK_ENTRIES {

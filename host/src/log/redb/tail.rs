@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
-use super::{WorkError, checkpoints, damage, sealed};
+use super::{WorkError, damage, packed, sealed};
 use crate::log::plan::TailEntry;
-use crate::log::rollup::Chunk;
+use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
 use crate::log::{codec, key};
 use crate::model::Entry;
 
@@ -89,6 +89,19 @@ fn length(table: &impl ReadableTable<u64, &'static [u8]>, slot: Slot) -> Result<
     length.ok_or_else(unreadable)
 }
 
+/// Where a slot's tail begins: every entry before it is packed.
+pub(super) fn start(table: &impl ReadableTable<u64, &'static [u8]>, slot: Slot) -> Result<u64, WorkError> {
+    let length = length(table, slot)?;
+    let start = match table.range(key::keys(slot, 0))?.next() {
+        Some(row) => row?.0.value() - key::key(slot, 0),
+        None => length,
+    };
+    if start > length || !start.is_multiple_of(CHUNK_ENTRIES) {
+        return Err(missing(slot, length.min(start - start % CHUNK_ENTRIES)));
+    }
+    Ok(start)
+}
+
 /// The entries of `slot` from number `from` on, in order, `limit` at most.
 pub(super) fn read(
     transaction: &ReadTransaction,
@@ -125,16 +138,19 @@ fn each(
     if next < from + wanted { Err(missing(slot, next)) } else { Ok(()) }
 }
 
-/// Takes a chunk's entries out of the table, as bytes.
-pub(super) fn take(transaction: &WriteTransaction, chunk: &Chunk) -> Result<Vec<Vec<u8>>, WorkError> {
+/// Takes a chunk's entries out of the table, as bytes; `None` when they are packed already.
+pub(super) fn take(transaction: &WriteTransaction, chunk: &Chunk) -> Result<Option<Vec<Vec<u8>>>, WorkError> {
     let mut table = transaction.open_table(TAIL)?;
+    if chunk.entries.start < start(&table, chunk.slot)? {
+        return Ok(None);
+    }
     let mut entries = Vec::new();
     for number in chunk.entries.clone() {
         let key = key::key(chunk.slot, number);
         let stored = table.remove(key)?.ok_or_else(|| missing(chunk.slot, number))?;
         entries.push(open(key, stored.value()).ok_or_else(|| missing(chunk.slot, number))?.to_vec());
     }
-    Ok(entries)
+    Ok(Some(entries))
 }
 
 /// The log of a slot has so many entries.
@@ -169,7 +185,7 @@ fn missing(slot: Slot, number: u64) -> WorkError {
     damage(format!("entry {number} of slot {slot}"))
 }
 
-/// For each partition the counts of its entries from the checkpoint on. It never lacks a committed entry that is
+/// For each partition the counts of its entries that are not packed. It never lacks a committed entry that is
 /// not in the windows.
 #[derive(Default)]
 pub(super) struct Tail(Mutex<[VecDeque<Arc<TailEntry>>; Slot::COUNT]>);
@@ -178,12 +194,12 @@ impl Tail {
     /// Reads the tail of a store that was just opened.
     pub(super) fn load(&self, database: &Database) -> Result<(), WorkError> {
         let transaction = database.begin_read()?;
-        let upto = checkpoints::windows(&transaction)?;
         let mut tail = self.lock();
         for slot in Slot::all() {
             let entries = &mut tail[slot.index()];
             entries.clear();
-            each(&transaction, slot, upto[slot.index()], usize::MAX, |number, bytes| {
+            let start = packed::upto(&transaction, slot)?;
+            each(&transaction, slot, start, usize::MAX, |number, bytes| {
                 let counts = codec::entry_counts(slot, number, bytes).map_err(WorkError::Store)?;
                 entries.push_back(Arc::new(TailEntry::new(slot, number, counts)));
                 Ok(())

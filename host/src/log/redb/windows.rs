@@ -210,34 +210,13 @@ fn starts(range: &Range<u64>, resolution: Resolution) -> impl Iterator<Item = u6
     (resolution.window_start(range.start)..range.end).step_by(resolution.seconds() as usize)
 }
 
-/// The seconds of a minute, as [`open_minute`] reads them.
-pub(super) fn put_minute(
-    transaction: &WriteTransaction,
-    start: u64,
-    minute: &BySecond,
-) -> Result<(), WorkError> {
-    let sealed = seal(Resolution::Minute, start, codec::minute_bytes(minute));
-    transaction.open_table(table(Resolution::Minute))?.insert(start, sealed.as_slice())?;
-    Ok(())
-}
-
-/// The sum of an hour or a day, as [`open_sum`] reads it.
-pub(super) fn put_sum(
-    transaction: &WriteTransaction,
-    resolution: Resolution,
-    start: u64,
-    sum: Counts,
-) -> Result<(), WorkError> {
-    transaction.open_table(table(resolution))?.insert(start, seal_sum(resolution, start, sum).as_slice())?;
-    Ok(())
-}
-
 fn seal(resolution: Resolution, start: u64, bytes: Vec<u8>) -> Vec<u8> {
     sealed::seal(name(resolution), &start.to_le_bytes(), bytes)
 }
 
 fn seal_sum(resolution: Resolution, start: u64, sum: Counts) -> Vec<u8> {
-    let bytes = postcard::to_allocvec(&sum.statuses).expect("plain data always serialises into memory");
+    let numbers = codec::numbers(&sum);
+    let bytes = postcard::to_allocvec(&numbers).expect("plain data always serialises into memory");
     seal(resolution, start, bytes)
 }
 
@@ -252,6 +231,5 @@ fn open_minute(start: u64, stored: &[u8]) -> Result<BySecond, WorkError> {
 
 fn open_sum(resolution: Resolution, start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
     let sum = postcard::from_bytes(open(resolution, start, stored)?);
-    sum.map(|statuses| Counts { statuses, ..Counts::default() })
-        .map_err(|_| damage(format!("{} at {start}", name(resolution))))
+    sum.map(|sum| codec::counts(&sum)).map_err(|_| damage(format!("{} at {start}", name(resolution))))
 }

@@ -95,14 +95,22 @@ const DOCTOR_EXAMPLE: &str = "\
 Example:
   rollcall doctor --broker mqtt://rollcall:rollcall@127.0.0.1:1883 --store mongodb://127.0.0.1:27017/rollcall
 
-It may run beside an ingest. It publishes under rollcall/doctor/ and leaves nothing behind.";
+It may run beside an ingest. It publishes under rollcall/doctor/ and leaves nothing behind.
+
+  rollcall doctor --repair --store redb:/var/lib/rollcall
+      when windows, rows or checkpoints are damaged or gone: makes them anew from the log
+
+Stop all that use the store before --repair: serve, ingest, api and import. A data directory that another process uses is
+refused, but MongoDB does not say who else writes. A log that is damaged itself cannot be repaired: the entry is named,
+and nothing is changed. Cut off, it has to be run again before the store can be used.";
 
 const MIGRATE_EXAMPLE: &str = "\
 Example:
   rollcall migrate --store redb:/var/lib/rollcall
 
 Stop all that use the store first, and make a backup. The messages stay as they are; what is made from them is made
-anew. It may be stopped and run again; start no other rollcall on the store before it is done.";
+anew, for which all of them are read twice. It may be stopped and run again, and goes on where it was; no other rollcall
+can be started on the store before it is done.";
 
 #[cfg(feature = "mongodb")]
 const IMPORT_EXAMPLE: &str = "\
@@ -178,6 +186,9 @@ pub(crate) struct DoctorArgs {
     pub(crate) broker: BrokerArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+    /// Before the checks, make windows and rows of devices anew from the log. Stop all that use the store first.
+    #[arg(long, requires = "store")]
+    pub(crate) repair: bool,
 }
 
 /// Flags of `rollcall serve`.

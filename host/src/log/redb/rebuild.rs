@@ -1,0 +1,91 @@
+//! What is made from the log, made anew: how a store is opened for it, whatever its windows, rows and checkpoints are
+//! like, and what is written before and after.
+//!
+//! Until a rebuild begins nothing is changed that an older version reads. From then on the store has today's format, and
+//! a mark that keeps everybody else from opening it. It goes on where it was cut off.
+
+use std::path::Path;
+
+use redb::ReadableDatabase;
+
+use super::open::{FORMAT, META, OLDEST_FORMAT, Stamp, prepare_made};
+use super::{RedbOpenError, RedbStore, check, checkpoints, migrate, rows, windows};
+use crate::log::StoreError;
+use crate::log::rollup::Resolution;
+
+impl RedbStore {
+    /// Opens a store that an older version wrote, and says whether its rebuild has begun already; `None` when it is one
+    /// of today's, or there is none.
+    ///
+    /// # Errors
+    /// As [`RedbStore::open`].
+    pub fn open_to_migrate(directory: &Path) -> Result<Option<(Self, bool)>, RedbOpenError> {
+        if !Self::is_in(directory) {
+            return Ok(None);
+        }
+        let (store, stamp) = Self::open_file(directory)?;
+        match stamp {
+            Stamp { format: FORMAT, rebuilding } => return Ok(rebuilding.then_some((store, true))),
+            Stamp { format: OLDEST_FORMAT..FORMAT, .. } => {}
+            Stamp { format: other, .. } => {
+                return Err(RedbOpenError::OtherFormat(directory.into(), other, FORMAT));
+            }
+        }
+        if stamp.format < migrate::FIRST_WITH_TAIL {
+            store.attempt(migrate::copy_tail).map_err(|error| RedbOpenError::of(directory, error))?;
+        }
+        Ok(Some((store, false)))
+    }
+
+    /// Opens a store of today's format without a look at what is made from its log.
+    ///
+    /// # Errors
+    /// As [`RedbStore::open`].
+    pub fn open_to_repair(directory: &Path) -> Result<Self, RedbOpenError> {
+        if !Self::is_in(directory) {
+            return Err(RedbOpenError::NoStore(directory.into()));
+        }
+        let (store, stamp) = Self::open_file(directory)?;
+        stamp.must_be_todays(directory)?;
+        Ok(store)
+    }
+
+    /// Lets go of all that is made from the log, and of what older formats had.
+    ///
+    /// # Errors
+    /// When it cannot be written; nothing is changed then.
+    pub async fn begin_rebuild(&self) -> Result<(), StoreError> {
+        self.run(|database| {
+            let transaction = database.begin_write()?;
+            migrate::delete_older_tables(&transaction)?;
+            transaction.delete_table(checkpoints::CHECKPOINTS)?;
+            transaction.delete_table(rows::DEVICES)?;
+            transaction.delete_table(rows::CLOSED)?;
+            for resolution in [Resolution::Minute, Resolution::Hour, Resolution::Day] {
+                transaction.delete_table(windows::table(resolution))?;
+            }
+            prepare_made(&transaction)?;
+            transaction.open_table(META)?.insert("format", FORMAT)?;
+            transaction.open_table(META)?.insert("rebuild", 1)?;
+            transaction.commit()?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// All is made: the store may be opened from now on.
+    ///
+    /// # Errors
+    /// When it is not all there, or cannot be written.
+    pub async fn end_rebuild(&self) -> Result<(), StoreError> {
+        let tail = self.tail.clone();
+        self.run(move |database| {
+            check(&database.begin_read()?)?;
+            let transaction = database.begin_write()?;
+            transaction.open_table(META)?.remove("rebuild")?;
+            transaction.commit()?;
+            tail.load(database)
+        })
+        .await
+    }
+}

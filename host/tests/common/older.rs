@@ -1,0 +1,241 @@
+//! Stores of older formats, made of today's: what their versions of Rollcall would have written.
+
+use std::path::Path;
+
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+
+const FILE: &str = "rollcall.redb";
+
+/// What follows each value since format 3.
+const SEAL_BYTES: usize = 4;
+
+type Tail = TableDefinition<'static, u64, &'static [u8]>;
+type Chunks = TableDefinition<'static, (u64, u16), &'static [u8]>;
+type Progress = TableDefinition<'static, u8, &'static [u8]>;
+type Devices = TableDefinition<'static, (u8, &'static str), &'static [u8]>;
+type Sums = TableDefinition<'static, u64, [u64; 7]>;
+
+const TAIL: Tail = Tail::new("tail");
+const CHUNKS: Chunks = Chunks::new("chunks");
+const PROGRESS: Progress = Progress::new("progress");
+
+/// By second: its distance from the one before, and each number that is not zero.
+type Seconds = Vec<(u64, Vec<(u8, u64)>)>;
+
+/// Changes a store that nobody uses.
+pub(crate) fn change(directory: &Path, change: impl FnOnce(&WriteTransaction)) {
+    let database = redb::Database::open(directory.join(FILE)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+}
+
+/// Makes a store of format 1, 2 or 3 out of one of today's.
+pub(crate) fn as_format(directory: &Path, format: u64) {
+    change(directory, |transaction| {
+        as_format_3(transaction);
+        if format < 3 {
+            as_format_2(transaction);
+        }
+        transaction
+            .open_table(TableDefinition::<&str, u64>::new("meta"))
+            .unwrap()
+            .insert("format", format)
+            .unwrap();
+    });
+}
+
+/// Entries, windows and checkpoints counted statuses only.
+fn as_format_3(transaction: &WriteTransaction) {
+    each(transaction, TAIL, "tail", |key, value| {
+        // A slot's last key has the length of its log.
+        if key % (1 << 40) == (1 << 40) - 1 { value.to_vec() } else { as_entry(2, value) }
+    });
+    each(transaction, Tail::new("window_minutes"), "window_minutes", |_, value| {
+        let minute: Seconds = postcard::from_bytes(value).unwrap();
+        postcard::to_allocvec(&statuses_only(minute)).unwrap()
+    });
+    for table in ["window_hours", "window_days"] {
+        each(transaction, Tail::new(table), table, |_, value| {
+            let sum: [u64; 9] = postcard::from_bytes(value).unwrap();
+            postcard::to_allocvec::<[u64; 7]>(&std::array::from_fn(|status| sum[status])).unwrap()
+        });
+    }
+    let mut progress = transaction.open_table(PROGRESS).unwrap();
+    for slot in 0..16 {
+        let Some(stored) = progress.get(slot).unwrap().map(|stored| plain(stored.value()).to_vec()) else {
+            continue;
+        };
+        let (made, counts): ((u64, u64, u64), [u64; 9]) = postcard::from_bytes(&stored).unwrap();
+        let counts: [u64; 7] = std::array::from_fn(|status| counts[status]);
+        let bytes = postcard::to_allocvec(&(made, counts)).unwrap();
+        progress.insert(slot, sealed("progress", &[slot], bytes).as_slice()).unwrap();
+    }
+    drop(progress);
+    let mut chunks = transaction.open_table(CHUNKS).unwrap();
+    let all = unpacked(&chunks);
+    chunks.retain(|_, _| false).unwrap();
+    for (first, entries) in all {
+        for (piece, number) in packed(&as_entries(2, &entries)).into_iter().zip(0_u16..) {
+            let key = [&first.to_le_bytes()[..], &number.to_le_bytes()].concat();
+            chunks.insert((first, number), sealed("chunks", &key, piece).as_slice()).unwrap();
+        }
+    }
+}
+
+/// No checksums, no rows, no lengths, and entries without a log time.
+fn as_format_2(transaction: &WriteTransaction) {
+    let open = |name: &'static str| transaction.open_table(Tail::new(name)).unwrap();
+    {
+        let (tail, minutes) = (open("tail"), open("window_minutes"));
+        let mut entries = open("entries");
+        for row in tail.range::<u64>(..).unwrap() {
+            let (key, value) = row.unwrap();
+            if key.value() % (1 << 40) != (1 << 40) - 1 {
+                entries.insert(key.value(), as_entry(1, plain(value.value())).as_slice()).unwrap();
+            }
+        }
+        let mut older = open("minutes");
+        for row in minutes.range::<u64>(..).unwrap() {
+            let (key, value) = row.unwrap();
+            older.insert(key.value(), plain(value.value())).unwrap();
+        }
+        for (today, older) in [("window_hours", "hours"), ("window_days", "days")] {
+            let mut older = transaction.open_table(Sums::new(older)).unwrap();
+            for row in open(today).range::<u64>(..).unwrap() {
+                let (key, value) = row.unwrap();
+                let sum: [u64; 7] = postcard::from_bytes(plain(value.value())).unwrap();
+                older.insert(key.value(), sum).unwrap();
+            }
+        }
+        let mut older = transaction.open_table(Chunks::new("packed")).unwrap();
+        for (first, entries) in unpacked(&transaction.open_table(CHUNKS).unwrap()) {
+            for (piece, number) in packed(&as_entries(1, &entries)).iter().zip(0_u16..) {
+                older.insert((first, number), piece.as_slice()).unwrap();
+            }
+        }
+        let mut checkpoints = transaction.open_table(TableDefinition::<u8, u64>::new("checkpoints")).unwrap();
+        let mut dedupe = transaction.open_table(Progress::new("dedupe")).unwrap();
+        for row in transaction.open_table(PROGRESS).unwrap().range::<u8>(..).unwrap() {
+            let (slot, value) = row.unwrap();
+            let (windows, _): (u64, _) = postcard::take_from_bytes(value.value()).unwrap();
+            checkpoints.insert(slot.value(), windows).unwrap();
+            dedupe.insert(slot.value(), &b"the state of a checkpoint"[..]).unwrap();
+        }
+    }
+    for name in ["tail", "window_minutes", "window_hours", "window_days"] {
+        transaction.delete_table(Tail::new(name)).unwrap();
+    }
+    transaction.delete_table(CHUNKS).unwrap();
+    transaction.delete_table(PROGRESS).unwrap();
+    transaction.delete_table(Devices::new("devices")).unwrap();
+    transaction.delete_table(Devices::new("closed_boots")).unwrap();
+}
+
+/// Replaces each value of a table.
+fn each(transaction: &WriteTransaction, table: Tail, name: &str, value: impl Fn(u64, &[u8]) -> Vec<u8>) {
+    let mut table = transaction.open_table(table).unwrap();
+    let keys: Vec<_> = table.range::<u64>(..).unwrap().map(|row| row.unwrap().0.value()).collect();
+    for key in keys {
+        let new = value(key, plain(table.get(key).unwrap().unwrap().value()));
+        table.insert(key, sealed(name, &key.to_le_bytes(), new).as_slice()).unwrap();
+    }
+}
+
+fn plain(sealed: &[u8]) -> &[u8] {
+    &sealed[..sealed.len() - SEAL_BYTES]
+}
+
+/// A value as it is stored since format 3.
+pub(crate) fn sealed(table: &str, key: &[u8], mut value: Vec<u8>) -> Vec<u8> {
+    let sum = crc32fast::hash(&[table.as_bytes(), &[0], key, &value].concat());
+    value.extend_from_slice(&sum.to_le_bytes());
+    value
+}
+
+/// Every chunk's entries, by the key of the first.
+fn unpacked(chunks: &impl ReadableTable<(u64, u16), &'static [u8]>) -> Vec<(u64, Vec<Vec<u8>>)> {
+    let mut all = Vec::<(u64, Vec<u8>)>::new();
+    for row in chunks.range::<(u64, u16)>(..).unwrap() {
+        let (key, value) = row.unwrap();
+        let (first, number) = key.value();
+        if number == 0 {
+            all.push((first, Vec::new()));
+        }
+        all.last_mut().unwrap().1.extend_from_slice(plain(value.value()));
+    }
+    let unpack =
+        |bytes: &[u8]| postcard::from_bytes(&lz4_flex::decompress_size_prepended(bytes).unwrap()).unwrap();
+    all.iter().map(|(first, bytes)| (*first, unpack(bytes))).collect()
+}
+
+fn packed(entries: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let packed = lz4_flex::compress_prepend_size(&postcard::to_allocvec(entries).unwrap());
+    packed.chunks(4_000).map(<[u8]>::to_vec).collect()
+}
+
+fn as_entries(version: u8, entries: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    entries.iter().map(|bytes| as_entry(version, bytes)).collect()
+}
+
+/// An entry in an older form: the first began with its time and had no log time, the second counts statuses only.
+fn as_entry(version: u8, bytes: &[u8]) -> Vec<u8> {
+    let ((received_at, log_time, seconds), streams): ((u64, i64, Seconds), _) =
+        postcard::take_from_bytes(&bytes[1..]).unwrap();
+    let seconds = statuses_only(seconds);
+    let head = match version {
+        1 => postcard::to_allocvec(&(received_at, seconds)),
+        _ => postcard::to_allocvec(&(version, received_at, log_time, seconds)),
+    };
+    [&head.unwrap(), streams].concat()
+}
+
+fn statuses_only(mut seconds: Seconds) -> Seconds {
+    seconds.iter_mut().for_each(|(_, numbers)| numbers.retain(|(number, _)| *number < 7));
+    seconds
+}
+
+/// Makes a database of format 2, 3 or 4 out of one of today's.
+#[cfg(feature = "mongodb")]
+pub(crate) async fn as_mongo_format(database: &mongodb::Database, format: i64) {
+    use mongodb::bson::{Document, doc};
+    let collection = |name: &str| database.collection::<Document>(name);
+    for (name, counts) in [
+        ("entries", "seconds"),
+        ("minutes", "counts"),
+        ("minutes", "seconds"),
+        ("hours", "counts"),
+        ("days", "counts"),
+    ] {
+        let mut cursor = collection(name).find(doc! {}).await.unwrap();
+        while cursor.advance().await.unwrap() {
+            let mut document = cursor.deserialize_current().unwrap();
+            document.remove("version");
+            without_time_errors(document.get_document_mut(counts).unwrap());
+            let id = document.get("_id").unwrap().clone();
+            collection(name).replace_one(doc! { "_id": id }, document).await.unwrap();
+        }
+    }
+    if format < 4 {
+        collection("devices").drop().await.unwrap();
+        let older = doc! { "$unset": { "rows": "" }, "$set": { "dedupe": "the state of a checkpoint" } };
+        collection("checkpoints").update_many(doc! {}, older).await.unwrap();
+        let log_time = doc! { "$unset": { "log_time": "" } };
+        collection("entries").update_many(doc! {}, log_time).await.unwrap();
+    }
+    let version = doc! { "$set": { "version": format } };
+    collection("meta").update_one(doc! { "_id": "format" }, version).await.unwrap();
+}
+
+/// Counts, by second or not, that tell statuses only.
+#[cfg(feature = "mongodb")]
+fn without_time_errors(counts: &mut mongodb::bson::Document) {
+    for name in ["one_second", "unknown"] {
+        counts.remove(name);
+    }
+    for (_, second) in counts.iter_mut() {
+        if let Some(second) = second.as_document_mut() {
+            without_time_errors(second);
+        }
+    }
+}
