@@ -1,5 +1,7 @@
 //! Records on their way into the log, and what became of each, over all attempts to store them.
 
+use rollcall_wire::{BootId, DeviceId};
+
 use crate::model::{Entry, Record, RecordKind, Sender, Verdict};
 
 /// An entry to be appended, and which of the records it holds.
@@ -9,16 +11,29 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// Puts the streams into the order in which every store gives them back: what is made of the draft now is what
+    /// will be made of it when the log is read again.
+    pub(super) fn sorted(mut self) -> Self {
+        let mut placed: Vec<_> = self.entry.records.into_iter().zip(self.places).collect();
+        placed.sort_by_key(|(record, _)| stream(record));
+        (self.entry.records, self.places) = placed.into_iter().unzip();
+        self
+    }
+
     /// Is this what became of the draft in the log? A store may change the order of streams in an entry.
     fn is(&self, entry: &Entry) -> bool {
         let sorted = |entry: &Entry| {
             let mut records = entry.records.clone();
-            records.sort_by_key(|record| (record.device, record.id.map(|id| id.boot)));
+            records.sort_by_key(stream);
             records
         };
         let of = |entry: &Entry| (entry.slot, entry.number, entry.received_at);
         of(&self.entry) == of(entry) && sorted(&self.entry) == sorted(entry)
     }
+}
+
+fn stream(record: &Record) -> (DeviceId, Option<BootId>) {
+    (record.device, record.id.map(|id| id.boot))
 }
 
 /// Records on their way into the log, and what became of each so far, over all attempts.

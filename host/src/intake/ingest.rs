@@ -184,7 +184,7 @@ impl<S: LogStore> Ingest<S> {
             draft.entry.records.push(Record { kind, ..*record });
             draft.places.push(place);
         }
-        drafts.into_values().collect()
+        drafts.into_values().map(Draft::sorted).collect()
     }
 
     /// Is a record in the log? One without an identity is new as often as it comes.

@@ -58,7 +58,8 @@ pub struct Entry {
     /// The log's own time: as `received_at`, but it never goes back, and forward no faster than a clock that
     /// nobody sets. What is forgotten after 30 days is forgotten by it.
     pub log_time: UnixMs,
-    /// The samples of the flush. Those of one device and boot keep their order; devices may change theirs.
+    /// The samples of the flush. Those of one device and boot keep their order; a store may put boots and devices in
+    /// theirs, as an ingest does before.
     pub records: Vec<Record>,
 }
 
