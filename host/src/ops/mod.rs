@@ -4,6 +4,7 @@
 pub mod check;
 mod clock;
 mod events;
+mod findings;
 mod health;
 mod log_limit;
 mod metrics;
@@ -12,6 +13,7 @@ mod refused;
 mod supervisor;
 
 pub use self::clock::watch_clock;
+pub use self::findings::Findings;
 use self::health::Health;
 pub use self::health::Part;
 use self::log_limit::LogLimit;
