@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rollcall_wire::{DeviceId, Slot};
+use tokio::sync::mpsc;
 
 use super::plan::{Plan, TailEntry, View, Window};
 use super::rollup::{Chunk, Resolution};
 use super::row::Row;
-use super::{Checkpoint, LogStore, RowWrite, StoreError};
+use super::{Checkpoint, Checkpoints, LogStore, Logged, Recount, RowWrite, Snapshot, StoreError, WindowRow};
 use crate::model::{self, BySecond, Entry};
+use crate::ops::check::{self, Report};
 
 /// What the next append, or the next rollup, does instead of its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub enum Fault {
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<State>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     entries: BTreeMap<(Slot, u64), Entry>,
     checkpoints: BTreeMap<Slot, Checkpoint>,
@@ -45,6 +47,12 @@ impl MemoryStore {
     /// Makes the next call that it concerns fail; several faults queue up.
     pub fn inject(&self, fault: Fault) {
         self.state().faults.push_back(fault);
+    }
+
+    /// Looks at the store as it is now.
+    pub async fn checks(&self, recount: Recount, reports: mpsc::Sender<Report>) {
+        let mut now = self.state().clone();
+        check::look(reports, move |reporter| recount(&mut now, reporter)).await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -110,9 +118,7 @@ impl LogStore for MemoryStore {
     }
 
     async fn rows(&self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
-        let state = self.state();
-        let rows = state.rows.iter().filter(|((of, device), _)| *of == slot && Some(*device) > after);
-        Ok(rows.take(limit).map(|(_, row)| row.clone()).collect())
+        self.state().rows(slot, after, limit)
     }
 
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
@@ -168,5 +174,38 @@ impl LogStore for MemoryStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+impl Snapshot for State {
+    fn checkpoints(&mut self) -> Result<Checkpoints, StoreError> {
+        let mut checkpoints = Checkpoints::default();
+        self.checkpoints.iter().for_each(|(slot, checkpoint)| checkpoints[slot.index()] = *checkpoint);
+        Ok(checkpoints)
+    }
+
+    fn windows(
+        &mut self,
+        resolution: Resolution,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<WindowRow>, StoreError> {
+        let stored = self.windows.range((resolution, from)..=(resolution, u64::MAX)).take(limit);
+        let row = |((_, start), counts): (&(Resolution, u64), &BySecond)| {
+            let seconds = if resolution == Resolution::Minute { counts.clone() } else { BySecond::new() };
+            let sum = model::sum(counts, 0..u64::MAX);
+            WindowRow { start: *start, counts: sum, seconds, upto: [0; Slot::COUNT] }
+        };
+        Ok(stored.map(row).collect())
+    }
+
+    fn rows(&mut self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        let rows = self.rows.iter().filter(|((of, device), _)| *of == slot && Some(*device) > after);
+        Ok(rows.take(limit).map(|(_, row)| row.clone()).collect())
+    }
+
+    fn read(&mut self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Logged>, StoreError> {
+        let entries = self.entries.range((slot, from)..=(slot, u64::MAX)).take(limit);
+        Ok(entries.map(|(_, entry)| Logged { entry: entry.clone(), counts: entry.counts() }).collect())
     }
 }

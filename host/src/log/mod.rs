@@ -17,6 +17,7 @@ mod rebuild;
 pub mod redb;
 pub mod rollup;
 pub mod row;
+mod snapshot;
 
 use std::future::Future;
 
@@ -31,6 +32,7 @@ pub use self::rebuild::{Rebuild, RebuildError};
 pub use self::redb::RedbStore;
 use self::rollup::Chunk;
 use self::row::Row;
+pub use self::snapshot::{Checkpoints, Logged, Recount, Snapshot, WindowRow};
 use crate::model::Entry;
 
 /// How far what is made from a partition's log is.

@@ -1,0 +1,64 @@
+//! Which entries each window of a store holds, so that it is compared with those and no others.
+
+use std::collections::BTreeMap;
+
+use rollcall_wire::Slot;
+
+use crate::log::plan::Upto;
+use crate::log::rollup::Resolution;
+use crate::log::{Checkpoints, StoreError, WindowRow};
+
+/// The most windows that may change while all of them are read.
+const MOVING_MAX: usize = 1 << 16;
+
+/// All windows hold the entries below the checkpoint that was read before them. One that was added to in between
+/// says so itself.
+pub(super) struct Coverage {
+    checkpoint: Upto,
+    moving: BTreeMap<(Resolution, u64), Upto>,
+    furthest: Upto,
+}
+
+impl Coverage {
+    pub(super) fn new(checkpoints: &Checkpoints) -> Self {
+        let checkpoint = checkpoints.map(|checkpoint| checkpoint.windows);
+        Self { checkpoint, moving: BTreeMap::new(), furthest: checkpoint }
+    }
+
+    /// Takes what a window says of itself.
+    ///
+    /// # Errors
+    /// When too many have changed.
+    pub(super) fn note(&mut self, resolution: Resolution, window: &WindowRow) -> Result<(), StoreError> {
+        let moving = window.upto.iter().zip(self.checkpoint).any(|(upto, checkpoint)| *upto > checkpoint);
+        if !moving {
+            return Ok(());
+        }
+        for (furthest, upto) in self.furthest.iter_mut().zip(window.upto) {
+            *furthest = upto.max(*furthest);
+        }
+        self.moving.insert((resolution, window.start), window.upto);
+        if self.moving.len() > MOVING_MAX {
+            let reason =
+                format!("more than {MOVING_MAX} windows were added to while they were read; try again");
+            return Err(StoreError::Unavailable(reason));
+        }
+        Ok(())
+    }
+
+    /// Below it, every window holds the entries of `slot`.
+    pub(super) fn checkpoint(&self, slot: Slot) -> u64 {
+        self.checkpoint[slot.index()]
+    }
+
+    /// From it on, no window holds an entry of `slot`.
+    pub(super) fn furthest(&self, slot: Slot) -> u64 {
+        self.furthest[slot.index()]
+    }
+
+    /// Does the window hold its part of the entry?
+    pub(super) fn holds(&self, resolution: Resolution, start: u64, slot: Slot, number: u64) -> bool {
+        let upto = self.moving.get(&(resolution, start)).map_or(0, |upto| upto[slot.index()]);
+        number < upto.max(self.checkpoint(slot))
+    }
+}

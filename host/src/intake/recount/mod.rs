@@ -1,0 +1,226 @@
+//! What is made from the log, made again and compared with what a store holds: windows, and rows of devices.
+//!
+//! Right while others write: each window and row is compared with the entries that it says it holds. In bounded
+//! memory, whatever is stored: of the windows one number a day is kept, and the days whose numbers differ are looked
+//! at once more, a few of them, window by window; of the rows there are those of one slot at a time.
+
+mod coverage;
+mod rows;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::ops::Range;
+
+use rollcall_wire::Slot;
+
+use self::coverage::Coverage;
+use self::rows::SlotRows;
+use self::sums::{Digest, Exact, SlotSums, Sums};
+use crate::log::rollup::{CHUNK_ENTRIES, Resolution};
+use crate::log::{Logged, Snapshot, StoreError};
+use crate::ops::Findings;
+use crate::ops::check::{Check, Reporter, Unheard};
+
+/// How many entries and windows are read at a time. An entry may have thousands of records.
+const READ_ENTRIES: usize = CHUNK_ENTRIES as usize;
+const READ_WINDOWS: usize = 1024;
+
+/// How many of the days that differ are looked at window by window. A day has 87,865 sums.
+const DAYS_SHOWN: usize = 2;
+
+const LOG: &str = "log";
+const WINDOWS: &str = "windows";
+const ROWS: &str = "rows of devices";
+
+const RESTORE: &str = "restore the store from a backup";
+const REPAIR: &str = "they can be made again from the log: rollcall doctor --repair";
+
+/// Why a part of the look did not come to its end.
+#[derive(Debug)]
+enum Stop {
+    Unheard,
+    Store(StoreError),
+}
+
+impl From<Unheard> for Stop {
+    fn from(_: Unheard) -> Self {
+        Self::Unheard
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// An error of the store is a finding; nobody to hear of it is the end.
+fn heard<T>(done: Result<T, Stop>) -> Result<Result<T, StoreError>, Unheard> {
+    match done {
+        Ok(done) => Ok(Ok(done)),
+        Err(Stop::Store(error)) => Ok(Err(error)),
+        Err(Stop::Unheard) => Err(Unheard),
+    }
+}
+
+/// Compares all that `snapshot` holds, and reports what differs.
+///
+/// # Errors
+/// [`Unheard`].
+pub fn recount(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(), Unheard> {
+    let checkpoints = match snapshot.checkpoints() {
+        Ok(checkpoints) => checkpoints,
+        Err(error) => return reporter.check(Check::fail(LOG, error.to_string(), RESTORE)),
+    };
+    let mut coverage = Coverage::new(&checkpoints);
+    let mut digest = Digest::default();
+    let listed = heard(list(snapshot, reporter, 0..u64::MAX, &mut coverage, &mut digest))?;
+    let (mut log, mut rows) = (Findings::default(), Findings::default());
+    let (mut entries, mut messages, mut compared) = (0_u64, 0_u64, 0);
+    let mut unread = false;
+    for slot in Slot::all() {
+        let checkpoint = checkpoints[slot.index()].rows;
+        let mut of_slot = heard(SlotRows::read(snapshot, reporter, slot, checkpoint))?;
+        let furthest = of_slot.as_ref().map_or(0, SlotRows::furthest).max(coverage.furthest(slot));
+        let mut sums = SlotSums::new(slot, &coverage, &mut digest);
+        let read = read(snapshot, reporter, slot, furthest, |logged| {
+            let Logged { entry, counts } = logged;
+            (entries, messages) = (entries + 1, messages + entry.records.len() as u64);
+            let counted = entry.counts();
+            if counted != counts {
+                log.add(|| format!("entry {} of slot {slot} does not count what is in it", entry.number));
+            }
+            if let Ok(of_slot) = &mut of_slot {
+                of_slot.take(&entry);
+            }
+            sums.add(entry.number, counted)
+        });
+        match (heard(read.and_then(|()| Ok(sums.finish()?)))?, of_slot) {
+            (Ok(()), Ok(of_slot)) => compared += of_slot.compare(&mut rows),
+            (Ok(()), Err(error)) => rows.add(|| error.to_string()),
+            (Err(error), _) => {
+                unread = true;
+                log.add(|| error.to_string());
+            }
+        }
+    }
+    log.report(reporter, LOG, format!("{entries} entries with {messages} messages"), RESTORE)?;
+    match listed {
+        Err(error) => reporter.check(Check::fail(WINDOWS, error.to_string(), REPAIR))?,
+        Ok(_) if unread => {
+            reporter.check(Check::skip(WINDOWS, "the log that they are made from is not readable"))?
+        }
+        Ok(listed) => {
+            let differing: Vec<_> = digest.differing().collect();
+            windows(snapshot, reporter, listed, &differing)?;
+        }
+    }
+    rows.report(reporter, ROWS, format!("{compared} agree with the log"), REPAIR)
+}
+
+/// Says what is wrong with the windows of the days in which something is.
+fn windows(
+    snapshot: &mut dyn Snapshot,
+    reporter: &mut Reporter,
+    listed: u64,
+    days: &[u64],
+) -> Result<(), Unheard> {
+    let mut findings = Findings::default();
+    match heard(look_again(snapshot, reporter, &days[..days.len().min(DAYS_SHOWN)]))? {
+        Ok(exact) => exact.differing().for_each(|(cell, stored, logged)| {
+            findings.add(|| words::window_difference(cell, stored, logged));
+        }),
+        Err(error) => findings.add(|| error.to_string()),
+    }
+    if let Some(more) = days.len().checked_sub(DAYS_SHOWN).filter(|more| *more > 0) {
+        findings.rest(format!("{more} more days have windows that differ"));
+    }
+    findings.report(reporter, WINDOWS, format!("{listed} agree with the log"), REPAIR)
+}
+
+/// Looks at a few days window by window.
+fn look_again(snapshot: &mut dyn Snapshot, reporter: &mut Reporter, days: &[u64]) -> Result<Exact, Stop> {
+    let mut exact = Exact::of(days);
+    if days.is_empty() {
+        return Ok(exact);
+    }
+    // The store may have gone on since.
+    let mut coverage = Coverage::new(&snapshot.checkpoints()?);
+    for day in days {
+        list(snapshot, reporter, *day..day + Resolution::Day.seconds(), &mut coverage, &mut exact)?;
+    }
+    for slot in Slot::all() {
+        let mut sums = SlotSums::new(slot, &coverage, &mut exact);
+        read(snapshot, reporter, slot, coverage.furthest(slot), |logged| {
+            sums.add(logged.entry.number, logged.entry.counts())
+        })?;
+        sums.finish()?;
+    }
+    Ok(exact)
+}
+
+/// Takes all windows that start in `range`; how many there are.
+fn list(
+    snapshot: &mut dyn Snapshot,
+    reporter: &mut Reporter,
+    range: Range<u64>,
+    coverage: &mut Coverage,
+    sums: &mut impl Sums,
+) -> Result<u64, Stop> {
+    let mut listed = 0;
+    for resolution in [Resolution::Day, Resolution::Hour, Resolution::Minute] {
+        let mut from = range.start;
+        loop {
+            let windows = snapshot.windows(resolution, from, READ_WINDOWS)?;
+            for window in windows.iter().filter(|window| range.contains(&window.start)) {
+                listed += 1;
+                coverage.note(resolution, window)?;
+                sums::stored(sums, resolution, window)?;
+            }
+            reporter.progress(|| format!("reading the windows: {listed}"))?;
+            match windows.last() {
+                Some(last) if windows.len() == READ_WINDOWS && last.start < range.end => {
+                    from = last.start + 1
+                }
+                _ => break,
+            }
+        }
+    }
+    Ok(listed)
+}
+
+/// Takes the log of `slot` to its end, which has to be at `furthest` or beyond.
+fn read(
+    snapshot: &mut dyn Snapshot,
+    reporter: &mut Reporter,
+    slot: Slot,
+    furthest: u64,
+    mut with: impl FnMut(Logged) -> Result<(), StoreError>,
+) -> Result<(), Stop> {
+    let mut next = 0;
+    loop {
+        let entries = snapshot.read(slot, next, READ_ENTRIES)?;
+        let last = entries.len() < READ_ENTRIES;
+        for logged in entries {
+            if logged.entry.number != next {
+                return Err(StoreError::Corrupt(format!("entry {next} of slot {slot} is gone")).into());
+            }
+            next += 1;
+            with(logged)?;
+        }
+        reporter.progress(|| {
+            format!("reading the log of slot {slot}: entry {next}, {furthest} and more are there")
+        })?;
+        if last {
+            break;
+        }
+    }
+    if next < furthest {
+        let reason =
+            format!("the log of slot {slot} ends at {next}, before what was made from it ({furthest})");
+        return Err(StoreError::Corrupt(reason).into());
+    }
+    Ok(())
+}

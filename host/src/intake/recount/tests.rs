@@ -1,0 +1,275 @@
+//! A store that goes on between any two looks at it, as MongoDB does beside an ingest.
+
+use std::collections::BTreeMap;
+
+use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Status};
+
+use super::*;
+use crate::intake::seen::Seen;
+use crate::log::plan::Upto;
+use crate::log::row::Row;
+use crate::log::{Checkpoint, Checkpoints, WindowRow};
+use crate::model::{BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs};
+use crate::ops::check::{Outcome, Report};
+use tokio::sync::mpsc;
+
+const RESOLUTIONS: [Resolution; 3] = [Resolution::Minute, Resolution::Hour, Resolution::Day];
+
+/// Where the samples' times begin, and how many seconds they reach.
+const START_S: u64 = 1_721_433_677;
+const SPAN_S: u64 = 3 * 86_400;
+
+/// One slot that is written while it is looked at.
+struct Beside {
+    random: fastrand::Rng,
+    slot: Slot,
+    log: Vec<Entry>,
+    windows: BTreeMap<(Resolution, u64), WindowRow>,
+    rows: BTreeMap<DeviceId, Row>,
+    checkpoint: Checkpoint,
+    /// How many lengths of windows have the next chunk already.
+    rolled: usize,
+    seen: Seen,
+    /// Devices whose rows are to be written, and where their checkpoint will be.
+    sweep: Option<(Vec<DeviceId>, u64)>,
+    /// The most steps between two looks.
+    steps: usize,
+}
+
+impl Beside {
+    fn new(random: fastrand::Rng, steps: usize) -> Self {
+        Self {
+            random,
+            slot: Slot::new(5).unwrap(),
+            log: Vec::new(),
+            windows: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            checkpoint: Checkpoint::default(),
+            rolled: 0,
+            seen: Seen::default(),
+            sweep: None,
+            steps,
+        }
+    }
+
+    fn go_on(&mut self) {
+        for _ in 0..self.random.usize(..=self.steps) {
+            match self.random.u8(..4) {
+                0 | 1 => (0..3).for_each(|_| self.append()),
+                2 => self.roll(),
+                _ => self.write_rows(),
+            }
+        }
+    }
+
+    fn append(&mut self) {
+        let number = self.log.len() as u64;
+        let random = &mut self.random;
+        let records = (0..random.u64(..5)).map(|place| Record {
+            device: DeviceId::new(&format!("device-{}", random.u8(..9))).unwrap(),
+            id: Some(SampleId {
+                boot: BootId(random.u64(..3)),
+                seq: Sequence::new(number * 5 + place).unwrap(),
+            }),
+            status: Status::new(random.u8(..7)).unwrap(),
+            kind: random.choice([RecordKind::Sample, RecordKind::Undecided]).unwrap(),
+            sampled_at: UnixMs((START_S + random.u64(..SPAN_S)) * 1000),
+            time_error: random.choice([TimeError::Exact, TimeError::OneSecond, TimeError::Unknown]).unwrap(),
+            received_at: UnixMs(START_S * 1000 + number),
+        });
+        let log_time = UnixMs(START_S * 1000 + number);
+        let entry =
+            Entry { slot: self.slot, number, received_at: log_time, log_time, records: records.collect() };
+        entry.records.iter().for_each(|record| self.seen.record(record, log_time));
+        self.log.push(entry);
+    }
+
+    /// One length of windows after the other gets the next chunk, and then its checkpoint moves.
+    fn roll(&mut self) {
+        let start = self.checkpoint.windows as usize;
+        let Some(chunk) = self.log.get(start..start + READ_ENTRIES) else { return };
+        let end = self.checkpoint.windows + READ_ENTRIES as u64;
+        let Some(resolution) = RESOLUTIONS.get(self.rolled) else {
+            (self.checkpoint.windows, self.rolled) = (end, 0);
+            return;
+        };
+        self.rolled += 1;
+        for entry in chunk {
+            for (second, counts) in entry.counts() {
+                let start = resolution.window_start(second);
+                let new = WindowRow {
+                    start,
+                    counts: Counts::default(),
+                    seconds: BySecond::new(),
+                    upto: Upto::default(),
+                };
+                let window = self.windows.entry((*resolution, start)).or_insert(new);
+                window.counts += counts;
+                window.upto[self.slot.index()] = end;
+                if *resolution == Resolution::Minute {
+                    *window.seconds.entry(second).or_default() += counts;
+                }
+            }
+        }
+    }
+
+    /// A sweep begins, or some of its rows are written; with the last of them, the checkpoint moves.
+    fn write_rows(&mut self) {
+        let upto = self.log.len() as u64;
+        let (mut devices, checkpoint) = self.sweep.take().unwrap_or_else(|| (self.seen.take_changed(), upto));
+        for device in devices.split_off(devices.len().saturating_sub(2)) {
+            let row = self.seen.row(device, upto);
+            self.rows.insert(device, row);
+        }
+        if devices.is_empty() {
+            self.checkpoint.rows = checkpoint;
+        } else {
+            self.sweep = Some((devices, checkpoint));
+        }
+    }
+}
+
+impl Snapshot for Beside {
+    fn checkpoints(&mut self) -> Result<Checkpoints, StoreError> {
+        self.go_on();
+        let mut checkpoints = Checkpoints::default();
+        checkpoints[self.slot.index()] = self.checkpoint;
+        Ok(checkpoints)
+    }
+
+    fn windows(
+        &mut self,
+        resolution: Resolution,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<WindowRow>, StoreError> {
+        self.go_on();
+        let windows = self.windows.range((resolution, from)..=(resolution, u64::MAX));
+        Ok(windows.take(limit).map(|(_, window)| window.clone()).collect())
+    }
+
+    fn rows(&mut self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.go_on();
+        let rows = self.rows.values().filter(|row| slot == self.slot && Some(row.device) > after);
+        Ok(rows.take(limit).cloned().collect())
+    }
+
+    fn read(&mut self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Logged>, StoreError> {
+        self.go_on();
+        let from = if slot == self.slot {
+            self.log.partition_point(|entry| entry.number < from)
+        } else {
+            usize::MAX
+        };
+        let entries = self.log.get(from..).unwrap_or_default().iter();
+        Ok(entries.take(limit).map(|entry| Logged { entry: entry.clone(), counts: entry.counts() }).collect())
+    }
+}
+
+/// What is wrong, and how many checks there were.
+fn looked(snapshot: &mut dyn Snapshot) -> (Vec<String>, usize) {
+    let (sender, mut reports) = mpsc::channel(1000);
+    recount(snapshot, &mut Reporter::new(sender)).unwrap();
+    let (mut wrong, mut checks) = (Vec::new(), 0);
+    while let Ok(report) = reports.try_recv() {
+        if let Report::Check(check) = report {
+            checks += 1;
+            wrong.extend((check.outcome != Outcome::Pass).then_some(check.found));
+        }
+    }
+    (wrong, checks)
+}
+
+#[test]
+fn a_store_that_goes_on_meanwhile_is_never_said_to_be_wrong() {
+    let mut random = rollcall_harness::random();
+    for _ in 0..8 {
+        let mut beside = Beside::new(random.fork(), 12);
+        for _ in 0..5 {
+            assert_eq!(looked(&mut beside), (vec![], 3));
+        }
+        assert!(beside.checkpoint.windows > 0 && beside.checkpoint.rows > 0, "nothing was made from the log");
+    }
+}
+
+/// Changes something that is made from the log: in which words it is named.
+fn spoil(beside: &mut Beside) -> String {
+    let random = &mut beside.random;
+    if random.bool() {
+        let at = random.usize(..beside.windows.len());
+        let ((resolution, start), window) = beside.windows.iter_mut().nth(at).unwrap();
+        let status = random.usize(..7);
+        match window.seconds.values_mut().next() {
+            Some(second) if random.bool() => second.statuses[status] += 1,
+            _ => window.counts.statuses[status] += 1,
+        }
+        let at = UnixMs(start * 1000).to_rfc3339();
+        return match resolution {
+            // Or one of its seconds.
+            Resolution::Minute => at[..16].to_owned(),
+            Resolution::Hour => format!("the hour at {at}"),
+            Resolution::Day => format!("the day at {at}"),
+        };
+    }
+    let at = random.usize(..beside.rows.len());
+    let device = *beside.rows.keys().nth(at).unwrap();
+    if random.bool() {
+        beside.rows.remove(&device);
+    } else {
+        let row = beside.rows.get_mut(&device).unwrap();
+        let mut state = crate::log::row::DeviceState::from_bytes(&row.state).unwrap();
+        state.undecided += 1;
+        row.state = state.to_bytes();
+    }
+    format!("device {device}")
+}
+
+#[test]
+fn whatever_is_not_as_the_log_says_is_named() {
+    let mut random = rollcall_harness::random();
+    for _ in 0..100 {
+        let mut beside = Beside::new(random.fork(), 60);
+        while beside.checkpoint.windows == 0 || beside.checkpoint.rows == 0 {
+            beside.go_on();
+        }
+        // So that it does not make good a row that was spoilt.
+        beside.steps = 0;
+        let what = spoil(&mut beside);
+        let (wrong, _) = looked(&mut beside);
+        assert!(wrong.len() == 1 && wrong[0].contains(&what), "{what}: {wrong:?}");
+    }
+}
+
+#[test]
+fn a_log_with_a_gap_or_an_early_end_is_named_and_windows_are_not_compared_with_it() {
+    for gap in [true, false] {
+        let mut beside = Beside::new(rollcall_harness::random(), 60);
+        while beside.checkpoint.windows == 0 {
+            beside.go_on();
+        }
+        beside.steps = 0;
+        if gap {
+            beside.log.remove(7);
+        } else {
+            beside.log.truncate(50);
+        }
+        let (wrong, checks) = looked(&mut beside);
+        let what = if gap { "entry 7 of slot 5 is gone" } else { "the log of slot 5 ends at 50" };
+        assert!(wrong[0].contains(what) && wrong[1].contains("not readable"), "{wrong:?}");
+        assert_eq!((wrong.len(), checks), (2, 3));
+    }
+}
+
+#[test]
+fn many_differences_are_counted_and_a_few_written_out() {
+    let mut beside = Beside::new(rollcall_harness::random(), 60);
+    while beside.checkpoint.windows == 0 {
+        beside.go_on();
+    }
+    beside.steps = 0;
+    beside.windows.values_mut().for_each(|window| window.counts.unknown += 1);
+    let (wrong, _) = looked(&mut beside);
+    assert_eq!(wrong.len(), 12, "{wrong:?}");
+    assert!(wrong[10].starts_with("and ") && wrong[10].ends_with(" more"), "{wrong:?}");
+    assert!(wrong[11].ends_with(" more days have windows that differ"), "{wrong:?}");
+}

@@ -1,0 +1,95 @@
+//! Differences in plain words.
+
+use std::fmt::Display;
+
+use crate::log::rollup::Resolution;
+use crate::log::row::{Boot, ClosedBoots, DeviceState, Row, SeqRange};
+use crate::model::{Counts, UnixMs};
+
+use super::sums::Cell;
+
+pub(super) fn window_difference(cell: Cell, stored: &Counts, logged: &Counts) -> String {
+    let at = UnixMs(cell.start.saturating_mul(1000)).to_rfc3339();
+    let what = match cell.seconds {
+        1 => "second",
+        60 => "minute",
+        seconds if seconds == Resolution::Hour.seconds() => "hour",
+        _ => "day",
+    };
+    format!("the {what} at {at}: stored {}, the log says {}", counts(stored), counts(logged))
+}
+
+/// `17 of status 3, 2 of status 5, 4 times known to a second`.
+fn counts(counts: &Counts) -> String {
+    let Counts { statuses, one_second, unknown } = counts;
+    let statuses = statuses.iter().enumerate().map(|(status, count)| (*count, format!("of status {status}")));
+    let times = [(*one_second, "times known to a second".to_owned()), (*unknown, "times unknown".to_owned())];
+    let some = statuses.chain(times).filter(|(count, _)| *count > 0);
+    let some: Vec<_> = some.map(|(count, of)| format!("{count} {of}")).collect();
+    if some.is_empty() { "nothing".to_owned() } else { some.join(", ") }
+}
+
+/// What of a row is not as the log says; `None` when all is.
+pub(super) fn row_difference(stored: &Row, logged: &Row) -> Option<String> {
+    let state = |row: &Row| DeviceState::from_bytes(&row.state);
+    let (Some(stored_state), Some(logged_state)) = (state(stored), state(logged)) else {
+        return Some("it is not readable".to_owned());
+    };
+    let closed =
+        |row: &Row| row.closed.as_deref().map_or(Some(ClosedBoots::default()), ClosedBoots::from_bytes);
+    let (Some(stored_closed), Some(logged_closed)) = (closed(stored), closed(logged)) else {
+        return Some("its closed boots are not readable".to_owned());
+    };
+    let (a, b) = (&stored_state, &logged_state);
+    let mut found = Vec::new();
+    found.extend(difference("first heard", a.first_seen.to_rfc3339(), b.first_seen.to_rfc3339()));
+    found.extend(difference("last heard", a.last_seen.to_rfc3339(), b.last_seen.to_rfc3339()));
+    found.extend(difference("last sample", last_sample(a), last_sample(b)));
+    found.extend(difference("undecided", a.undecided, b.undecided));
+    found.extend(difference("boots", ids(&a.boots), ids(&b.boots)));
+    for (a, b) in a.boots.iter().zip(&b.boots).filter(|(a, b)| a.id == b.id) {
+        found.extend(boot_differences(a, b));
+    }
+    if stored_closed != logged_closed {
+        let (stored, logged) = (stored_closed.len(), logged_closed.len());
+        found.push(format!("closed boots: {stored} are stored, the log says {logged}, or they are others"));
+    }
+    (!found.is_empty()).then(|| found.join("; "))
+}
+
+fn difference<T: Display + PartialEq>(what: &str, stored: T, logged: T) -> Option<String> {
+    (stored != logged).then(|| format!("{what}: stored {stored}, the log says {logged}"))
+}
+
+fn last_sample(state: &DeviceState) -> String {
+    match state.last_sample {
+        Some((at, status)) => format!("status {} at {}", status.get(), at.to_rfc3339()),
+        None => "none".to_owned(),
+    }
+}
+
+fn ids(boots: &[Boot]) -> String {
+    let ids: Vec<_> = boots.iter().map(|boot| boot.id.to_string()).collect();
+    if ids.is_empty() { "none".to_owned() } else { ids.join(" ") }
+}
+
+fn boot_differences(stored: &Boot, logged: &Boot) -> impl Iterator<Item = String> {
+    let what = |what: &str| format!("{what} of boot {}", stored.id);
+    let last_logged = (stored.last_logged.to_rfc3339(), logged.last_logged.to_rfc3339());
+    // The first that differs: those after it may only have moved.
+    let ranges = stored.ranges.len().max(logged.ranges.len());
+    let ranges = (0..ranges).map(|at| (range(stored.ranges.get(at)), range(logged.ranges.get(at))));
+    let (stored_range, logged_range) = ranges.into_iter().find(|(a, b)| a != b).unwrap_or_default();
+    [
+        difference(&what("first open sequence"), stored.open_from, logged.open_from),
+        difference(&what("last log time"), last_logged.0, last_logged.1),
+        difference(&what("samples"), stored_range, logged_range),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn range(range: Option<&SeqRange>) -> String {
+    let Some(SeqRange { first, last, first_at, last_at }) = range else { return "no more".to_owned() };
+    format!("{first} to {last}, taken at {} and {}", first_at.to_rfc3339(), last_at.to_rfc3339())
+}
