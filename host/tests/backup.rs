@@ -5,16 +5,16 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use common::serve::{Process, rollcall};
 use common::{SPAN_S, START_S, brute_force, device, range, record};
 use rollcall_harness::mqtt::{Client, Version};
 use rollcall_host::intake::ingest::Ingest;
@@ -26,9 +26,6 @@ use rollcall_wire::{Kind, Slot, Topic};
 use tokio::sync::watch;
 
 const NOW: UnixMs = UnixMs((START_S + SPAN_S) * 1000);
-
-/// A start that takes longer than this is none.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Stores `flushes` times 100 random records, beginning with sequence `seq`.
 async fn write(ingest: &mut Ingest<RedbStore>, random: &mut fastrand::Rng, seq: u64, flushes: u64) {
@@ -91,77 +88,27 @@ async fn a_copy_made_while_messages_are_stored_holds_the_start_of_each_log_and_i
     write(&mut ingest, &mut random, 1_000_000, 70).await;
 }
 
-/// A `rollcall serve` that ends with this value.
-struct Host {
-    child: Child,
-    mqtt: SocketAddr,
-    http: SocketAddr,
+/// What it has counted: the reply without the time of the question.
+fn counts(host: &Process) -> String {
+    let answer = host.get("/status_count?start=0&end=4000000000");
+    let (counts, _) = answer.split_once("\"as_of\"").unwrap_or_else(|| panic!("{answer}"));
+    counts[counts.find('{').unwrap()..].to_owned()
 }
 
-impl Host {
-    fn start(data: &Path) -> Self {
-        let mut child = rollcall("serve", data)
-            .args(["--mqtt-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let (mut mqtt, mut http, mut seen) = (None, None, String::new());
-        while mqtt.is_none() || http.is_none() {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "rollcall did not start:\n{seen}");
-            let address = |what| line.split_once(what).map(|(_, address)| address.trim().parse().unwrap());
-            mqtt = mqtt.or_else(|| address("mqtt listening on "));
-            http = http.or_else(|| address("http listening on "));
-            seen += &line;
-        }
-        // So that it may go on to log.
-        thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        let host = Self { child, mqtt: mqtt.unwrap(), http: http.unwrap() };
-        let deadline = Instant::now() + PATIENCE;
-        while !host.get("/readyz").contains(" 200 ") {
-            assert!(Instant::now() < deadline, "waited in vain for /readyz");
-            thread::yield_now();
-        }
-        host
-    }
-
-    fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.http).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    /// What it has counted: the reply without the time of the question.
-    fn counts(&self) -> String {
-        let answer = self.get("/status_count?start=0&end=4000000000");
-        let (counts, _) = answer.split_once("\"as_of\"").unwrap_or_else(|| panic!("{answer}"));
-        counts[counts.find('{').unwrap()..].to_owned()
-    }
+fn redb(data: &Path) -> String {
+    format!("redb:{}", data.display())
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn rollcall(command: &str, data: &Path) -> Command {
-    let mut rollcall = Command::new(env!("CARGO_BIN_EXE_rollcall"));
-    rollcall.args([command, "--store", &format!("redb:{}", data.display())]);
-    rollcall
+fn serve(data: &Path) -> Process {
+    Process::start("serve", &redb(data))
 }
 
 fn backup(data: &Path, to: &Path) -> Output {
-    rollcall("backup", data).arg("--to").arg(to).output().unwrap()
+    rollcall("backup", &redb(data)).arg("--to").arg(to).output().unwrap()
 }
 
 /// Publishes so many messages; each is acknowledged when this returns.
-fn publish(host: &Host, count: usize) {
+fn publish(host: &Process, count: usize) {
     let topic = Topic { device: device(1), kind: Kind::Status }.name();
     let mut client = Client::connect(host.mqtt, Version::V5);
     for number in 0..count {
@@ -175,11 +122,11 @@ fn publish(host: &Host, count: usize) {
 fn a_running_host_makes_a_copy_from_which_another_answers_the_same() {
     let (data, parent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let to = parent.path().join("copy");
-    let host = Host::start(data.path());
+    let host = serve(data.path());
     let socket = data.path().join("rollcall.sock");
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     publish(&host, 100);
-    let counted = host.counts();
+    let counted = counts(&host);
     assert!(counted.contains("\"total\":100"), "{counted}");
     let made = backup(data.path(), &to);
     assert!(made.status.success(), "{made:?}");
@@ -187,15 +134,15 @@ fn a_running_host_makes_a_copy_from_which_another_answers_the_same() {
     let again = backup(data.path(), &to);
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).contains("there is a store in"), "{again:?}");
-    let other = Host::start(&to);
-    assert_eq!(other.counts(), counted);
+    let other = serve(&to);
+    assert_eq!(counts(&other), counted);
     // What was left by a process that was killed is in nobody's way, neither of a copy nor of a start.
     drop(host);
     assert!(socket.exists());
     let alone = backup(data.path(), &parent.path().join("alone"));
     assert!(alone.status.success(), "{alone:?}");
-    let mut host = Host::start(data.path());
-    assert!(host.counts().contains("\"total\":150"));
+    let mut host = serve(data.path());
+    assert!(counts(&host).contains("\"total\":150"));
     let asked = Command::new("kill").arg(host.child.id().to_string()).status().unwrap();
     assert!(asked.success() && host.child.wait().unwrap().success());
     assert!(!socket.exists(), "the socket is left behind");
@@ -204,7 +151,7 @@ fn a_running_host_makes_a_copy_from_which_another_answers_the_same() {
 #[test]
 fn requests_that_are_none_are_refused_by_name_and_the_next_is_answered() {
     let (data, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let host = Host::start(data.path());
+    let host = serve(data.path());
     let socket = data.path().join("rollcall.sock");
     for request in [
         &b"nonsense\n"[..],
@@ -244,7 +191,7 @@ async fn a_copy_that_is_killed_leaves_no_store_and_one_that_is_made_is_whole() {
     let mut cut_off = 0;
     for _ in 0..15 {
         let to = tempfile::tempdir().unwrap();
-        let mut copying = rollcall("backup", data.path())
+        let mut copying = rollcall("backup", &redb(data.path()))
             .arg("--to")
             .arg(to.path())
             .stdout(Stdio::null())

@@ -5,6 +5,7 @@
 #[cfg(feature = "mongodb")]
 pub(crate) mod mongod;
 pub(crate) mod older;
+pub(crate) mod serve;
 
 use std::ops::Range;
 use std::sync::Arc;
