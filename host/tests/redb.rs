@@ -12,11 +12,15 @@ use std::sync::Arc;
 
 use common::{brute_force, entry};
 use rollcall_host::intake::ingest::Ingest;
+use rollcall_host::intake::recount;
 use rollcall_host::log::plan::{self, Plan};
 use rollcall_host::log::redb::RedbOpenError;
-use rollcall_host::log::{LogStore, RedbStore, StoreError};
+use rollcall_host::log::rollup::Resolution;
+use rollcall_host::log::{LogStore, RedbStore, Snapshot, StoreError};
 use rollcall_host::model::{Record, UnixMs, Verdict};
+use rollcall_host::ops::check::{Check, Outcome, Report, Reporter, Unheard};
 use rollcall_wire::Slot;
+use tokio::sync::mpsc::{self, Receiver};
 
 const FILE: &str = "rollcall.redb";
 
@@ -177,6 +181,120 @@ async fn a_damaged_file_is_an_error_or_makes_no_difference() {
     }
     println!("{reported} of 200 were reported as damaged");
     assert!(reported > 0);
+}
+
+/// What doctor says of a store: all findings with this outcome.
+async fn said(
+    checks: impl Future<Output = ()>,
+    mut reports: Receiver<Report>,
+    outcome: Outcome,
+) -> Vec<String> {
+    let mut said = Vec::new();
+    let told = async {
+        while let Some(report) = reports.recv().await {
+            match report {
+                Report::Check(check) if check.outcome == outcome => said.push(check.found),
+                _ => {}
+            }
+        }
+    };
+    tokio::join!(checks, told);
+    said
+}
+
+/// Says what a store holds instead of comparing it with the log.
+fn dump(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(), Unheard> {
+    let mut held = String::new();
+    let mut all = || {
+        held += &format!("{:?}", snapshot.checkpoints()?);
+        for resolution in [Resolution::Minute, Resolution::Hour, Resolution::Day] {
+            held += &format!("{:?}", snapshot.windows(resolution, 0, usize::MAX)?);
+        }
+        for slot in Slot::all() {
+            held += &format!("{:?}", snapshot.rows(slot, None, usize::MAX)?);
+            held += &format!("{:?}", snapshot.read(slot, 0, usize::MAX)?);
+        }
+        Ok::<_, StoreError>(())
+    };
+    let all = all();
+    reporter.check(match all {
+        Ok(()) => Check::warn("dump", held, ""),
+        Err(error) => Check::warn("dump", error.to_string(), ""),
+    })
+}
+
+/// What doctor finds wrong with a store that nobody uses.
+async fn doctor(directory: &Path) -> Vec<String> {
+    let (sender, reports) = mpsc::channel(9);
+    said(rollcall_host::log::redb::checks(directory, recount, sender), reports, Outcome::Fail).await
+}
+
+/// What a process holds that opens the store, and what it finds wrong when doctor asks it; `None` when it cannot.
+async fn opened(directory: &Path) -> Option<(Vec<String>, Vec<String>)> {
+    let store = RedbStore::open(directory).ok()?;
+    let (sender, reports) = mpsc::channel(9);
+    let held = said(store.checks(dump, sender), reports, Outcome::Warn).await;
+    let (sender, reports) = mpsc::channel(9);
+    Some((held, said(store.checks(recount, sender), reports, Outcome::Fail).await))
+}
+
+#[tokio::test]
+async fn doctor_names_every_damage_that_changes_anything_and_leaves_the_file_as_it_is() {
+    let mut random = rollcall_harness::random();
+    let (whole, _) = stored(&mut random).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(FILE);
+    fs::write(&file, &whole).unwrap();
+    assert_eq!(doctor(directory.path()).await, Vec::<String>::new());
+    let (expected, wrong) = opened(directory.path()).await.unwrap();
+    assert_eq!(wrong, Vec::<String>::new());
+    let (mut changed, mut in_use) = (0, 0);
+    for round in 0..200 {
+        let mut bytes = whole.clone();
+        damage(&mut random, &mut bytes);
+        fs::write(&file, &bytes).unwrap();
+        let wrong = doctor(directory.path()).await;
+        assert!(fs::read(&file).unwrap() == bytes, "round {round}: doctor has changed the file");
+        let differs = match opened(directory.path()).await {
+            Some((held, wrong)) => {
+                let differs = held != expected;
+                in_use += u32::from(differs);
+                assert!(!differs || !wrong.is_empty(), "round {round}: not named while it is used");
+                differs
+            }
+            None => true,
+        };
+        assert!(!differs || !wrong.is_empty(), "round {round}: not named");
+        changed += u32::from(differs);
+    }
+    println!("{changed} of 200 changed something, {in_use} of them in a store that could be opened");
+    assert!(changed > in_use && in_use > 0);
+}
+
+#[tokio::test]
+async fn a_last_commit_that_is_not_whole_is_left_to_a_person_and_nothing_else_is_wrong() {
+    const PAGE: usize = 4096;
+    let mut random = rollcall_harness::random();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(FILE);
+    let store = RedbStore::open(directory.path()).unwrap();
+    store.append(&[entry(&mut random, 3, 0, 0, 10)]).await.unwrap();
+    let before = fs::read(&file).unwrap();
+    store.append(&[entry(&mut random, 3, 1, 10, 10)]).await.unwrap();
+    let mut torn = fs::read(&file).unwrap();
+    drop(store);
+    // As when the power is cut: the header of the last commit is on the disk, and its pages are not.
+    for (page, before) in torn.chunks_mut(PAGE).zip(before.chunks(PAGE)).skip(1) {
+        page.copy_from_slice(before);
+    }
+    fs::write(&file, torn).unwrap();
+    assert_eq!(doctor(directory.path()).await, Vec::<String>::new());
+    let (sender, reports) = mpsc::channel(9);
+    let checks = rollcall_host::log::redb::checks(directory.path(), recount, sender);
+    let worth_a_look = said(checks, reports, Outcome::Warn).await;
+    assert!(worth_a_look.len() == 1 && worth_a_look[0].contains("is not whole"), "{worth_a_look:?}");
+    let entries = RedbStore::open(directory.path()).unwrap().read(Slot::new(3).unwrap(), 0, 9).await.unwrap();
+    assert_eq!(entries.len(), 1);
 }
 
 #[tokio::test]

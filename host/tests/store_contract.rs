@@ -13,6 +13,7 @@ use common::mongod::{self, Server};
 use common::{brute_force, device_of, entry, range, record};
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::intake::partition::Partition;
+use rollcall_host::intake::recount;
 use rollcall_host::intake::seen::Sighting;
 #[cfg(feature = "mongodb")]
 use rollcall_host::log::mongo::{MongoAddress, MongoStore};
@@ -20,8 +21,10 @@ use rollcall_host::log::plan::{Plan, View, total};
 use rollcall_host::log::rollup::{CHUNK_ENTRIES, Chunk};
 use rollcall_host::log::row::Row;
 use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
-use rollcall_host::model::{Counts, Entry, UnixMs, Verdict};
-use rollcall_wire::{DeviceId, Slot};
+use rollcall_host::model::{Counts, Entry, RecordKind, UnixMs, Verdict};
+use rollcall_host::ops::check::{Outcome, Report};
+use rollcall_wire::{BootId, DeviceId, SampleId, Slot};
+use tokio::sync::mpsc;
 
 /// A store of one kind, empty at first.
 trait Fixture: Sized + Send + Sync + 'static {
@@ -32,6 +35,8 @@ trait Fixture: Sized + Send + Sync + 'static {
     }
     fn fresh() -> impl Future<Output = Self> + Send;
     fn store(&self) -> &Self::Store;
+    /// What doctor finds in it.
+    fn checks(&self, reports: mpsc::Sender<Report>) -> impl Future<Output = ()> + Send;
     /// The same data, opened anew, as after a restart of the process.
     fn reopened(self) -> impl Future<Output = Self> + Send;
 }
@@ -45,6 +50,9 @@ impl Fixture for Memory {
     }
     fn store(&self) -> &MemoryStore {
         &self.0
+    }
+    async fn checks(&self, reports: mpsc::Sender<Report>) {
+        self.0.checks(recount, reports).await;
     }
     async fn reopened(self) -> Self {
         self
@@ -61,6 +69,9 @@ impl Fixture for Redb {
     }
     fn store(&self) -> &RedbStore {
         &self.0
+    }
+    async fn checks(&self, reports: mpsc::Sender<Report>) {
+        self.0.checks(recount, reports).await;
     }
     async fn reopened(self) -> Self {
         let Self(store, directory) = self;
@@ -85,6 +96,9 @@ impl Fixture for Mongo {
     }
     fn store(&self) -> &MongoStore {
         &self.0
+    }
+    async fn checks(&self, reports: mpsc::Sender<Report>) {
+        self.0.checks(recount, reports).await;
     }
     async fn reopened(self) -> Self {
         let Self(_, address, server) = self;
@@ -144,6 +158,8 @@ macro_rules! contract {
                 a_restart_sees_what_the_log_holds_wherever_rows_and_windows_are
                 counts_agree_with_the_oracle_whatever_is_rolled_up
                 ingest_logs_each_record_once_through_lost_replies_repeats_and_a_jumping_clock
+                doctor_finds_nothing_wrong_with_what_an_ingest_wrote
+                doctor_names_a_window_and_a_row_that_are_not_as_the_log_says
             );
         }
     )*};
@@ -409,6 +425,72 @@ async fn ingest_logs_each_record_once_through_lost_replies_repeats_and_a_jumping
         let expected: Vec<_> = sent.iter().filter(|record| record.device == device).copied().collect();
         assert_eq!(logged, expected, "each once, in order");
     }
+}
+
+/// What doctor says is wrong.
+async fn wrong<F: Fixture>(fixture: &F) -> Vec<String> {
+    let (sender, mut reports) = mpsc::channel(1000);
+    fixture.checks(sender).await;
+    let mut wrong = Vec::new();
+    while let Some(report) = reports.recv().await {
+        if let Report::Check(check) = report
+            && check.outcome == Outcome::Fail
+        {
+            wrong.push(format!("{}: {}", check.name, check.found));
+        }
+    }
+    wrong
+}
+
+async fn doctor_finds_nothing_wrong_with_what_an_ingest_wrote<F: Fixture>() {
+    let mut random = common::random();
+    let fixture = Arc::new(F::fresh().await);
+    assert_eq!(wrong(&*fixture).await, Vec::<String>::new(), "of an empty store");
+    let mut ingest = Ingest::open(Arc::new(Link(fixture.clone()))).await.unwrap();
+    for flush in 0..200 {
+        let records: Vec<_> = (0..30)
+            .map(|number| {
+                let mut record = record(&mut random, common::device(number % 10), flush * 30 + number);
+                // Several boots of a device in one flush, the newest not always last.
+                record.id = record.id.map(|id| SampleId { boot: BootId(random.u64(..40)), ..id });
+                record.kind = if random.u8(..20) == 0 { RecordKind::Imported } else { RecordKind::Sample };
+                record
+            })
+            .collect();
+        ingest.commit(&records, UnixMs(common::START_S * 1000 + flush)).await.unwrap();
+        ingest.roll().await.unwrap();
+        if random.u8(..10) == 0 {
+            ingest.write_all_rows().await.unwrap();
+            assert_eq!(wrong(&*fixture).await, Vec::<String>::new(), "after flush {flush}");
+        }
+    }
+    ingest.write_all_rows().await.unwrap();
+    assert_eq!(wrong(&*fixture).await, Vec::<String>::new());
+}
+
+async fn doctor_names_a_window_and_a_row_that_are_not_as_the_log_says<F: Fixture>() {
+    let mut random = common::random();
+    let fixture = F::fresh().await;
+    let (entries, mut chunks) = chunks(&mut random, fixture.store(), 3, 1).await;
+    let mut chunk = chunks.remove(0);
+    // One sample of the chunk is counted in another second.
+    let (second, counts) = chunk.counts.pop_first().unwrap();
+    *chunk.counts.entry(second + 1).or_default() += counts;
+    fixture.store().apply(&[chunk]).await.unwrap();
+    let mut partition = Partition::restore(Slot::new(3).unwrap(), Checkpoint::default());
+    for entry in entries {
+        partition.apply(&Entry { records: entry.records[1..].to_vec(), ..entry }).unwrap();
+    }
+    partition.begin_sweep();
+    fixture.store().write_rows(&[partition.write(9).unwrap()]).await.unwrap();
+    let wrong = wrong(&fixture).await;
+    let at = UnixMs(second * 1000).to_rfc3339();
+    assert!(
+        wrong.iter().any(|wrong| wrong.starts_with(&format!("windows: the second at {at}"))),
+        "{wrong:?}"
+    );
+    let row = format!("rows of devices: the row of device {}", device_of(3));
+    assert!(wrong.iter().any(|wrong| wrong.starts_with(&row)), "{wrong:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use rollcall_wire::{DeviceId, Slot};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 #[cfg(feature = "mongodb")]
 use super::mongo::{self, MongoAddress, MongoStore};
@@ -13,9 +13,9 @@ use super::rebuild::Rebuild;
 use super::redb::{self, BackupError, LocalRequests, Progress, RedbStore};
 use super::rollup::Chunk;
 use super::row::Row;
-use super::{Checkpoint, LogStore, RowWrite, StoreError};
+use super::{Checkpoint, LogStore, Recount, RowWrite, StoreError};
 use crate::model::Entry;
-use crate::ops::check::Check;
+use crate::ops::check::Report;
 
 /// Where a store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,12 +160,13 @@ impl StoreAddress {
         }
     }
 
-    /// Looks at the store for `rollcall doctor`, and makes none.
-    pub async fn checks(&self) -> Vec<Check> {
+    /// Looks at the store for `rollcall doctor`, also while others use it, and makes none. Windows and rows are
+    /// compared by `recount` with the log.
+    pub async fn checks(&self, recount: Recount, reports: mpsc::Sender<Report>) {
         match self {
-            Self::Redb(directory) => redb::checks(directory),
+            Self::Redb(directory) => redb::checks(directory, recount, reports).await,
             #[cfg(feature = "mongodb")]
-            Self::Mongo(address) => mongo::checks(address).await,
+            Self::Mongo(address) => mongo::checks(address, recount, reports).await,
         }
     }
 }
@@ -181,10 +182,10 @@ pub enum AnyStore {
 
 impl AnyStore {
     /// Answers what other processes of this machine ask of the one that has the store open, if it is of a kind that
-    /// one process opens; until the value is dropped.
-    pub fn listen(&self) -> Option<LocalRequests> {
+    /// one process opens; until the value is dropped. `recount` as in [`StoreAddress::checks`].
+    pub fn listen(&self, recount: Recount) -> Option<LocalRequests> {
         match self {
-            Self::Redb(store) => store.listen(),
+            Self::Redb(store) => store.listen(recount),
             #[cfg(feature = "mongodb")]
             Self::Mongo(_) => None,
         }

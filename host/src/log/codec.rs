@@ -11,7 +11,7 @@
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
+use super::{Logged, StoreError};
 use crate::model::{BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs};
 
 /// What an entry of today's form begins with, and one of the form before it.
@@ -205,6 +205,11 @@ pub(super) fn entry(slot: Slot, number: u64, bytes: &[u8]) -> Result<Entry, Stor
         }
     }
     Ok(Entry { slot, number, received_at: UnixMs(received_at), log_time: UnixMs(log_time), records })
+}
+
+/// Reads a whole entry, and its counts as they are stored.
+pub(super) fn logged(slot: Slot, number: u64, bytes: &[u8]) -> Result<Logged, StoreError> {
+    Ok(Logged { entry: entry(slot, number, bytes)?, counts: entry_counts(slot, number, bytes)? })
 }
 
 /// Reads an entry's counts only, if its form has them.

@@ -23,7 +23,6 @@ pub(super) fn keys(slot: Slot, number: u64) -> Range<u64> {
 }
 
 /// The slot and the number that a key stands for; `None` when it is none.
-#[cfg(feature = "mongodb")]
 pub(super) fn place(key: u64) -> Option<(Slot, u64)> {
     let slot = u8::try_from(key >> NUMBER_BITS).ok().and_then(Slot::new)?;
     Some((slot, key & ((1 << NUMBER_BITS) - 1)))

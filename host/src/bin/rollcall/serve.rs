@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use rollcall_host::api::{self, Api};
-use rollcall_host::intake::{FlushInterval, keep_storing};
+use rollcall_host::intake::{FlushInterval, keep_storing, recount};
 use rollcall_host::log::{AnyStore, LateStore, StoreAddress};
 use rollcall_host::ops::{GivenUp, Ops, Outage, Part, watch_clock};
 use rollcall_host::source::{self, Again, Inbox, LogState, Source, keep_running};
@@ -84,7 +84,7 @@ async fn run(role: Role) -> anyhow::Result<()> {
     let source = role.source.map(|settings| SetUp::new(settings, inbox, ops.clone())).transpose()?;
     let ended = async {
         let Some(opened) = open(&role.store, &mut shutdown, &ops).await? else { return Ok(()) };
-        let _requests = opened.listen();
+        let _requests = opened.listen(recount);
         store.arrive(opened);
         match source {
             Some(source) => {

@@ -35,7 +35,7 @@ const WINDOWS: &str = "windows";
 const ROWS: &str = "rows of devices";
 
 const RESTORE: &str = "restore the store from a backup";
-const REPAIR: &str = "they can be made again from the log: rollcall doctor --repair";
+const REPAIR: &str = "they can be made anew from the log: rollcall doctor --repair";
 
 /// Why a part of the look did not come to its end.
 #[derive(Debug)]

@@ -1,17 +1,21 @@
-//! How a live MongoDB stands, for `rollcall doctor`. It changes nothing but a counter.
+//! How a live MongoDB stands, for `rollcall doctor`, and what is made from the log in it. It changes nothing but a
+//! counter.
 
 use std::time::Instant;
 
 use mongodb::Database;
 use mongodb::bson::{Document, doc};
 use mongodb::error::Error;
+use tokio::sync::mpsc;
 
 use super::address::MongoAddress;
 use super::format::{FORMAT_VERSION, OLDEST_FORMAT};
-use super::open::{connect, stamp};
-use super::words;
+use super::open::{Stamp, connect, stamp};
+use super::snapshot::MongoSnapshot;
+use super::{MongoStore, words};
+use crate::log::Recount;
 use crate::model::UnixMs;
-use crate::ops::check::Check;
+use crate::ops::check::{Check, Report, look};
 
 /// `$replaceWith` in a view and retryable writes are older; below 5.0 nothing was tried.
 const MAJOR_VERSION_MIN: i32 = 5;
@@ -22,43 +26,73 @@ const WRITE_SLOW_MS: u128 = 100;
 /// People compare times of the database with times of the host.
 const CLOCK_DIFFERENCE_MAX_MS: u64 = 1000;
 
-/// Looks at the database at `address`.
-pub async fn checks(address: &MongoAddress) -> Vec<Check> {
+/// Looks at the database at `address`; if there is a store of today's format in it, also at all that it holds.
+pub async fn checks(address: &MongoAddress, recount: Recount, reports: mpsc::Sender<Report>) {
+    let (checks, store) = server(address).await;
+    for check in checks {
+        if reports.send(Report::Check(check)).await.is_err() {
+            return;
+        }
+    }
+    if let Some(store) = store {
+        store.checks(recount, reports).await;
+    }
+}
+
+impl MongoStore {
+    /// Looks at all that it holds, also while others write. `recount` compares windows and rows with the log.
+    pub async fn checks(&self, recount: Recount, reports: mpsc::Sender<Report>) {
+        match MongoSnapshot::new(self.clone()).await {
+            Ok(mut snapshot) => look(reports, move |reporter| recount(&mut snapshot, reporter)).await,
+            Err(error) => {
+                // Who does not listen any more needs no answer.
+                let _ = reports.send(Report::Check(unusable(error.to_string()))).await;
+            }
+        }
+    }
+}
+
+/// Looks at the server and the database; the store in it, if it is one of today's.
+async fn server(address: &MongoAddress) -> (Vec<Check>, Option<MongoStore>) {
     const NAME: &str = "MongoDB reachable";
     let reached = match connect(address).await {
-        Ok((_, database)) => {
-            hello(&database).await.map(|hello| (database, hello)).map_err(|error| words::plain(&error))
+        Ok((client, database)) => {
+            let hello = hello(&database).await;
+            hello
+                .map(|hello| (MongoStore::of(client, database, &hello), hello))
+                .map_err(|error| words::plain(&error))
         }
         Err(error) => Err(error.to_string()),
     };
-    let (database, hello) = match reached {
+    let (store, hello) = match reached {
         Ok(reached) => reached,
         Err(error) => {
-            return vec![Check::fail(
-                NAME,
-                error,
-                "is mongod running, are address, user and password right?",
-            )];
+            let remedy = "is mongod running, are address, user and password right?";
+            return (vec![Check::fail(NAME, error, remedy)], None);
         }
     };
     let mut checks = vec![Check::pass(NAME, address.to_string()), topology(&hello), clock(&hello)];
+    let database = &store.database;
     let more = async {
-        Ok::<_, Error>([
-            version(&database).await?,
-            write(&database).await?,
-            format(&database).await?,
-            index(&database).await?,
-        ])
+        let stamp = stamp(database).await?;
+        let more = [version(database).await?, write(database).await?, format(stamp), index(database).await?];
+        Ok::<_, Error>((more, stamp))
     };
     match more.await {
-        Ok(more) => checks.extend(more),
-        Err(error) => checks.push(Check::fail(
-            "MongoDB usable",
-            words::plain(&error),
-            "give our user the role readWrite on this database",
-        )),
+        Ok((more, stamp)) => {
+            checks.extend(more);
+            let whole = stamp.is_some_and(|stamp| stamp.version == FORMAT_VERSION && stamp.rebuild.is_none());
+            (checks, whole.then_some(store))
+        }
+        Err(error) => {
+            checks.push(unusable(words::plain(&error)));
+            (checks, None)
+        }
     }
-    checks
+}
+
+fn unusable(error: String) -> Check {
+    Check::fail("MongoDB usable", error, "give our user the role readWrite on this database")
 }
 
 async fn hello(database: &Database) -> Result<Document, Error> {
@@ -124,12 +158,10 @@ async fn write(database: &Database) -> Result<Check, Error> {
     })
 }
 
-async fn format(database: &Database) -> Result<Check, Error> {
+fn format(stamp: Option<Stamp>) -> Check {
     const NAME: &str = "format version";
-    let Some(stamp) = stamp(database).await? else {
-        return Ok(Check::pass(NAME, "none: nothing is stored yet"));
-    };
-    Ok(match stamp.version {
+    let Some(stamp) = stamp else { return Check::pass(NAME, "none: nothing is stored yet") };
+    match stamp.version {
         FORMAT_VERSION if stamp.rebuild.is_some() => Check::fail(
             NAME,
             format!("{FORMAT_VERSION}, whose windows and rows were being made anew, which was cut off"),
@@ -146,7 +178,7 @@ async fn format(database: &Database) -> Result<Check, Error> {
             format!("{other}, and this rollcall reads and writes {FORMAT_VERSION}"),
             "use the version of rollcall that wrote it, or another database",
         ),
-    })
+    }
 }
 
 async fn index(database: &Database) -> Result<Check, Error> {

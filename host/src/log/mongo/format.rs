@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::stored_counts::{self, StoredSeconds};
 use crate::log::plan::TailEntry;
-use crate::log::{StoreError, key};
-use crate::model::{Entry, Record, RecordKind, TimeError, UnixMs};
+use crate::log::{Logged, StoreError, key};
+use crate::model::{BySecond, Entry, Record, RecordKind, TimeError, UnixMs};
 
 /// The version of the documents' form. Older ones are converted by `rollcall migrate`.
 pub(super) const FORMAT_VERSION: i64 = 5;
@@ -144,6 +144,14 @@ impl<'a> StoredEntry<'a> {
         }
     }
 
+    /// The entry, and its counts as they are stored.
+    pub(super) fn logged(self) -> Result<Logged, StoreError> {
+        let (version, counts) = (self.version, counts(self.key, &self.seconds)?);
+        let entry = self.entry()?;
+        let counts = if version >= ENTRY_VERSION { counts } else { entry.counts() };
+        Ok(Logged { entry, counts })
+    }
+
     pub(super) fn entry(self) -> Result<Entry, StoreError> {
         let (slot, number) = place(self.key)?;
         let records: Option<Vec<_>> = self.messages.into_iter().map(StoredMessage::record).collect();
@@ -204,8 +212,12 @@ impl StoredTail {
 
     pub(super) fn entry(&self) -> Result<TailEntry, StoreError> {
         let (slot, number) = place(self.key)?;
-        let counts = stored_counts::by_second(&self.seconds)
-            .ok_or_else(|| StoreError::Corrupt(format!("the counts of entry {number} of slot {slot}")))?;
-        Ok(TailEntry::new(slot, number, counts))
+        Ok(TailEntry::new(slot, number, counts(self.key, &self.seconds)?))
     }
+}
+
+fn counts(key: i64, seconds: &StoredSeconds) -> Result<BySecond, StoreError> {
+    let (slot, number) = place(key)?;
+    stored_counts::by_second(seconds)
+        .ok_or_else(|| StoreError::Corrupt(format!("the counts of entry {number} of slot {slot}")))
 }

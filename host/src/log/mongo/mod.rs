@@ -10,6 +10,7 @@ mod import;
 mod open;
 mod rebuild;
 mod rows;
+mod snapshot;
 mod stored_counts;
 mod tail;
 mod view;

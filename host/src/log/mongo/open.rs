@@ -75,6 +75,13 @@ impl MongoStore {
         prepare(&store.database).await.map_err(unavailable)?;
         Ok(store)
     }
+
+    /// The store in a database whose server has said `hello`.
+    pub(super) fn of(client: Client, database: Database, hello: &Document) -> Self {
+        let topology =
+            if hello.contains_key("setName") { Topology::ReplicaSet } else { Topology::Standalone };
+        Self { client, database, topology, tail: Arc::default() }
+    }
 }
 
 /// A store of whichever format.
@@ -82,8 +89,7 @@ pub(super) async fn connected(address: &MongoAddress) -> Result<MongoStore, Mong
     let (client, database) = connect(address).await?;
     let hello = database.run_command(doc! { "hello": 1 }).await;
     let hello = hello.map_err(|error| MongoOpenError::Unavailable(address.clone(), words::plain(&error)))?;
-    let topology = if hello.contains_key("setName") { Topology::ReplicaSet } else { Topology::Standalone };
-    Ok(MongoStore { client, database, topology, tail: Arc::default() })
+    Ok(MongoStore::of(client, database, &hello))
 }
 
 /// A client with the guarantees that Rollcall needs, whatever the address says of them.

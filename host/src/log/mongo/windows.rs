@@ -12,8 +12,8 @@ use serde::Deserialize;
 use super::stored_counts::{StoredCounts, StoredSeconds, add, named};
 use crate::log::plan::{Upto, Window};
 use crate::log::rollup::{self, Chunk, Resolution};
-use crate::log::{Checkpoint, StoreError};
-use crate::model::Counts;
+use crate::log::{Checkpoint, StoreError, WindowRow};
+use crate::model::{BySecond, Counts};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct StoredWindow {
@@ -96,12 +96,38 @@ fn forward(slot: Slot, field: &str, upto: u64) -> Document {
 }
 
 impl StoredWindow {
+    /// All that it holds.
+    pub(super) fn row(&self, resolution: Resolution) -> Result<WindowRow, StoreError> {
+        let start = self.start.cast_unsigned();
+        let row = || {
+            let (mut counts, mut seconds) = (Counts::default(), BySecond::new());
+            add(&mut counts, &self.counts)?;
+            for (second, counts) in &self.seconds {
+                add(seconds.entry(start.checked_add(second.parse().ok()?)?).or_default(), counts)?;
+            }
+            Some(WindowRow { start, counts, seconds, upto: self.upto()? })
+        };
+        row().ok_or_else(|| self.unreadable(resolution))
+    }
+
+    fn upto(&self) -> Option<Upto> {
+        let mut upto: Upto = [0; Slot::COUNT];
+        for (slot, next) in &self.upto {
+            *upto.get_mut(usize::from_str_radix(slot, 16).ok()?)? = next.cast_unsigned();
+        }
+        Some(upto)
+    }
+
+    fn unreadable(&self, resolution: Resolution) -> StoreError {
+        StoreError::Corrupt(format!("{} {}", collection(resolution), self.start))
+    }
+
     /// The part of the window from `from` to before `to`, in seconds; the whole window is read from its sum.
     pub(super) fn part(&self, resolution: Resolution, from: u64, to: u64) -> Result<Window, StoreError> {
         let start = self.start.cast_unsigned();
         let end = start + resolution.seconds();
         let range = from.max(start)..to.min(end);
-        let unreadable = || StoreError::Corrupt(format!("{} {}", collection(resolution), self.start));
+        let unreadable = || self.unreadable(resolution);
         let mut sum = Counts::default();
         if range == (start..end) {
             add(&mut sum, &self.counts).ok_or_else(unreadable)?;
@@ -113,12 +139,7 @@ impl StoredWindow {
                 }
             }
         }
-        let mut upto: Upto = [0; Slot::COUNT];
-        for (slot, next) in &self.upto {
-            let index = usize::from_str_radix(slot, 16).map_err(|_| unreadable())?;
-            *upto.get_mut(index).ok_or_else(unreadable)? = next.cast_unsigned();
-        }
-        Ok(Window { range, counts: sum, upto })
+        Ok(Window { range, counts: sum, upto: self.upto().ok_or_else(unreadable)? })
     }
 }
 

@@ -18,8 +18,11 @@ mod rebuild;
 mod requests;
 mod rows;
 mod sealed;
+mod snapshot;
+mod sweep;
 mod tables;
 mod tail;
+mod untouched;
 mod windows;
 
 use std::io;
@@ -40,7 +43,7 @@ use self::tail::Tail;
 use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
-use super::{Checkpoint, LogStore, RowWrite, StoreError};
+use super::{Checkpoint, LogStore, RowWrite, StoreError, codec};
 use crate::model::{self, Entry};
 
 /// So many commits at most follow each other without an fsync.
@@ -261,15 +264,7 @@ impl LogStore for RedbStore {
     }
 
     async fn read(&self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        self.run(move |database| {
-            let transaction = database.begin_read()?;
-            let packed = packed::upto(&transaction, slot)?;
-            let mut entries = packed::read(&transaction, slot, from, packed, limit)?;
-            let left = limit - entries.len();
-            entries.append(&mut tail::read(&transaction, slot, from.max(packed), left)?);
-            Ok(entries)
-        })
-        .await
+        self.run(move |database| read(&database.begin_read()?, slot, from, limit, codec::entry)).await
     }
 
     async fn checkpoint(&self, slot: Slot) -> Result<Checkpoint, StoreError> {
@@ -328,6 +323,24 @@ impl LogStore for RedbStore {
         })
         .await
     }
+}
+
+/// How the bytes of an entry are read.
+type Decode<T> = fn(Slot, u64, &[u8]) -> Result<T, StoreError>;
+
+/// The entries of `slot` from number `from` on, in order, `limit` at most.
+fn read<T>(
+    transaction: &ReadTransaction,
+    slot: Slot,
+    from: u64,
+    limit: usize,
+    decode: Decode<T>,
+) -> Result<Vec<T>, WorkError> {
+    let packed = packed::upto(transaction, slot)?;
+    let mut entries = packed::read(transaction, slot, from, packed, limit, decode)?;
+    let left = limit - entries.len();
+    entries.append(&mut tail::read(transaction, slot, from.max(packed), left, decode)?);
+    Ok(entries)
 }
 
 /// How many commits followed each other without an fsync.

@@ -93,31 +93,38 @@ impl RedbStore {
     /// # Errors
     /// [`RedbOpenError`] says who can act.
     pub fn open(directory: &Path) -> Result<Self, RedbOpenError> {
-        let unusable_by = |error: io::Error| RedbOpenError::Unusable(directory.into(), error.to_string());
         let failed = |error| RedbOpenError::of(directory, error);
-        make_directory(directory).map_err(unusable_by)?;
+        make_directory(directory).map_err(|error| unusable(directory, &error))?;
         if !Self::is_in(directory) {
             make_file(directory).map_err(failed)?;
         }
         let (store, stamp) = Self::open_file(directory)?;
-        stamp.must_be_todays(directory)?;
-        if stamp.rebuilding {
-            return Err(RedbOpenError::Unfinished(directory.into()));
-        }
+        stamp.must_be_whole(directory)?;
         store.attempt(|database| load(database, &store.tail)).map_err(failed)?;
         Ok(store)
     }
 
     /// Opens the file of whichever format in `directory`, and looks at nothing but its stamp.
     pub(super) fn open_file(directory: &Path) -> Result<(Self, Stamp), RedbOpenError> {
+        existing(directory)?;
         let file = directory.join(FILE);
-        let unusable_by = |error: io::Error| RedbOpenError::Unusable(directory.into(), error.to_string());
-        if fs::metadata(&file).map_err(unusable_by)?.len() == 0 {
-            return Err(RedbOpenError::Empty(file));
-        }
         let opened = Self::open_with(directory, move || Ok(builder().open(&file)?));
         opened.map_err(|error| RedbOpenError::of(directory, error))
     }
+}
+
+/// Fails unless there is a file that may be a store.
+pub(super) fn existing(directory: &Path) -> Result<(), RedbOpenError> {
+    let file = directory.join(FILE);
+    match fs::metadata(&file) {
+        Ok(found) if found.len() == 0 => Err(RedbOpenError::Empty(file)),
+        Ok(_) => Ok(()),
+        Err(error) => Err(unusable(directory, &error)),
+    }
+}
+
+pub(super) fn unusable(directory: &Path, error: &io::Error) -> RedbOpenError {
+    RedbOpenError::Unusable(directory.into(), error.to_string())
 }
 
 /// A new directory is its owner's alone; one that is there already is left as it is.
@@ -223,6 +230,12 @@ impl Stamp {
             older @ OLDEST_FORMAT..FORMAT => Err(RedbOpenError::OlderFormat(directory.into(), older)),
             other => Err(RedbOpenError::OtherFormat(directory.into(), other, FORMAT)),
         }
+    }
+
+    /// The same, and one whose windows and rows are being made is not used.
+    pub(super) fn must_be_whole(self, directory: &Path) -> Result<(), RedbOpenError> {
+        self.must_be_todays(directory)?;
+        if self.rebuilding { Err(RedbOpenError::Unfinished(directory.into())) } else { Ok(()) }
     }
 }
 

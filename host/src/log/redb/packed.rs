@@ -4,10 +4,9 @@
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
-use super::{WorkError, damage, sealed, tail};
+use super::{Decode, WorkError, damage, sealed, tail};
+use crate::log::key;
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
-use crate::log::{codec, key};
-use crate::model::Entry;
 
 /// (the key of the chunk's first entry, 0, 1, …) → a piece of the packed chunk.
 pub(super) const CHUNKS: TableDefinition<'_, (u64, u16), &[u8]> = TableDefinition::new("chunks");
@@ -61,13 +60,14 @@ pub(super) fn upto(transaction: &ReadTransaction, slot: Slot) -> Result<u64, Wor
 
 /// The packed entries of `slot` from number `from` on, in order, `limit` at most; all of those below `upto`
 /// are packed.
-pub(super) fn read(
+pub(super) fn read<T>(
     transaction: &ReadTransaction,
     slot: Slot,
     from: u64,
     upto: u64,
     limit: usize,
-) -> Result<Vec<Entry>, WorkError> {
+    decode: Decode<T>,
+) -> Result<Vec<T>, WorkError> {
     let mut entries = Vec::new();
     let mut first = from - from % CHUNK_ENTRIES;
     while first < upto && entries.len() < limit {
@@ -80,7 +80,7 @@ pub(super) fn read(
         }
         for (bytes, number) in chunk.iter().zip(first..) {
             if number >= from && entries.len() < limit {
-                entries.push(codec::entry(slot, number, bytes).map_err(WorkError::Store)?);
+                entries.push(decode(slot, number, bytes).map_err(WorkError::Store)?);
             }
         }
         first += CHUNK_ENTRIES;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
-use super::{WorkError, damage, packed, sealed};
+use super::{Decode, WorkError, damage, packed, sealed};
 use crate::log::plan::TailEntry;
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
 use crate::log::{codec, key};
@@ -103,15 +103,16 @@ pub(super) fn start(table: &impl ReadableTable<u64, &'static [u8]>, slot: Slot) 
 }
 
 /// The entries of `slot` from number `from` on, in order, `limit` at most.
-pub(super) fn read(
+pub(super) fn read<T>(
     transaction: &ReadTransaction,
     slot: Slot,
     from: u64,
     limit: usize,
-) -> Result<Vec<Entry>, WorkError> {
+    decode: Decode<T>,
+) -> Result<Vec<T>, WorkError> {
     let mut entries = Vec::new();
     each(transaction, slot, from, limit, |number, bytes| {
-        entries.push(codec::entry(slot, number, bytes).map_err(WorkError::Store)?);
+        entries.push(decode(slot, number, bytes).map_err(WorkError::Store)?);
         Ok(())
     })?;
     Ok(entries)

@@ -6,19 +6,19 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
 use super::{WorkError, checkpoints, damage, sealed};
-use crate::log::codec;
 use crate::log::plan::{Plan, Upto, Window};
 use crate::log::rollup::{self, Chunk, Resolution};
+use crate::log::{WindowRow, codec};
 use crate::model::{self, BySecond, Counts};
 
 /// start in Unix seconds → the window.
 pub(super) type Table = TableDefinition<'static, u64, &'static [u8]>;
 
-const fn name(resolution: Resolution) -> &'static str {
+pub(super) const fn name(resolution: Resolution) -> &'static str {
     match resolution {
         Resolution::Minute => "window_minutes",
         Resolution::Hour => "window_hours",
@@ -82,6 +82,31 @@ pub(super) fn check(transaction: &ReadTransaction) -> Result<(), WorkError> {
         sum += open_sum(Resolution::Day, start.value(), stored.value())?;
     }
     if sum == expected { Ok(()) } else { Err(damage("the days do not add up to what was stored".into())) }
+}
+
+/// The windows that start at `from` or later, in order, `limit` at most. They do not say which entries they hold.
+pub(super) fn list(
+    transaction: &ReadTransaction,
+    resolution: Resolution,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<WindowRow>, WorkError> {
+    let table = transaction.open_table(table(resolution))?;
+    let row = |row: Result<(AccessGuard<'_, u64>, AccessGuard<'_, &[u8]>), _>| {
+        let (start, stored) = row?;
+        let start = start.value();
+        let (counts, seconds) = match resolution {
+            Resolution::Minute => {
+                let seconds = open_minute(start, stored.value())?;
+                (model::sum(&seconds, 0..u64::MAX), seconds)
+            }
+            Resolution::Hour | Resolution::Day => {
+                (open_sum(resolution, start, stored.value())?, BySecond::new())
+            }
+        };
+        Ok(WindowRow { start, counts, seconds, upto: [0; Slot::COUNT] })
+    };
+    table.range(from..)?.take(limit).map(row).collect()
 }
 
 /// The windows of a plan, in order of time. Each holds the entries below `upto`.

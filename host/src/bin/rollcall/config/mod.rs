@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// Copy the store in a data directory, also while `rollcall serve` uses it.
     #[command(after_help = BACKUP_EXAMPLE)]
     Backup(BackupArgs),
-    /// Look at a live broker and store, one line a check, and say what to do.
+    /// Look at a live broker, and at all that a store holds, one line a check, and say what to do.
     #[command(after_help = DOCTOR_EXAMPLE)]
     Doctor(DoctorArgs),
     /// Convert a store that an older version wrote.
@@ -92,13 +92,18 @@ is lost then: devices do not send it again. A process that uses the store makes 
 rights; it is asked over a socket in the data directory.";
 
 const DOCTOR_EXAMPLE: &str = "\
-Example:
+Examples:
   rollcall doctor --broker mqtt://rollcall:rollcall@127.0.0.1:1883 --store mongodb://127.0.0.1:27017/rollcall
-
-It may run beside an ingest. It publishes under rollcall/doctor/ and leaves nothing behind.
+  rollcall doctor --store redb:/var/lib/rollcall
 
   rollcall doctor --repair --store redb:/var/lib/rollcall
       when windows, rows or checkpoints are damaged or gone: makes them anew from the log
+
+Of a store all is read, which takes as long as its size asks for: every checksum, the log, and whether windows and rows
+of devices are what the log says. Nothing is changed without --repair, and no store is made. It may run beside what uses
+the store. A redb store is looked at by the `rollcall serve` that uses it, at one moment, which is asked over a socket in
+the data directory; redb's own check of its file is made when nobody uses it. At a broker it publishes under
+rollcall/doctor/ and leaves nothing behind. The exit status is 1 when a check failed.
 
 Stop all that use the store before --repair: serve, ingest, api and import. A data directory that another process uses is
 refused, but MongoDB does not say who else writes. A log that is damaged itself cannot be repaired: the entry is named,

@@ -1,0 +1,59 @@
+//! The store as one read transaction sees it, to be looked at as a whole.
+
+use redb::ReadTransaction;
+use rollcall_wire::{DeviceId, Slot};
+
+use super::{WorkError, checkpoints, guarded, read, rows, windows};
+use crate::log::rollup::Resolution;
+use crate::log::row::Row;
+use crate::log::{Checkpoints, Logged, Snapshot, StoreError, WindowRow, codec};
+
+/// See the module. It ends with an error when the store is no longer in use: after an I/O error it is opened anew,
+/// which is possible only once all have let go of it.
+pub(super) struct RedbSnapshot<'a> {
+    pub(super) transaction: &'a ReadTransaction,
+    pub(super) in_use: &'a dyn Fn() -> bool,
+}
+
+impl RedbSnapshot<'_> {
+    /// Reads something; what cannot be read ends nothing but this.
+    pub(super) fn run<T>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, WorkError>,
+    ) -> Result<T, StoreError> {
+        if !(self.in_use)() {
+            return Err(StoreError::Unavailable("it was closed after an I/O error; try again".to_owned()));
+        }
+        let done = guarded(|| work(self.transaction));
+        done.map_err(|error| error.damage().map_or_else(|error| error, StoreError::Corrupt))
+    }
+}
+
+impl Snapshot for RedbSnapshot<'_> {
+    fn checkpoints(&mut self) -> Result<Checkpoints, StoreError> {
+        self.run(|transaction| {
+            let mut checkpoints = Checkpoints::default();
+            for slot in Slot::all() {
+                checkpoints[slot.index()] = checkpoints::read(transaction, slot)?.checkpoint();
+            }
+            Ok(checkpoints)
+        })
+    }
+
+    fn windows(
+        &mut self,
+        resolution: Resolution,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<WindowRow>, StoreError> {
+        self.run(|transaction| windows::list(transaction, resolution, from, limit))
+    }
+
+    fn rows(&mut self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.run(|transaction| rows::read(transaction, slot, after, limit))
+    }
+
+    fn read(&mut self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Logged>, StoreError> {
+        self.run(|transaction| read(transaction, slot, from, limit, codec::logged))
+    }
+}
