@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rollcall_host::intake::keep_storing;
 use rollcall_host::log::{LogStore, MemoryStore};
-use rollcall_host::model::{Ack, Message, Moment, Retain, Sender, Verdict};
+use rollcall_host::model::{Ack, Clock, Message, Moment, Retain, Sender, Verdict};
 use rollcall_host::ops::GivenUp;
 use rollcall_host::source::{self, Inbox};
 use rollcall_wire::{DeviceId, Kind, Slot, Topic};
@@ -28,7 +28,14 @@ async fn start(interval: &str) -> (Arc<MemoryStore>, Inbox, JoinHandle<Result<()
     let store = Arc::new(MemoryStore::default());
     let (inbox, messages) = source::inbox();
     let (opened, is_open) = oneshot::channel();
-    let storing = keep_storing(store.clone(), messages, interval.parse().unwrap(), Arc::default(), opened);
+    let storing = keep_storing(
+        store.clone(),
+        messages,
+        interval.parse().unwrap(),
+        Clock::system(),
+        Arc::default(),
+        opened,
+    );
     let running = tokio::spawn(storing);
     is_open.await.unwrap();
     (store, inbox, running)

@@ -18,7 +18,7 @@ use super::partition::Partition;
 use super::seen::Sighting;
 use crate::log::rollup::Chunk;
 use crate::log::{Checkpoint, LogStore, StoreError};
-use crate::model::{Entry, Record, RecordKind, Sender, UnixMs, Verdict};
+use crate::model::{Clock, Entry, Record, RecordKind, Sender, UnixMs, Verdict};
 
 /// How many entries, and how many rows, are read back at a time.
 const READ_ENTRIES: usize = 256;
@@ -56,6 +56,14 @@ impl<S: LogStore> Ingest<S> {
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     pub async fn open(store: Arc<S>) -> Result<Self, StoreError> {
+        Self::open_by(store, &Clock::system()).await
+    }
+
+    /// As [`Ingest::open`]: a log that is empty begins with the time of `clock`.
+    ///
+    /// # Errors
+    /// As [`Ingest::open`].
+    pub async fn open_by(store: Arc<S>, clock: &Clock) -> Result<Self, StoreError> {
         let mut partitions = Vec::with_capacity(Slot::COUNT);
         for slot in Slot::all() {
             partitions.push(restored(&*store, slot, store.checkpoint(slot).await?).await?);
@@ -66,7 +74,7 @@ impl<S: LogStore> Ingest<S> {
         for slot in Slot::all() {
             ingest.open_slot(slot, &mut reported).await?;
         }
-        ingest.log_clock = LogClock::new(&ingest.partitions, UnixMs::now());
+        ingest.log_clock = LogClock::new(&ingest.partitions, clock.now());
         Ok(ingest)
     }
 

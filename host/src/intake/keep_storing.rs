@@ -14,11 +14,11 @@ use super::flush::FlushInterval;
 use super::ingest::Ingest;
 use super::run::run;
 use crate::log::{LogStore, StoreError};
-use crate::model::Message;
+use crate::model::{Clock, Message};
 use crate::ops::{Failure, GivenUp, Ops, Outage, Part, Supervised, supervise};
 
-/// Takes messages from `inbox` to `store` until the inbox is closed and empty. `opened` hears once that they can be
-/// stored, and whether nothing ever was.
+/// Takes messages from `inbox` to `store` until the inbox is closed and empty; entries are dated by `clock`. `opened`
+/// hears once that they can be stored, and whether nothing ever was.
 ///
 /// # Errors
 /// [`GivenUp`] when the store cannot be read, or the loop fails again and again.
@@ -26,12 +26,13 @@ pub async fn keep_storing<S: LogStore>(
     store: Arc<S>,
     inbox: mpsc::Receiver<Message>,
     interval: FlushInterval,
+    clock: Clock,
     ops: Arc<Ops>,
     opened: oneshot::Sender<bool>,
 ) -> Result<(), GivenUp> {
     // What was received is to be stored, also while the process ends: there is nothing that stops it.
     let stop = std::future::pending();
-    let ingest = IngestLoop { store, inbox, interval, ops: ops.clone(), opened: Some(opened) };
+    let ingest = IngestLoop { store, inbox, interval, clock, ops: ops.clone(), opened: Some(opened) };
     supervise(Part::Ingest, &ops, stop, ingest).await
 }
 
@@ -40,28 +41,29 @@ struct IngestLoop<S> {
     store: Arc<S>,
     inbox: mpsc::Receiver<Message>,
     interval: FlushInterval,
+    clock: Clock,
     ops: Arc<Ops>,
     opened: Option<oneshot::Sender<bool>>,
 }
 
 impl<S: LogStore> Supervised for IngestLoop<S> {
     async fn run(&mut self) -> Result<(), Failure> {
-        let ingest = open(&self.store, &self.ops).await?;
+        let ingest = open(&self.store, &self.clock, &self.ops).await?;
         self.ops.healthy(Part::Ingest);
         if let Some(opened) = self.opened.take() {
             // Who does not wait for it any more is about to end the process.
             let _ = opened.send(ingest.is_empty());
         }
-        run(ingest, &mut self.inbox, self.interval, &self.ops).await;
+        run(ingest, &mut self.inbox, self.interval, &self.clock, &self.ops).await;
         Ok(())
     }
 }
 
 /// Reads the log, however long the store is away.
-async fn open<S: LogStore>(store: &Arc<S>, ops: &Ops) -> Result<Ingest<S>, Failure> {
+async fn open<S: LogStore>(store: &Arc<S>, clock: &Clock, ops: &Ops) -> Result<Ingest<S>, Failure> {
     let mut outage = Outage::new(ops);
     loop {
-        match Ingest::open(store.clone()).await {
+        match Ingest::open_by(store.clone(), clock).await {
             Ok(ingest) => {
                 outage.over();
                 return Ok(ingest);

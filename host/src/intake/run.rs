@@ -16,7 +16,7 @@ use super::ingest::Ingest;
 use super::taken::Taken;
 use super::timing::{ClockReading, Timing};
 use crate::log::LogStore;
-use crate::model::{Ack, Message, Record, Sender, UnixMs, Verdict};
+use crate::model::{Ack, Clock, Message, Record, Sender, Verdict};
 use crate::ops::{Ops, Outage};
 
 /// How long the last rows may take at the end of a drain; what is not written is made again from the log.
@@ -27,6 +27,7 @@ pub(super) async fn run<S: LogStore>(
     mut ingest: Ingest<S>,
     inbox: &mut mpsc::Receiver<Message>,
     interval: FlushInterval,
+    clock: &Clock,
     ops: &Ops,
 ) {
     let mut timing = Timing::default();
@@ -35,7 +36,7 @@ pub(super) async fn run<S: LogStore>(
     while collect(inbox, &mut batch, last, interval, ingest.rows_due_at()).await {
         last = batch.len();
         if !batch.is_empty() {
-            flush(&mut ingest, &mut timing, batch.drain(..), ops).await;
+            flush(&mut ingest, &mut timing, batch.drain(..), clock, ops).await;
         }
         roll_surely(&mut ingest, ops).await;
         ops.metrics.made_from_log(ingest.beyond_checkpoints(), ingest.devices());
@@ -50,13 +51,14 @@ async fn flush<S: LogStore>(
     ingest: &mut Ingest<S>,
     timing: &mut Timing,
     messages: impl ExactSizeIterator<Item = Message>,
+    clock: &Clock,
     ops: &Ops,
 ) {
     let (count, begun) = (messages.len(), Instant::now());
     let mut taken = Taken::new(count, ops);
     let mut decoded = decode_all(messages, timing, &mut taken);
     decoded.date(timing);
-    let verdicts = commit_surely(ingest, &decoded, ops).await;
+    let verdicts = commit_surely(ingest, &decoded, clock, ops).await;
     for ((ack, record), verdict) in decoded.acks.into_iter().zip(&decoded.records).zip(verdicts) {
         taken.settled(record, verdict);
         ack.settle(verdict);
@@ -119,10 +121,15 @@ fn decode_all(batch: impl Iterator<Item = Message>, timing: &mut Timing, taken: 
 }
 
 /// Commits, however long the store is away.
-async fn commit_surely<S: LogStore>(ingest: &mut Ingest<S>, to_store: &ToStore, ops: &Ops) -> Vec<Verdict> {
+async fn commit_surely<S: LogStore>(
+    ingest: &mut Ingest<S>,
+    to_store: &ToStore,
+    clock: &Clock,
+    ops: &Ops,
+) -> Vec<Verdict> {
     let mut outage = Outage::new(ops);
     let mut batch = Batch::new(&to_store.records, &to_store.senders);
-    while let Err(error) = ingest.advance(&mut batch, UnixMs::now()).await {
+    while let Err(error) = ingest.advance(&mut batch, clock.now()).await {
         outage.wait("cannot store; messages wait unacknowledged", &error).await;
         recover_surely(ingest, &mut batch, &mut outage).await;
     }

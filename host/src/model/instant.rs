@@ -1,5 +1,5 @@
 //! The host's clock and its text forms. Functions that judge time take it as an argument; only the edges
-//! of the program (sources, API, ingest loop) ask for [`UnixMs::now`] or [`Moment::now`].
+//! of the program (sources, API) ask for [`UnixMs::now`] or [`Moment::now`], or hand a [`super::Clock`] on.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,11 +1,13 @@
 //! The words that every part of the host speaks: messages, records, counts and instants. It knows none of
 //! the parts.
 
+mod clock;
 mod counts;
 mod instant;
 mod message;
 mod record;
 
+pub use self::clock::Clock;
 pub use self::counts::{BySecond, Counts, sum};
 pub use self::instant::{Moment, UnixMs, parse_rfc3339_second};
 pub use self::message::{Ack, Incoming, Message, Retain, Sender, Verdict};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rollcall_host::intake::{FlushInterval, keep_storing};
 use rollcall_host::log::{LogStore, MemoryStore};
-use rollcall_host::model::{Message, Record};
+use rollcall_host::model::{Clock, Message, Record};
 use rollcall_host::ops::{GivenUp, Ops};
 use rollcall_host::source::gateway::Gateway;
 use rollcall_host::source::{self, Credentials, Inbox, LogState, RunningSource, Source};
@@ -56,7 +56,14 @@ pub(crate) fn ingest<S: LogStore>(
     messages: mpsc::Receiver<Message>,
     ops: Arc<Ops>,
 ) -> JoinHandle<Result<(), GivenUp>> {
-    tokio::spawn(keep_storing(store, messages, FlushInterval::default(), ops, oneshot::channel().0))
+    tokio::spawn(keep_storing(
+        store,
+        messages,
+        FlushInterval::default(),
+        Clock::system(),
+        ops,
+        oneshot::channel().0,
+    ))
 }
 
 /// A gateway with all that follows it, over a store in memory.
@@ -78,6 +85,7 @@ impl Host {
             store.clone(),
             messages,
             FlushInterval::default(),
+            Clock::system(),
             ops.clone(),
             oneshot::channel().0,
         ));

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use rollcall_host::api::{self, Api};
 use rollcall_host::intake::{FlushInterval, keep_storing, recount};
 use rollcall_host::log::{AnyStore, LateStore, StoreAddress};
+use rollcall_host::model::Clock;
 use rollcall_host::ops::{GivenUp, Ops, Outage, Part, watch_clock};
 use rollcall_host::source::{self, Again, Inbox, LogState, Source, keep_running};
 use tokio::sync::{oneshot, watch};
@@ -89,7 +90,8 @@ async fn run(role: Role) -> anyhow::Result<()> {
         match source {
             Some(source) => {
                 let (opened, is_empty) = oneshot::channel();
-                let ingest = keep_storing(store, messages, role.flush_interval, ops.clone(), opened);
+                let ingest =
+                    keep_storing(store, messages, role.flush_interval, Clock::system(), ops.clone(), opened);
                 take(source, tokio::spawn(ingest), is_empty, ops, &mut http, &mut shutdown).await
             }
             None => {

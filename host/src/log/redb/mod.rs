@@ -60,6 +60,9 @@ pub struct RedbStore {
     database: Arc<Opened>,
     tail: Arc<Tail>,
     unsynced: Arc<Unsynced>,
+    /// Is the work done where it is asked for, so that one thread does everything in one order?
+    #[cfg(feature = "testing")]
+    inline: bool,
 }
 
 /// The database while it is open.
@@ -97,8 +100,8 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, WorkError>) -> Result<T, WorkErro
 }
 
 impl RedbStore {
-    /// A store on what a test has in place of a disk. `open` makes what is not there yet, and is called again
-    /// after an I/O error.
+    /// A store on what a test has in place of a disk: it works in the caller's thread, and each call is done when it
+    /// is first polled. `backend` makes what is not there yet, and is called again after an I/O error.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -115,7 +118,7 @@ impl RedbStore {
         };
         let opened = Self::open_with(Path::new("the test's disk"), open).and_then(|(store, _)| {
             store.attempt(|database| load(database, &store.tail))?;
-            Ok(store)
+            Ok(Self { inline: true, ..store })
         });
         opened.map_err(|error| error.damage().map_or_else(|error| error, StoreError::Corrupt))
     }
@@ -135,6 +138,8 @@ impl RedbStore {
                 database: Arc::new(Opened(Mutex::new(Some(Arc::new(database))))),
                 tail: Arc::default(),
                 unsynced: Arc::default(),
+                #[cfg(feature = "testing")]
+                inline: false,
             };
             Ok((store, stamp))
         })
@@ -146,14 +151,18 @@ impl RedbStore {
         work: impl FnOnce(&Database) -> Result<T, WorkError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
-        let done = tokio::task::spawn_blocking(move || {
+        let work = move || {
             let done = store.attempt(work);
             done.map_err(|error| match error.damage() {
                 Ok(reason) => StoreError::Corrupt(damaged(&store.directory, &reason)),
                 Err(error) => error,
             })
-        });
-        done.await.map_err(unavailable)?
+        };
+        #[cfg(feature = "testing")]
+        if self.inline {
+            return work();
+        }
+        tokio::task::spawn_blocking(work).await.map_err(unavailable)?
     }
 
     fn attempt<T>(&self, work: impl FnOnce(&Database) -> Result<T, WorkError>) -> Result<T, WorkError> {
