@@ -1,6 +1,8 @@
 //! The schedule of a run: which fault comes when. All of it is drawn from the seed beforehand, so that a part of it
 //! can be left out and the rest stays as it was.
 
+use std::fmt;
+
 use crate::chance::Chance;
 use crate::disk::{Left, Trouble};
 use crate::settings::{Parts, Peer, Settings, Storage};
@@ -8,7 +10,17 @@ use crate::store::{Call, Mishap};
 
 /// A fault, with all that is to be known of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub struct Fault(pub(crate) What);
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+/// What a fault is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
     Link(u64, LinkFault),
     Device(u64, DeviceFault),
     /// Messages are handed on twice: at once, or much later.
@@ -194,6 +206,16 @@ impl Area {
     }
 }
 
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "all",
+            Self::Calm => "calm",
+            Self::Only(area) => area.name(),
+        })
+    }
+}
+
 impl std::str::FromStr for Scenario {
     type Err = String;
 
@@ -235,14 +257,14 @@ pub(crate) fn draw(settings: &Settings, parts: &Parts) -> Vec<(u64, Fault)> {
         .map(|_| {
             let at_ms = chance.below(faulty_ms(settings.run_ms));
             let area = chance.pick(&areas);
-            (at_ms, fault(area, settings, parts, chance))
+            (at_ms, Fault(what(area, settings, parts, chance)))
         })
         .collect();
     faults.sort_by_key(|(at_ms, _)| *at_ms);
     faults
 }
 
-fn fault(area: Area, settings: &Settings, parts: &Parts, chance: &mut Chance) -> Fault {
+fn what(area: Area, settings: &Settings, parts: &Parts, chance: &mut Chance) -> What {
     let device = chance.below(settings.devices);
     let ms = |chance: &mut Chance| chance.pick(&[50, 1_000, 5_000, 20_000]) + chance.below(1_000);
     match area {
@@ -255,7 +277,7 @@ fn fault(area: Area, settings: &Settings, parts: &Parts, chance: &mut Chance) ->
                 6 => LinkFault::Slow { ms: ms(chance), more_ms: chance.pick(&[100, 2_000, 12_000]) },
                 _ => LinkFault::CutAll,
             };
-            Fault::Link(device, fault)
+            What::Link(device, fault)
         }
         Area::Devices => {
             let off_ms = ms(chance);
@@ -267,27 +289,27 @@ fn fault(area: Area, settings: &Settings, parts: &Parts, chance: &mut Chance) ->
                 3 => DeviceFault::Freeze { ms: off_ms },
                 _ => DeviceFault::PowerCut { words: chance.below(200), off_ms },
             };
-            Fault::Device(device, fault)
+            What::Device(device, fault)
         }
-        Area::Hosts => Fault::Host(host_fault(chance)),
+        Area::Hosts => What::Host(host_fault(chance)),
         Area::Stores => store_fault(chance),
         Area::Disks if parts.storage == Storage::Redb => disk_fault(chance),
         Area::Disks => store_fault(chance),
-        Area::Clocks => Fault::Clock(match chance.below(4) {
+        Area::Clocks => What::Clock(match chance.below(4) {
             0 => ClockFault::Step { ms: -(chance.pick(&[700, 30_000, 86_400_000]) as i64) },
             1 => ClockFault::Step { ms: chance.pick(&[700, 30_000, 3_600_000, 3_456_000_000_u64]) as i64 },
             2 => ClockFault::Freeze { ms: ms(chance) },
             _ => ClockFault::Drift { ppm: chance.within(0, 40_000) as i64 - 20_000 },
         }),
         Area::Brokers => match (parts.peer, chance.below(8)) {
-            (_, 0) => Fault::Duplicates { ms: ms(chance), is_late: false },
-            (_, 1..3) | (Peer::Gateway, _) => Fault::Duplicates { ms: ms(chance), is_late: true },
-            (Peer::Broker, 3) => Fault::Broker(BrokerFault::Kill { restart_ms: ms(chance) }),
-            (Peer::Broker, 4) => Fault::Broker(BrokerFault::Freeze { ms: ms(chance) }),
-            (Peer::Broker, 5) => Fault::Broker(BrokerFault::Refuse { ms: ms(chance) }),
-            (Peer::Broker, _) => Fault::Broker(BrokerFault::Redeliver),
+            (_, 0) => What::Duplicates { ms: ms(chance), is_late: false },
+            (_, 1..3) | (Peer::Gateway, _) => What::Duplicates { ms: ms(chance), is_late: true },
+            (Peer::Broker, 3) => What::Broker(BrokerFault::Kill { restart_ms: ms(chance) }),
+            (Peer::Broker, 4) => What::Broker(BrokerFault::Freeze { ms: ms(chance) }),
+            (Peer::Broker, 5) => What::Broker(BrokerFault::Refuse { ms: ms(chance) }),
+            (Peer::Broker, _) => What::Broker(BrokerFault::Redeliver),
         },
-        Area::Hostile => Fault::Hostile(match chance.below(6) {
+        Area::Hostile => What::Hostile(match chance.below(6) {
             0..2 => HostileFault::Boots { device, count: chance.within(1, 40) },
             2 => HostileFault::Sequences { device, count: chance.pick(&[1, 5, 1_100]) },
             3 => HostileFault::Garbage { count: chance.within(1, 30) },
@@ -307,11 +329,11 @@ fn host_fault(chance: &mut Chance) -> HostFault {
     }
 }
 
-fn store_fault(chance: &mut Chance) -> Fault {
+fn store_fault(chance: &mut Chance) -> What {
     let call = chance.pick(&[Call::Append, Call::Append, Call::Append, Call::Read, Call::Roll, Call::Rows]);
     let mishap = match (call, chance.below(7)) {
         (_, 0) => {
-            return Fault::SlowStore { ms: chance.within(500, 10_000), more_ms: chance.pick(&[50, 1_000]) };
+            return What::SlowStore { ms: chance.within(500, 10_000), more_ms: chance.pick(&[50, 1_000]) };
         }
         (Call::Append, 1) => Mishap::Tear,
         (_, 1..3) => Mishap::LoseReply,
@@ -321,17 +343,17 @@ fn store_fault(chance: &mut Chance) -> Fault {
         _ => Mishap::Refuse,
     };
     let times = if mishap == Mishap::Panic { 1 } else { chance.pick(&[1, 1, 2, 5]) };
-    Fault::Store { call, mishap, times }
+    What::Store { call, mishap, times }
 }
 
-fn disk_fault(chance: &mut Chance) -> Fault {
+fn disk_fault(chance: &mut Chance) -> What {
     let trouble = match chance.below(8) {
         0..2 => Trouble::Full,
         2..4 => Trouble::Writes,
         4 => Trouble::All,
         5..7 => Trouble::Power,
-        _ => return Fault::BitFlip,
+        _ => return What::BitFlip,
     };
     let left = chance.pick(&[Left::Written, Left::Synced]);
-    Fault::Disk { operations: chance.below(40), trouble, left, ms: chance.within(100, 4_000) }
+    What::Disk { operations: chance.below(40), trouble, left, ms: chance.within(100, 4_000) }
 }

@@ -17,13 +17,15 @@ mod peer;
 mod process;
 mod scene;
 mod settings;
+mod shrink;
 mod store;
 mod strike;
 mod time;
 mod trace;
 mod world;
 
-pub use self::faults::{Area, Scenario};
+pub use self::faults::{Area, Fault, Scenario};
 pub use self::scene::Failure;
 pub use self::settings::Settings;
-pub use self::world::{Outcome, run};
+pub use self::shrink::shrink;
+pub use self::world::{Outcome, run, schedule};

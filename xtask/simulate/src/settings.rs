@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rollcall_host::model::UnixMs;
 
 use crate::chance::Chance;
-use crate::faults::Scenario;
+use crate::faults::{Scenario, faulty_ms};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Settings {
     pub devices: u64,
     /// For how long they take samples, in milliseconds.
     pub run_ms: u64,
+    /// When sampling stops before that, in milliseconds.
+    pub stop_at_ms: Option<u64>,
     /// Which faults may come.
     pub scenario: Scenario,
     /// The faults that come, by their places in the schedule; `None` is all.
@@ -29,8 +31,18 @@ pub struct Settings {
 impl Settings {
     /// The default size for a seed: 20 devices for two minutes.
     pub fn of(seed: u64) -> Self {
-        let (scenario, faults, only, keep_trace) = Default::default();
-        Self { seed, devices: 20, run_ms: 120_000, scenario, faults, only, keep_trace }
+        let (stop_at_ms, scenario, faults, only, keep_trace) = Default::default();
+        Self { seed, devices: 20, run_ms: 120_000, stop_at_ms, scenario, faults, only, keep_trace }
+    }
+
+    /// When sampling stops.
+    pub(crate) fn end_ms(&self) -> u64 {
+        self.stop_at_ms.map_or(self.run_ms, |stop_at_ms| stop_at_ms.min(self.run_ms))
+    }
+
+    /// When the last fault has come.
+    pub(crate) fn faulty_ms(&self) -> u64 {
+        faulty_ms(self.run_ms).min(self.end_ms())
     }
 
     /// Is this device switched on?

@@ -5,9 +5,7 @@ use std::rc::Rc;
 use crate::chance::Chance;
 use crate::coverage::Kind;
 use crate::disk::{Disk, Trouble};
-use crate::faults::{
-    BrokerFault, ClockFault, DeviceFault, Fault, HostFault, HostileFault, LinkFault, faulty_ms,
-};
+use crate::faults::{BrokerFault, ClockFault, DeviceFault, Fault, HostFault, HostileFault, LinkFault, What};
 use crate::host::{End, Place};
 use crate::hostile;
 use crate::net::Line;
@@ -17,13 +15,10 @@ use crate::world::World;
 impl World {
     /// Lets each fault come at its time.
     pub(crate) async fn strike_all(self: &Rc<Self>) {
-        for (place, (at_ms, fault)) in self.schedule.iter().enumerate() {
-            if self.settings.faults.as_ref().is_some_and(|faults| !faults.contains(&place)) {
-                continue;
-            }
+        for (place, (at_ms, fault)) in &self.schedule {
             sleep_until(*at_ms).await;
-            self.scene.note(format_args!("fault {place}: {fault:?}"));
-            self.strike(place as u64, *fault);
+            self.scene.note(format_args!("fault {place}: {fault}"));
+            self.strike(*place as u64, *fault);
         }
     }
 
@@ -42,36 +37,36 @@ impl World {
         }
     }
 
-    fn strike(self: &Rc<Self>, place: u64, fault: Fault) {
-        match fault {
-            Fault::Link(device, fault) => self.strike_link(device, fault),
-            Fault::Device(device, fault) => self.strike_device(device, fault),
-            Fault::Duplicates { ms, is_late } => self.echoes.begin(now_ms() + ms, is_late),
-            Fault::Host(fault) => self.strike_host(fault),
-            Fault::Store { call, mishap, times } => {
+    fn strike(self: &Rc<Self>, place: u64, Fault(what): Fault) {
+        match what {
+            What::Link(device, fault) => self.strike_link(device, fault),
+            What::Device(device, fault) => self.strike_device(device, fault),
+            What::Duplicates { ms, is_late } => self.echoes.begin(now_ms() + ms, is_late),
+            What::Host(fault) => self.strike_host(fault),
+            What::Store { call, mishap, times } => {
                 (0..times).for_each(|_| self.conditions.expect(call, mishap));
             }
-            Fault::SlowStore { ms, more_ms } => {
+            What::SlowStore { ms, more_ms } => {
                 self.scene.fired(Kind::SlowStore);
                 self.conditions.slow(now_ms() + ms, more_ms);
             }
-            Fault::Disk { operations, trouble, left, ms } => {
+            What::Disk { operations, trouble, left, ms } => {
                 let Some(disk) = self.disk().filter(|disk| disk.is_well()) else { return };
                 disk.expect_trouble(operations, trouble, left);
                 if trouble != Trouble::Power {
                     self.later(ms, |world| world.disk().into_iter().for_each(Disk::heal));
                 }
             }
-            Fault::BitFlip => {
+            What::BitFlip => {
                 let flipped = self.disk().is_some_and(Disk::flip);
                 self.fired_if(flipped, Kind::BitFlip);
                 if flipped {
                     self.hosts[0].kill(End::Killed, 1);
                 }
             }
-            Fault::Clock(fault) => self.strike_clock(fault),
-            Fault::Broker(fault) => self.strike_broker(fault),
-            Fault::Hostile(fault) => self.strike_hostile(place, fault),
+            What::Clock(fault) => self.strike_clock(fault),
+            What::Broker(fault) => self.strike_broker(fault),
+            What::Hostile(fault) => self.strike_hostile(place, fault),
         }
     }
 
@@ -106,7 +101,7 @@ impl World {
             DeviceFault::Reset { off_ms } => self.fired_if(device.reset(off_ms), Kind::Reset),
             DeviceFault::BootLoop { times, every_ms } => {
                 self.scene.fired(Kind::BootLoop);
-                let (device, end_ms) = (device.clone(), faulty_ms(self.settings.run_ms));
+                let (device, end_ms) = (device.clone(), self.settings.faulty_ms());
                 tokio::task::spawn_local(async move {
                     for _ in 0..times {
                         if now_ms() >= end_ms {

@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rollcall_host::log::MemoryStore;
 use rollcall_wire::DeviceId;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
@@ -12,7 +14,7 @@ use crate::chance::Chance;
 use crate::coverage::Coverage;
 use crate::device::{Build, Device, Outbox, Stop};
 use crate::disk::Disk;
-use crate::faults::{self, Fault, faulty_ms};
+use crate::faults::{self, Fault};
 use crate::host::{Host, Place, Setup, Source};
 use crate::net::{Doors, Line, Weather};
 use crate::oracle::Oracle;
@@ -46,12 +48,12 @@ pub struct Outcome {
     pub lines: u64,
     /// The lines, if they were kept.
     pub trace: Vec<String>,
-    /// How many faults were scheduled.
-    pub faults: usize,
     /// Which faults came to pass.
     pub coverage: Coverage,
     /// How many seconds devices lived through.
     pub device_seconds: u64,
+    /// How much time of the processor that took.
+    pub processor: Duration,
 }
 
 /// Runs a seed.
@@ -59,14 +61,15 @@ pub struct Outcome {
 /// # Panics
 /// When the simulation itself is wrong.
 pub fn run(settings: &Settings) -> Outcome {
+    let start = processor_time();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without a driver for sockets needs nothing of the system");
-    let (scene, faults) = LocalSet::new().block_on(&runtime, async {
+    let scene = LocalSet::new().block_on(&runtime, async {
         time::start();
         let world = Rc::new(World::new(settings));
         world.run().await;
         world.end();
-        (world.scene.clone(), world.schedule.len())
+        world.scene.clone()
     });
     let (trace, coverage) = (&mut scene.trace(), scene.coverage());
     Outcome {
@@ -75,16 +78,31 @@ pub fn run(settings: &Settings) -> Outcome {
         hash: trace.hash(),
         lines: trace.lines(),
         trace: trace.take(),
-        faults,
         coverage,
         device_seconds: settings.devices * settings.run_ms / 1000,
+        processor: processor_time().saturating_sub(start),
     }
+}
+
+/// How much time of the processor this thread has taken.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// The faults of a run, by their places in what the seed leads to, each with its time in milliseconds.
+pub fn schedule(settings: &Settings) -> Vec<(usize, (u64, Fault))> {
+    let all = faults::draw(settings, &Parts::draw(settings.seed)).into_iter().enumerate();
+    let comes = |place: usize, at_ms: u64| {
+        at_ms < settings.faulty_ms() && settings.faults.as_ref().is_none_or(|faults| faults.contains(&place))
+    };
+    all.filter(|(place, (at_ms, _))| comes(*place, *at_ms)).collect()
 }
 
 /// All that a run consists of.
 pub(crate) struct World {
     pub(crate) settings: Settings,
-    pub(crate) schedule: Vec<(u64, Fault)>,
+    pub(crate) schedule: Vec<(usize, (u64, Fault))>,
     pub(crate) scene: Arc<Scene>,
     pub(crate) doors: Doors,
     pub(crate) devices: Vec<Rc<Device>>,
@@ -99,7 +117,7 @@ pub(crate) struct World {
 impl World {
     fn new(settings: &Settings) -> Self {
         let parts = Parts::draw(settings.seed);
-        let schedule = faults::draw(settings, &parts);
+        let schedule = schedule(settings);
         let trace = Trace::new(settings.keep_trace);
         let scene = Arc::new(Scene::new(trace, Oracle::default(), Wall::new(parts.start)));
         scene.note(format_args!("{parts:?}"));
@@ -168,7 +186,7 @@ impl World {
 
     async fn phases(self: &Rc<Self>) {
         let chance = &mut Chance::new(self.settings.seed, "looks", 0);
-        let faulty_ms = faulty_ms(self.settings.run_ms);
+        let faulty_ms = self.settings.faulty_ms();
         tokio::join!(self.strike_all(), async {
             while now_ms() < faulty_ms {
                 let next_ms = now_ms() + chance.within(1, self.settings.run_ms / 2);
@@ -177,7 +195,7 @@ impl World {
             }
         });
         self.heal();
-        sleep_until(self.settings.run_ms).await;
+        sleep_until(self.settings.end_ms()).await;
         if !self.drain().await {
             return;
         }
@@ -216,7 +234,10 @@ impl World {
         } else if !is_done() {
             self.scene.fail("drain", "the broker still holds messages");
         }
-        sleep(ROWS_MS).await;
+        // Messages that come again late may have been on their way.
+        while now_ms() < self.scene.oracle().last_at_ms() + ROWS_MS {
+            sleep(POLL_MS).await;
+        }
         self.scene.failure().is_none()
     }
 

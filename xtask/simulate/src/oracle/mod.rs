@@ -31,6 +31,7 @@ pub(crate) struct Oracle {
     bare: BTreeMap<(DeviceId, UnixMs), u64>,
     bare_granted: BTreeMap<DeviceId, u64>,
     looks: u32,
+    last_at_ms: u64,
 }
 
 /// A device that takes samples.
@@ -193,6 +194,7 @@ impl Oracle {
         received_at: UnixMs,
         waited_ms: u64,
     ) {
+        self.last_at_ms = now_ms();
         match subject {
             Subject::Sample(device, id) => {
                 let Some(sample) = self.sample(device, id) else { return };
@@ -203,6 +205,11 @@ impl Oracle {
             Subject::Bare(device) => *self.bare.entry((device, received_at)).or_default() += 1,
             Subject::Other => {}
         }
+    }
+
+    /// When a message came last.
+    pub(crate) fn last_at_ms(&self) -> u64 {
+        self.last_at_ms
     }
 
     /// What became of a message, before its sender hears it.

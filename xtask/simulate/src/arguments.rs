@@ -1,0 +1,98 @@
+//! The command line.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, anyhow, bail, ensure};
+use pico_args::Arguments;
+use rollcall_simulate::Settings;
+
+pub(crate) const HELP: &str = "\
+Runs all of Rollcall in one thread from one seed, with faults of everything that can fail, thousands of times faster
+than real time; then looks whether every sample was counted exactly once.
+
+  cargo xtask simulate [--seeds N]      N seeds (200), from one that is printed; ROLLCALL_SEED=S begins at S
+  cargo xtask simulate --seed S         one seed
+
+  --devices D       devices of a run (20)
+  --minutes M       how long they take samples, as 0.5 (2)
+  --scenario NAME   all, calm, or faults of one area: network, devices, hosts, stores, disks, clocks, brokers, hostile
+  --jobs J          threads, a seed each (as many as there are processors)
+  --trace           prints all that happens (with --seed)
+
+A failure is printed with its seed, the fewest faults, devices and seconds that it was found to take, and the command
+that repeats it, which says so with:
+  --faults 3,17     of the faults of the seed, these alone; as --faults none
+  --only 4,5        of its devices, these alone
+  --stop-at S       sampling stops after S seconds
+  --no-shrink       the failure as it is
+
+For a night: cargo xtask simulate --seeds 1000000
+";
+
+/// What is asked for.
+pub(crate) struct Asked {
+    pub(crate) seeds: Seeds,
+    /// All but the seed.
+    pub(crate) settings: Settings,
+    pub(crate) jobs: usize,
+    pub(crate) prints_trace: bool,
+    pub(crate) shrinks: bool,
+}
+
+/// Which seeds.
+pub(crate) enum Seeds {
+    One(u64),
+    Many { first: u64, count: u64 },
+}
+
+impl Asked {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn read(mut arguments: Arguments) -> Result<Self> {
+        let mut settings = Settings::of(0);
+        if let Some(devices) = arguments.opt_value_from_str("--devices")? {
+            settings.devices = devices;
+        }
+        if let Some(minutes) = arguments.opt_value_from_str::<_, f64>("--minutes")? {
+            settings.run_ms = milliseconds("--minutes", minutes * 60.0)?;
+        }
+        if let Some(seconds) = arguments.opt_value_from_str::<_, f64>("--stop-at")? {
+            settings.stop_at_ms = Some(milliseconds("--stop-at", seconds)?);
+        }
+        ensure!(settings.devices > 0, "--devices 0: there has to be one");
+        if let Some(scenario) = arguments.opt_value_from_str::<_, String>("--scenario")? {
+            settings.scenario = scenario.parse().map_err(|error: String| anyhow!(error))?;
+        }
+        settings.faults = arguments.opt_value_from_fn("--faults", numbers)?;
+        settings.only = arguments.opt_value_from_fn("--only", numbers)?;
+        let (one, many) = (arguments.opt_value_from_str("--seed")?, arguments.opt_value_from_str("--seeds")?);
+        let seeds = match (one, many) {
+            (Some(_), Some(_)) => bail!("--seed and --seeds: one of them"),
+            (Some(seed), None) => Seeds::One(seed),
+            (None, count) => Seeds::Many { first: rollcall_harness::seed(), count: count.unwrap_or(200) },
+        };
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = arguments.opt_value_from_str("--jobs")?.unwrap_or_else(processors);
+        let prints_trace = arguments.contains("--trace");
+        let shrinks = !arguments.contains("--no-shrink");
+        match arguments.finish().first() {
+            None => Ok(Self { seeds, settings, jobs, prints_trace, shrinks }),
+            Some(unknown) => bail!("unexpected argument {unknown:?}\n\n{HELP}"),
+        }
+    }
+}
+
+fn milliseconds(of: &str, seconds: f64) -> Result<u64> {
+    ensure!((1.0..=1e7).contains(&seconds), "{of} is to be at least a second, and not a year");
+    Ok((seconds * 1000.0) as u64)
+}
+
+fn numbers<T: std::str::FromStr + Ord>(text: &str) -> Result<BTreeSet<T>, String> {
+    if text == "none" {
+        return Ok(BTreeSet::new());
+    }
+    let number = |number: &str| number.parse().map_err(|_| format!("{number:?} is no number"));
+    text.split(',').map(number).collect()
+}
