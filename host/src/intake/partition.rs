@@ -210,3 +210,40 @@ impl Partition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::row::DeviceState;
+    use crate::model::{Record, TimeError};
+    use rollcall_wire::Status;
+
+    #[test]
+    fn a_replay_passes_over_what_is_in_a_row_that_is_further_than_the_checkpoint() {
+        let at = UnixMs(1_721_900_000_000);
+        let device = DeviceId::new("d").unwrap();
+        let record = Record {
+            device,
+            id: None,
+            status: Status::new(3).unwrap(),
+            kind: RecordKind::Undecided,
+            sampled_at: at,
+            time_error: TimeError::Exact,
+            received_at: at,
+        };
+        let slot = Slot::of(&device);
+        let entry = |number| Entry { slot, number, received_at: at, log_time: at, records: vec![record] };
+        let mut partition = Partition::restore(slot, Checkpoint::default());
+        partition.apply(&entry(0)).unwrap();
+        partition.apply(&entry(1)).unwrap();
+        partition.begin_sweep();
+        let written = partition.write(1).unwrap();
+        // A crash comes after the row, and before the checkpoint.
+        let mut partition = Partition::restore(slot, Checkpoint::default());
+        partition.restore_row(&written.rows[0]).unwrap();
+        (0..3).for_each(|number| drop(partition.apply(&entry(number)).unwrap()));
+        partition.begin_sweep();
+        let state = &partition.write(1).unwrap().rows[0].state;
+        assert_eq!(DeviceState::from_bytes(state).unwrap().undecided, 3);
+    }
+}

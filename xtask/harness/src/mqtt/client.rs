@@ -32,10 +32,15 @@ impl Client {
 
     /// Connects; `None` when nobody listens or the connection ends before it is welcome.
     pub fn try_connect(address: SocketAddr, version: Version) -> Option<Self> {
+        Self::try_connect_as(address, version, "test").map(|(client, _)| client)
+    }
+
+    /// As [`Client::try_connect`] with an id of its own; with the CONNACK.
+    pub fn try_connect_as(address: SocketAddr, version: Version, id: &str) -> Option<(Self, Packet)> {
         let mut client = Self::try_raw(address, version).ok()?;
-        client.send(&ConnectPacket::new(version, "test").encode());
+        client.send(&ConnectPacket::new(version, id).encode());
         let connack = client.receive()?;
-        (connack.kind() == CONNACK && connack.reason() == 0).then_some(client)
+        (connack.kind() == CONNACK && connack.reason() == 0).then_some((client, connack))
     }
 
     /// A TCP connection that has said nothing yet.

@@ -30,6 +30,34 @@ impl<B: AsRef<[u8]>> Packet<B> {
     }
 }
 
+/// The Receive Maximum that a CONNACK of MQTT 5 announces; without one it is the largest (section 3.2.2.3.3).
+///
+/// # Errors
+/// When its properties are cut off, or not those of a CONNACK.
+pub fn receive_maximum<B: AsRef<[u8]>>(connack: &Packet<B>) -> Result<u16> {
+    let cut_off = || malformed("it is cut off");
+    let (_, rest) = connack.body.as_ref().split_at_checked(2).ok_or_else(cut_off)?;
+    let (length, digits) = take_length(rest)?.ok_or_else(cut_off)?;
+    let (mut properties, _) = split(&rest[digits..], length)?;
+    while let Some((identifier, rest)) = properties.split_first() {
+        let length = match identifier {
+            0x21 => return number(rest).map(|(maximum, _)| maximum),
+            0x24 | 0x25 | 0x28 | 0x29 | 0x2a => 1,
+            0x13 | 0x22 => 2,
+            0x11 | 0x27 => 4,
+            0x12 | 0x15 | 0x16 | 0x1a | 0x1c | 0x1f => 2 + usize::from(number(rest)?.0),
+            // A name and its value.
+            0x26 => {
+                let name = 2 + usize::from(number(rest)?.0);
+                name + 2 + usize::from(number(split(rest, name)?.1)?.0)
+            }
+            _ => return Err(malformed("a property that no CONNACK has")),
+        };
+        (_, properties) = split(rest, length)?;
+    }
+    Ok(u16::MAX)
+}
+
 /// A packet in the buffer that it came in.
 pub type PacketInBuffer<'a> = Packet<&'a [u8]>;
 
@@ -116,7 +144,7 @@ fn split(bytes: &[u8], at: usize) -> Result<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mqtt::{PUBLISH, property, puback, publish_with};
+    use crate::mqtt::{PUBLISH, connack, property, puback, publish_with};
 
     #[test]
     fn packets_are_split_off_whole() {
@@ -147,6 +175,23 @@ mod tests {
                 assert_eq!(publish.properties, expected);
             }
         }
+    }
+
+    #[test]
+    fn the_receive_maximum_is_found_among_other_properties() {
+        let before = [&property::maximum_qos(1)[..], &property::reason_string("!!")].concat();
+        let of = |properties: &[u8]| {
+            let bytes = connack(false, 0, properties);
+            receive_maximum(&split_packet(&bytes).unwrap().unwrap().0)
+        };
+        assert_eq!(of(&[&before[..], &property::receive_maximum(256)].concat()).unwrap(), 256);
+        assert_eq!(
+            of(&[&b"\x26\x00\x01\x21\x00\x01\x21"[..], &property::receive_maximum(8)].concat()).unwrap(),
+            8
+        );
+        assert_eq!(of(&before).unwrap(), u16::MAX);
+        assert!(of(&[0x21, 1]).is_err());
+        assert!(of(&[0x01, 1]).is_err());
     }
 
     #[test]

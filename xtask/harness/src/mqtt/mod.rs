@@ -12,7 +12,7 @@ pub mod property;
 
 pub use self::client::Client;
 pub use self::connection::Connection;
-pub use self::decode::{Packet, PacketInBuffer, PublishPacket, split_packet};
+pub use self::decode::{Packet, PacketInBuffer, PublishPacket, receive_maximum, split_packet};
 pub use self::encode::{
     ConnectPacket, PING_RESPONSE, connack, disconnect, puback, publish, publish_with, subscribe,
 };
