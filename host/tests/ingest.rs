@@ -6,7 +6,7 @@ mod common;
 #[path = "common/host.rs"]
 mod host;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -71,84 +71,6 @@ async fn two_workers_on_the_same_slots_log_each_record_once() {
         workers.swap(0, random.usize(..2));
     }
     assert_eq!(logged(&*store).await, sorted(&records));
-}
-
-/// What an acknowledgement promises, over random histories: two workers, restarts, stores that fail in every
-/// way, messages that come again, late, newest first or overtaking, and forged boots and sequences.
-#[tokio::test]
-async fn what_was_acknowledged_with_success_is_in_the_log_exactly_once_whatever_happened() {
-    const HISTORIES: usize = 2_000;
-    let mut random = common::random();
-    let mut refused = 0;
-    for history in 0..HISTORIES {
-        let store = Arc::new(MemoryStore::default());
-        let mut workers =
-            [Ingest::open(store.clone()).await.unwrap(), Ingest::open(store.clone()).await.unwrap()];
-        let (mut sent, mut acknowledged) = (Vec::<Record>::new(), BTreeSet::new());
-        for _ in 0..random.usize(1..30) {
-            let worker = random.usize(..2);
-            if random.u8(..10) == 0 {
-                workers[worker] = Ingest::open(store.clone()).await.unwrap();
-            }
-            if random.u8(..4) == 0 {
-                use Fault::{LoseReply, Refuse, RefuseRollup, RefuseRows, Tear};
-                let faults = [Refuse, LoseReply, Tear, RefuseRollup, RefuseRows];
-                store.inject(random.choice(faults).unwrap());
-            }
-            let batch: Vec<_> = (0..random.usize(1..20)).map(|_| arriving(&mut random, &mut sent)).collect();
-            let ingest = &mut workers[worker];
-            let verdicts = loop {
-                match ingest.commit(&batch, NOW).await {
-                    Ok(verdicts) => break verdicts,
-                    Err(_) => ingest.catch_up().await.unwrap(),
-                }
-            };
-            while ingest.roll().await.is_err() {
-                ingest.catch_up().await.unwrap();
-            }
-            while random.u8(..3) == 0 && ingest.write_all_rows().await.is_err() {
-                ingest.catch_up().await.unwrap();
-            }
-            assert_eq!(verdicts.len(), batch.len());
-            for (record, verdict) in batch.iter().zip(verdicts) {
-                match verdict {
-                    Verdict::Accepted | Verdict::Duplicate => {
-                        acknowledged.insert((record.device, record.id));
-                    }
-                    Verdict::Rejected(rejection) => {
-                        assert_eq!(rejection, Rejection::CannotTell);
-                        refused += 1;
-                    }
-                    Verdict::Undecided => panic!("each of them hears a refusal"),
-                }
-            }
-        }
-        let logged: Vec<_> = logged(&*store).await.iter().map(|record| (record.device, record.id)).collect();
-        let once: BTreeSet<_> = logged.iter().copied().collect();
-        assert_eq!(logged.len(), once.len(), "history {history}: something is there twice");
-        assert_eq!(once, acknowledged, "history {history}");
-        let counted = ask(store, &(0..u64::from(u32::MAX))).await;
-        assert_eq!(counted.total(), once.len() as u64, "history {history}");
-    }
-    assert!(refused > 0, "no history went past the bounds");
-}
-
-/// A new sample, an old one again, or a forged one.
-fn arriving(random: &mut fastrand::Rng, sent: &mut Vec<Record>) -> Record {
-    if !sent.is_empty() && random.u8(..3) == 0 {
-        return sent[random.usize(..sent.len())];
-    }
-    let number = random.u64(..3);
-    let mut new = record(random, device(number), 0);
-    let seq = match random.u8(..20) {
-        0 => Sequence::MAX.get(),
-        1 => random.u64(..100_000),
-        _ => random.u64(..60),
-    };
-    let boot = if random.u8(..4) == 0 { random.u64(..40) } else { 7 };
-    new.id = Some(SampleId { boot: BootId(boot), seq: Sequence::new(seq).unwrap() });
-    sent.push(new);
-    new
 }
 
 #[tokio::test]
