@@ -154,8 +154,12 @@ async fn doctor_names_a_wrong_window_beside_a_serve_and_alone() {
     let second = count_wrongly(&RedbStore::open(data.path()).unwrap()).await;
     let store = redb(data.path());
     assert_names(&doctor(&store), &second);
-    let _host = Process::start("serve", &store);
+    let host = Process::start("serve", &store);
     assert_names(&doctor(&store), &second);
+    drop(host);
+    let (code, said) = said(rollcall("doctor", &store).arg("--repair"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("pass  windows "), "{said}");
 }
 
 #[test]
