@@ -3,12 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
-
-use std::collections::{BTreeSet, VecDeque};
 #[path = "common/host.rs"]
 mod host;
 
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use host::{Host, Open, bound, gateway, start};
@@ -211,22 +209,6 @@ fn a_message_of_qos_0_is_counted_even_if_its_sender_leaves_at_once() {
 }
 
 #[test]
-fn every_message_that_is_acknowledged_is_counted_with_many_in_flight_on_many_connections() {
-    const CLIENTS: u64 = 30;
-    const MESSAGES: u64 = 1_000;
-    for version in [Version::V5, Version::V311] {
-        let host = Host::start();
-        let address = host.address();
-        let clients = (0..CLIENTS)
-            .map(|number| std::thread::spawn(move || publish_in_order(address, version, number, MESSAGES)));
-        clients.collect::<Vec<_>>().into_iter().for_each(|client| client.join().unwrap());
-        let counted: BTreeSet<_> =
-            host.finish().iter().map(|record| (record.device, record.id.unwrap().seq)).collect();
-        assert_eq!(counted.len() as u64, CLIENTS * MESSAGES, "{version:?}");
-    }
-}
-
-#[test]
 fn the_newest_sample_first_does_not_keep_the_older_ones_from_being_counted() {
     for version in [Version::V5, Version::V311] {
         let host = Host::start();
@@ -268,24 +250,6 @@ fn forged_boots_and_a_forged_sequence_make_no_sample_count_twice_or_not_at_all()
 /// A full payload.
 fn sample(boot: u64, seq: u64) -> Vec<u8> {
     format!(r#"{{"status":3,"seq":{seq},"boot":"{boot:016x}","age_ms":0}}"#).into_bytes()
-}
-
-/// Publishes the samples 0 to `messages` of one boot in their order, as many in flight as the gateway
-/// announces, until all are acknowledged with success.
-fn publish_in_order(address: SocketAddr, version: Version, number: u64, messages: u64) {
-    const IN_FLIGHT: u64 = 256;
-    let topic = Topic { device: common::device(number), kind: Kind::Status }.name();
-    let mut client = Client::connect(address, version);
-    let (mut sent, mut acknowledged) = (0, 0);
-    while acknowledged < messages {
-        while sent < messages && sent < acknowledged + IN_FLIGHT {
-            let payload = format!(r#"{{"status":3,"seq":{sent},"boot":"9f3c5a0be1d24c77"}}"#);
-            client.send(&publish(version, (sent % IN_FLIGHT) as u16 + 1, &topic, payload.as_bytes(), None));
-            sent += 1;
-        }
-        assert_eq!(client.receive().map(|packet| (packet.kind(), packet.reason())), Some((PUBACK, 0)));
-        acknowledged += 1;
-    }
 }
 
 #[test]
