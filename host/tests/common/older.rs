@@ -66,9 +66,10 @@ fn as_format_3(transaction: &WriteTransaction) {
         let Some(stored) = progress.get(slot).unwrap().map(|stored| plain(stored.value()).to_vec()) else {
             continue;
         };
-        let (made, counts): ((u64, u64, u64), [u64; 9]) = postcard::from_bytes(&stored).unwrap();
+        let (windows, rows, devices, _closed, counts): (u64, u64, u64, u64, [u64; 9]) =
+            postcard::from_bytes(&stored).unwrap();
         let counts: [u64; 7] = std::array::from_fn(|status| counts[status]);
-        let bytes = postcard::to_allocvec(&(made, counts)).unwrap();
+        let bytes = postcard::to_allocvec(&(windows, rows, devices, counts)).unwrap();
         progress.insert(slot, sealed("progress", &[slot], bytes).as_slice()).unwrap();
     }
     drop(progress);

@@ -22,6 +22,8 @@ pub(super) struct MadeFromLog {
     pub(super) rows: u64,
     /// How many rows there are of its devices.
     pub(super) devices: u64,
+    /// How many of its devices have closed boots.
+    pub(super) closed: u64,
     /// The samples in the windows: the sum over all days.
     counts: Numbers,
 }

@@ -24,7 +24,7 @@ pub(super) fn write(transaction: &WriteTransaction, write: &RowWrite) -> Result<
     let mut devices = transaction.open_table(DEVICES)?;
     let mut closed = transaction.open_table(CLOSED)?;
     let slot = write.slot.index() as u8;
-    let mut new = 0;
+    let (mut new, mut new_closed) = (0, 0);
     for row in &write.rows {
         let key = (slot, row.device.as_str());
         match devices.get(key)? {
@@ -38,11 +38,13 @@ pub(super) fn write(transaction: &WriteTransaction, write: &RowWrite) -> Result<
         let value = [&row.upto.to_le_bytes()[..], &row.state].concat();
         devices.insert(key, seal("devices", row.device, value).as_slice())?;
         if let Some(boots) = &row.closed {
-            closed.insert(key, seal("closed_boots", row.device, boots.clone()).as_slice())?;
+            let sealed = seal("closed_boots", row.device, boots.clone());
+            new_closed += u64::from(closed.insert(key, sealed.as_slice())?.is_none());
         }
     }
     checkpoints::update(transaction, write.slot, |progress| {
         progress.devices += new;
+        progress.closed += new_closed;
         progress.rows = progress.rows.max(write.checkpoint.unwrap_or_default());
         Ok(())
     })
@@ -83,8 +85,11 @@ pub(super) fn read(
 /// Are all rows there that were written?
 pub(super) fn check(transaction: &ReadTransaction, slot: Slot) -> Result<(), WorkError> {
     let index = slot.index() as u8;
-    let stored = transaction.open_table(DEVICES)?.range((index, "")..(index + 1, ""))?.count() as u64;
-    if stored == checkpoints::read(transaction, slot)?.devices {
+    let stored = |table: TableDefinition<'_, (u8, &str), &[u8]>| -> Result<u64, WorkError> {
+        Ok(transaction.open_table(table)?.range((index, "")..(index + 1, ""))?.count() as u64)
+    };
+    let made = checkpoints::read(transaction, slot)?;
+    if (stored(DEVICES)?, stored(CLOSED)?) == (made.devices, made.closed) {
         return Ok(());
     }
     Err(damage(format!("the devices of slot {slot}")))
