@@ -11,12 +11,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{brute_force, entry};
-use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::recount;
+use rollcall_host::intake::{self, ingest::Ingest, recount};
 use rollcall_host::log::plan::{self, Plan};
 use rollcall_host::log::redb::RedbOpenError;
 use rollcall_host::log::rollup::Resolution;
-use rollcall_host::log::{LogStore, RedbStore, Snapshot, StoreError};
+use rollcall_host::log::{LogStore, RedbStore, Snapshot, StoreAddress, StoreError};
 use rollcall_host::model::{Record, UnixMs, Verdict};
 use rollcall_host::ops::check::{Check, Outcome, Report, Reporter, Unheard};
 use rollcall_wire::Slot;
@@ -163,24 +162,39 @@ async fn try_all(directory: &Path, random: &mut fastrand::Rng, stored: &[Record]
     errors.iter().any(|error| error.to_string().contains("restore"))
 }
 
-/// 200 damages: an answer is right or an error, and no panic leaves the store.
+/// Makes anew what is made from the log; true if that can be done. The store is whole then as far as anybody asks.
+async fn try_repair(directory: &Path, random: &mut fastrand::Rng, stored: &[Record]) -> bool {
+    let Ok(rebuild) = StoreAddress::Redb(directory.into()).open_to_repair().await else { return false };
+    if intake::rebuild(rebuild).await.is_err() {
+        return false;
+    }
+    assert!(!try_all(directory, random, stored).await, "it was repaired, and is damaged");
+    true
+}
+
+/// 200 damages: an answer is right or an error, no panic leaves the store, and a repair makes no wrong answers.
 #[tokio::test]
 async fn a_damaged_file_is_an_error_or_makes_no_difference() {
     let mut random = rollcall_harness::random();
     let (whole, records) = stored(&mut random).await;
     let records: Arc<[Record]> = records.into();
-    let mut reported = 0;
+    let (mut reported, mut repaired) = (0, 0);
     for round in 0..200 {
         let directory = tempfile::tempdir().unwrap();
         let mut bytes = whole.clone();
         damage(&mut random, &mut bytes);
         fs::write(directory.path().join(FILE), bytes).unwrap();
         let (mut random, records) = (random.fork(), records.clone());
-        let tried = tokio::spawn(async move { try_all(directory.path(), &mut random, &records).await }).await;
-        reported += u32::from(tried.unwrap_or_else(|error| panic!("round {round}: {error}")));
+        let tried = tokio::spawn(async move {
+            let damaged = try_all(directory.path(), &mut random, &records).await;
+            (damaged, damaged && try_repair(directory.path(), &mut random, &records).await)
+        });
+        let tried = tried.await.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        reported += u32::from(tried.0);
+        repaired += u32::from(tried.1);
     }
-    println!("{reported} of 200 were reported as damaged");
-    assert!(reported > 0);
+    println!("{reported} of 200 were reported as damaged, and {repaired} of these repaired");
+    assert!(reported > 0 && repaired > 0);
 }
 
 /// What doctor says of a store: all findings with this outcome.

@@ -215,7 +215,7 @@ impl Partition {
 mod tests {
     use super::*;
     use crate::log::row::DeviceState;
-    use crate::model::{Record, TimeError};
+    use crate::model::{Record, RecordKind, TimeError};
     use rollcall_wire::Status;
 
     #[test]

@@ -8,7 +8,6 @@ use crate::log::{Rebuild, RebuildError};
 /// # Errors
 /// [`RebuildError`]
 pub async fn rebuild(rebuild: Rebuild) -> Result<(), RebuildError> {
-    let mut ingest = Ingest::open(rebuild.begin().await?).await?;
-    ingest.write_all_rows().await?;
+    Ingest::open(rebuild.begin().await?).await?.write_all_rows().await?;
     rebuild.end().await
 }

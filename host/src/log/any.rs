@@ -121,17 +121,19 @@ impl StoreAddress {
     /// # Errors
     /// As [`StoreAddress::open`].
     pub async fn open_to_migrate(&self) -> Result<Option<Rebuild>, OpenError> {
-        Ok(match self {
-            Self::Redb(directory) => RedbStore::open_to_migrate(directory)?
-                .map(|(store, begun)| Rebuild::new(AnyStore::Redb(store), begun)),
+        let older = match self {
+            Self::Redb(directory) => {
+                RedbStore::open_to_migrate(directory)?.map(|(store, begun)| (AnyStore::Redb(store), begun))
+            }
             #[cfg(feature = "mongodb")]
             Self::Mongo(address) => MongoStore::open_to_migrate(address)
                 .await?
-                .map(|(store, begun)| Rebuild::new(AnyStore::Mongo(store), begun)),
-        })
+                .map(|(store, begun)| (AnyStore::Mongo(store), begun)),
+        };
+        Ok(older.map(|(store, begun)| Rebuild::new(store, begun)))
     }
 
-    /// Opens a store of today's format without a look at what is made from its log.
+    /// Opens a store of today's format, whatever what is made from its log is like.
     ///
     /// # Errors
     /// As [`StoreAddress::open`]; and there has to be one.
@@ -204,6 +206,7 @@ macro_rules! each {
 }
 
 impl AnyStore {
+    /// Lets go of all that is made from the log.
     pub(super) async fn begin_rebuild(&self) -> Result<(), StoreError> {
         each!(self, store => store.begin_rebuild().await)
     }

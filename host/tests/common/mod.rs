@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod damage;
 #[cfg(feature = "mongodb")]
 pub(crate) mod mongod;
 pub(crate) mod older;
+pub(crate) mod place;
 pub(crate) mod serve;
 
 use std::ops::Range;

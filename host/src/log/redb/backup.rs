@@ -186,7 +186,7 @@ fn fill(
     let tables = rows(from).map_err(unreadable)?;
     let of = tables.values().sum();
     progress.send_replace(Progress { rows: 0, of });
-    let mut copying = Copying { from, new, to, progress, in_use, copied: Rows::new(), batches: 0 };
+    let mut copying = Copying::new(from, new, to, progress, in_use);
     each_table(&mut copying)?;
     if copying.copied != tables {
         let missing: Vec<_> = tables.keys().filter(|name| !copying.copied.contains_key(*name)).collect();
@@ -215,7 +215,8 @@ fn check(to: &Path, tables: &Rows) -> Result<(), WorkError> {
     })
 }
 
-struct Copying<'a, F> {
+/// Copies tables, row by row.
+pub(super) struct Copying<'a, F> {
     from: &'a ReadTransaction,
     new: &'a Database,
     to: &'a Path,
@@ -252,7 +253,17 @@ impl<F: Fn() -> bool> EachTable for Copying<'_, F> {
     }
 }
 
-impl<F> Copying<'_, F> {
+impl<'a, F> Copying<'a, F> {
+    pub(super) fn new(
+        from: &'a ReadTransaction,
+        new: &'a Database,
+        to: &'a Path,
+        progress: &'a watch::Sender<Progress>,
+        in_use: F,
+    ) -> Self {
+        Self { from, new, to, progress, in_use, copied: Rows::new(), batches: 0 }
+    }
+
     /// Copies the next rows of a table; false when there are none after them.
     fn batch<K: Key + 'static, V: Value + 'static>(
         &mut self,

@@ -13,7 +13,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 use rollcall_wire::Slot;
 use tokio::sync::mpsc;
 
-use super::open::{FILE, builder, existing};
+use super::open::{builder, file_with_bytes};
 use super::snapshot::RedbSnapshot;
 use super::sweep::sweep;
 use super::untouched::Untouched;
@@ -97,10 +97,9 @@ fn alone(directory: &Path, recount: Recount, reporter: &mut Reporter) -> Result<
 
 /// Opens a store, whose file stays as it is, with redb's own check; false when its last commit was not whole.
 fn open_untouched(directory: &Path) -> Result<(Database, bool), RedbOpenError> {
-    existing(directory)?;
+    let file = file_with_bytes(directory)?;
     let failed = |error| RedbOpenError::of(directory, error);
-    let backend =
-        Untouched::open(&directory.join(FILE)).map_err(|error| open::unusable(directory, &error))?;
+    let backend = Untouched::open(&file).map_err(|error| open::unusable(directory, &error))?;
     let whole = Arc::new(AtomicBool::new(true));
     let seen = whole.clone();
     let opened = guarded(move || {
@@ -111,7 +110,7 @@ fn open_untouched(directory: &Path) -> Result<(Database, bool), RedbOpenError> {
             }
         });
         let database = builder.create_with_backend(backend)?;
-        let stamp = open::stamp(&database)?;
+        let stamp = open::stamp(&database.begin_read()?)?;
         Ok((database, stamp))
     });
     let (database, stamp) = opened.map_err(failed)?;

@@ -8,6 +8,7 @@
 //!
 //! No value is believed: each has a checksum, and what is gone is missed, because lengths and sums are kept.
 
+mod as_is;
 mod backup;
 mod checkpoints;
 mod checks;
@@ -15,6 +16,7 @@ mod migrate;
 mod open;
 mod packed;
 mod rebuild;
+mod repair;
 mod requests;
 mod rows;
 mod sealed;
@@ -25,6 +27,7 @@ mod tail;
 mod untouched;
 mod windows;
 
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -56,6 +59,8 @@ type Open = dyn Fn() -> Result<Database, WorkError> + Send + Sync;
 #[derive(Clone)]
 pub struct RedbStore {
     directory: Arc<Path>,
+    /// The name of its file there.
+    file: &'static str,
     open: Arc<Open>,
     database: Arc<Opened>,
     tail: Arc<Tail>,
@@ -63,6 +68,8 @@ pub struct RedbStore {
     /// Is the work done where it is asked for, so that one thread does everything in one order?
     #[cfg(feature = "testing")]
     inline: bool,
+    /// A damaged file whose place this one is to take, locked.
+    _replaces: Option<Arc<File>>,
 }
 
 /// The database while it is open.
@@ -116,10 +123,11 @@ impl RedbStore {
             }
             Ok(database)
         };
-        let opened = Self::open_with(Path::new("the test's disk"), open).and_then(|(store, _)| {
-            store.attempt(|database| load(database, &store.tail))?;
-            Ok(Self { inline: true, ..store })
-        });
+        let opened =
+            Self::open_with(Path::new("the test's disk"), open::FILE, open).and_then(|(store, _)| {
+                store.attempt(|database| load(database, &store.tail))?;
+                Ok(Self { inline: true, ..store })
+            });
         opened.map_err(|error| error.damage().map_or_else(|error| error, StoreError::Corrupt))
     }
 
@@ -127,19 +135,22 @@ impl RedbStore {
     /// any further.
     fn open_with(
         directory: &Path,
+        file: &'static str,
         open: impl Fn() -> Result<Database, WorkError> + Send + Sync + 'static,
     ) -> Result<(Self, Stamp), WorkError> {
         guarded(|| {
             let database = open()?;
-            let stamp = open::stamp(&database)?;
+            let stamp = open::stamp(&database.begin_read()?)?;
             let store = Self {
                 directory: directory.into(),
+                file,
                 open: Arc::new(open),
                 database: Arc::new(Opened(Mutex::new(Some(Arc::new(database))))),
                 tail: Arc::default(),
                 unsynced: Arc::default(),
                 #[cfg(feature = "testing")]
                 inline: false,
+                _replaces: None,
             };
             Ok((store, stamp))
         })
@@ -199,7 +210,8 @@ impl RedbStore {
 /// Reads what is kept in memory, and looks whether all is there that is made from the log, if it is made.
 fn load(database: &Database, tail: &Tail) -> Result<(), WorkError> {
     tail.load(database)?;
-    if open::stamp(database)?.rebuilding { Ok(()) } else { check(&database.begin_read()?) }
+    let transaction = database.begin_read()?;
+    if open::stamp(&transaction)?.rebuilding { Ok(()) } else { check(&transaction) }
 }
 
 /// Is all there that is made from the log?
@@ -212,10 +224,11 @@ fn check(transaction: &ReadTransaction) -> Result<(), WorkError> {
     Ok(())
 }
 
-/// What goes wrong in a piece of work: in redb, or in what is stored.
+/// What goes wrong in a piece of work: in redb, in what is stored, or in what is asked for.
 #[derive(Debug)]
 enum WorkError {
     Redb(redb::Error),
+    Damage(String),
     Store(StoreError),
     /// redb, or what reads the rows, met what cannot be.
     Panic(String),
@@ -225,7 +238,10 @@ impl WorkError {
     /// Which damage of the file it reports, or the error that it is otherwise.
     fn damage(self) -> Result<String, StoreError> {
         match self {
-            Self::Panic(reason) | Self::Redb(redb::Error::Corrupted(reason)) => Ok(reason),
+            Self::Panic(reason) | Self::Damage(reason) | Self::Redb(redb::Error::Corrupted(reason)) => {
+                Ok(reason)
+            }
+            Self::Redb(redb::Error::TableDoesNotExist(name)) => Ok(format!("the table {name} is gone")),
             Self::Redb(redb::Error::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 Ok(error.to_string())
             }
@@ -254,7 +270,15 @@ fn unavailable(error: impl std::fmt::Display) -> StoreError {
 }
 
 fn damage(what: String) -> WorkError {
-    WorkError::Store(StoreError::Corrupt(what))
+    WorkError::Damage(what)
+}
+
+/// What is stored cannot be read, though its checksum is right.
+fn unreadable(error: StoreError) -> WorkError {
+    match error {
+        StoreError::Corrupt(what) => damage(what),
+        error => WorkError::Store(error),
+    }
 }
 
 impl LogStore for RedbStore {
@@ -273,7 +297,7 @@ impl LogStore for RedbStore {
     }
 
     async fn read(&self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        self.run(move |database| read(&database.begin_read()?, slot, from, limit, codec::entry)).await
+        self.run(move |database| packed::read(&database.begin_read()?, slot, from, limit, codec::entry)).await
     }
 
     async fn checkpoint(&self, slot: Slot) -> Result<Checkpoint, StoreError> {
@@ -336,21 +360,6 @@ impl LogStore for RedbStore {
 
 /// How the bytes of an entry are read.
 type Decode<T> = fn(Slot, u64, &[u8]) -> Result<T, StoreError>;
-
-/// The entries of `slot` from number `from` on, in order, `limit` at most.
-fn read<T>(
-    transaction: &ReadTransaction,
-    slot: Slot,
-    from: u64,
-    limit: usize,
-    decode: Decode<T>,
-) -> Result<Vec<T>, WorkError> {
-    let packed = packed::upto(transaction, slot)?;
-    let mut entries = packed::read(transaction, slot, from, packed, limit, decode)?;
-    let left = limit - entries.len();
-    entries.append(&mut tail::read(transaction, slot, from.max(packed), left, decode)?);
-    Ok(entries)
-}
 
 /// How many commits followed each other without an fsync.
 #[derive(Default)]

@@ -6,10 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableError, WriteTransaction};
+use redb::{Builder, Database, ReadTransaction, TableDefinition, TableError, WriteTransaction};
 
 use super::{RedbStore, WorkError, checkpoints, damage, damaged, load, packed, rows, tail, windows};
-use crate::log::StoreError;
 
 /// The version of the tables and of what is in them. Older ones are converted by `rollcall migrate`.
 pub(super) const FORMAT: u64 = 4;
@@ -50,8 +49,7 @@ pub enum RedbOpenError {
     NoStore(PathBuf),
     /// Some of what is made from its log is not there yet.
     #[error(
-        "the windows and rows in {0} were being made anew, which was cut off: go on with rollcall migrate --store \
-         redb:{dir}, or begin again with rollcall doctor --repair --store redb:{dir}",
+        "the store in {0} was being converted, which was cut off: go on with rollcall migrate --store redb:{dir}",
         dir = .0.display()
     )]
     Unfinished(PathBuf),
@@ -74,7 +72,7 @@ impl RedbOpenError {
         match error {
             WorkError::Redb(redb::Error::DatabaseAlreadyOpen) => Self::InUse(directory),
             error => match error.damage() {
-                Ok(reason) | Err(StoreError::Corrupt(reason)) => Self::Damaged(directory, reason),
+                Ok(reason) => Self::Damaged(directory, reason),
                 Err(error) => Self::Unusable(directory, error.to_string()),
             },
         }
@@ -104,21 +102,20 @@ impl RedbStore {
         Ok(store)
     }
 
-    /// Opens the file of whichever format in `directory`, and looks at nothing but its stamp.
+    /// Opens a file of whichever format, and looks at nothing but its stamp.
     pub(super) fn open_file(directory: &Path) -> Result<(Self, Stamp), RedbOpenError> {
-        existing(directory)?;
-        let file = directory.join(FILE);
-        let opened = Self::open_with(directory, move || Ok(builder().open(&file)?));
+        let file = file_with_bytes(directory)?;
+        let opened = Self::open_with(directory, FILE, move || Ok(builder().open(&file)?));
         opened.map_err(|error| RedbOpenError::of(directory, error))
     }
 }
 
-/// Fails unless there is a file that may be a store.
-pub(super) fn existing(directory: &Path) -> Result<(), RedbOpenError> {
+/// The file in `directory`, which is never without a byte.
+pub(super) fn file_with_bytes(directory: &Path) -> Result<PathBuf, RedbOpenError> {
     let file = directory.join(FILE);
     match fs::metadata(&file) {
-        Ok(found) if found.len() == 0 => Err(RedbOpenError::Empty(file)),
-        Ok(_) => Ok(()),
+        Ok(metadata) if metadata.len() == 0 => Err(RedbOpenError::Empty(file)),
+        Ok(_) => Ok(file),
         Err(error) => Err(unusable(directory, &error)),
     }
 }
@@ -154,13 +151,7 @@ fn make_file(directory: &Path) -> Result<(), WorkError> {
 /// An empty file in which a store can be made, locked; `None` when another process has just made the store.
 pub(super) fn new_file(directory: &Path) -> Result<Option<File>, WorkError> {
     let new = directory.join(NEW_FILE);
-    let backing =
-        File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&new)?;
-    match backing.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(redb::Error::DatabaseAlreadyOpen.into()),
-        Err(TryLockError::Error(error)) => return Err(error.into()),
-    }
+    let backing = lock_new_file(directory)?;
     if RedbStore::is_in(directory) {
         // It may be this very file, if it was renamed meanwhile.
         remove_if_there(&new)?;
@@ -169,6 +160,18 @@ pub(super) fn new_file(directory: &Path) -> Result<Option<File>, WorkError> {
     // What is left of a start or a copy that was cut off; nothing was ever acknowledged out of it.
     backing.set_len(0)?;
     Ok(Some(backing))
+}
+
+/// The file in which a store is made, locked, with whatever an earlier attempt has left in it.
+pub(super) fn lock_new_file(directory: &Path) -> Result<File, WorkError> {
+    let new = directory.join(NEW_FILE);
+    let backing =
+        File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(new)?;
+    match backing.try_lock() {
+        Ok(()) => Ok(backing),
+        Err(TryLockError::WouldBlock) => Err(redb::Error::DatabaseAlreadyOpen.into()),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
 }
 
 /// A whole store is in the new file, durably.
@@ -240,9 +243,9 @@ impl Stamp {
 }
 
 /// Reads a store's stamp. One that has none has lost its tables: a store is made with them.
-pub(super) fn stamp(database: &Database) -> Result<Stamp, WorkError> {
+pub(super) fn stamp(transaction: &ReadTransaction) -> Result<Stamp, WorkError> {
     let missing = || damage("it has no format number".to_owned());
-    let meta = match database.begin_read()?.open_table(META) {
+    let meta = match transaction.open_table(META) {
         Ok(meta) => meta,
         Err(TableError::TableDoesNotExist(_)) => return Err(missing()),
         Err(error) => return Err(error.into()),

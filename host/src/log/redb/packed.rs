@@ -4,7 +4,7 @@
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
-use super::{Decode, WorkError, damage, sealed, tail};
+use super::{Decode, WorkError, damage, sealed, tail, unreadable};
 use crate::log::key;
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
 
@@ -58,33 +58,34 @@ pub(super) fn upto(transaction: &ReadTransaction, slot: Slot) -> Result<u64, Wor
     Ok(upto)
 }
 
-/// The packed entries of `slot` from number `from` on, in order, `limit` at most; all of those below `upto`
-/// are packed.
+/// The entries of `slot` from number `from` on, in order, `limit` at most, be they packed or not.
 pub(super) fn read<T>(
     transaction: &ReadTransaction,
     slot: Slot,
     from: u64,
-    upto: u64,
     limit: usize,
     decode: Decode<T>,
 ) -> Result<Vec<T>, WorkError> {
+    let upto = upto(transaction, slot)?;
     let mut entries = Vec::new();
     let mut first = from - from % CHUNK_ENTRIES;
     while first < upto && entries.len() < limit {
         let last = first + CHUNK_ENTRIES - 1;
-        let unreadable = || damage(format!("entries {first} to {last} of slot {slot}"));
+        let damaged = || damage(format!("entries {first} to {last} of slot {slot}"));
         let packed = packed(transaction, key::key(slot, first))?;
-        let chunk = packed.and_then(|packed| unpack(&packed)).ok_or_else(unreadable)?;
+        let chunk = packed.and_then(|packed| unpack(&packed)).ok_or_else(damaged)?;
         if chunk.len() as u64 != CHUNK_ENTRIES {
-            return Err(unreadable());
+            return Err(damaged());
         }
         for (bytes, number) in chunk.iter().zip(first..) {
             if number >= from && entries.len() < limit {
-                entries.push(decode(slot, number, bytes).map_err(WorkError::Store)?);
+                entries.push(decode(slot, number, bytes).map_err(unreadable)?);
             }
         }
         first += CHUNK_ENTRIES;
     }
+    let left = limit - entries.len();
+    entries.append(&mut tail::read(transaction, slot, from.max(upto), left, decode)?);
     Ok(entries)
 }
 

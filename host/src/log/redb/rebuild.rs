@@ -1,5 +1,4 @@
-//! What is made from the log, made anew: how a store is opened for it, whatever its windows, rows and checkpoints are
-//! like, and what is written before and after.
+//! What is made from the log, made anew in a store that an older version wrote: what is written before and after.
 //!
 //! Until a rebuild begins nothing is changed that an older version reads. From then on the store has today's format, and
 //! a mark that keeps everybody else from opening it. It goes on where it was cut off.
@@ -8,7 +7,7 @@ use std::path::Path;
 
 use redb::ReadableDatabase;
 
-use super::open::{FORMAT, META, OLDEST_FORMAT, Stamp, prepare_made};
+use super::open::{FORMAT, META, NEW_FILE, OLDEST_FORMAT, Stamp, name_file, prepare_made};
 use super::{RedbOpenError, RedbStore, check, checkpoints, migrate, rows, windows};
 use crate::log::StoreError;
 use crate::log::rollup::Resolution;
@@ -35,19 +34,6 @@ impl RedbStore {
             store.attempt(migrate::copy_tail).map_err(|error| RedbOpenError::of(directory, error))?;
         }
         Ok(Some((store, false)))
-    }
-
-    /// Opens a store of today's format without a look at what is made from its log.
-    ///
-    /// # Errors
-    /// As [`RedbStore::open`].
-    pub fn open_to_repair(directory: &Path) -> Result<Self, RedbOpenError> {
-        if !Self::is_in(directory) {
-            return Err(RedbOpenError::NoStore(directory.into()));
-        }
-        let (store, stamp) = Self::open_file(directory)?;
-        stamp.must_be_todays(directory)?;
-        Ok(store)
     }
 
     /// Lets go of all that is made from the log, and of what older formats had.
@@ -78,13 +64,14 @@ impl RedbStore {
     /// # Errors
     /// When it is not all there, or cannot be written.
     pub async fn end_rebuild(&self) -> Result<(), StoreError> {
-        let tail = self.tail.clone();
+        let (directory, file) = (self.directory.clone(), self.file);
         self.run(move |database| {
             check(&database.begin_read()?)?;
             let transaction = database.begin_write()?;
             transaction.open_table(META)?.remove("rebuild")?;
             transaction.commit()?;
-            tail.load(database)
+            // Of a repair, which made it beside the damaged one.
+            if file == NEW_FILE { name_file(&directory) } else { Ok(()) }
         })
         .await
     }

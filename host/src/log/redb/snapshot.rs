@@ -3,7 +3,7 @@
 use redb::ReadTransaction;
 use rollcall_wire::{DeviceId, Slot};
 
-use super::{WorkError, checkpoints, guarded, read, rows, windows};
+use super::{WorkError, checkpoints, guarded, packed, rows, windows};
 use crate::log::rollup::Resolution;
 use crate::log::row::Row;
 use crate::log::{Checkpoints, Logged, Snapshot, StoreError, WindowRow, codec};
@@ -54,6 +54,6 @@ impl Snapshot for RedbSnapshot<'_> {
     }
 
     fn read(&mut self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Logged>, StoreError> {
-        self.run(|transaction| read(transaction, slot, from, limit, codec::logged))
+        self.run(|transaction| packed::read(transaction, slot, from, limit, codec::logged))
     }
 }

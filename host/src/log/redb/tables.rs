@@ -17,12 +17,17 @@ pub(super) trait EachTable {
     ) -> Result<(), Self::Error>;
 }
 
+/// The tables of the log: all others are made from it.
+pub(super) fn each_table_of_the_log<W: EachTable>(work: &mut W) -> Result<(), W::Error> {
+    work.table(tail::TAIL)?;
+    work.table(packed::CHUNKS)?;
+    work.table(packed::OLDER_CHUNKS)
+}
+
 /// All tables that a store can have. A copy refuses a store that has others: a new one has its line here.
 pub(super) fn each_table<W: EachTable>(work: &mut W) -> Result<(), W::Error> {
     work.table(open::META)?;
-    work.table(tail::TAIL)?;
-    work.table(packed::CHUNKS)?;
-    work.table(packed::OLDER_CHUNKS)?;
+    each_table_of_the_log(work)?;
     work.table(checkpoints::CHECKPOINTS)?;
     work.table(rows::DEVICES)?;
     work.table(rows::CLOSED)?;

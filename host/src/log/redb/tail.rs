@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
-use super::{Decode, WorkError, damage, packed, sealed};
+use super::{Decode, WorkError, damage, packed, sealed, unreadable};
 use crate::log::plan::TailEntry;
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
-use crate::log::{codec, key};
+use crate::log::{StoreError, codec, key};
 use crate::model::Entry;
 
 /// The key of an entry → the entry; a slot's last key → the length of its log.
@@ -67,9 +67,8 @@ pub(super) fn append(
         }
         if row.number > length {
             let (slot, number) = (row.slot, row.number);
-            return Err(damage(format!(
-                "the log of slot {slot} ends at {length}, and {number} is to follow"
-            )));
+            let what = format!("the log of slot {slot} ends at {length}, and {number} is to follow");
+            return Err(WorkError::Store(StoreError::Corrupt(what)));
         }
         table.insert(key::key(row.slot, row.number), row.sealed.as_slice())?;
         let head = key::head(row.slot);
@@ -81,12 +80,12 @@ pub(super) fn append(
 
 /// The length of a slot's log.
 fn length(table: &impl ReadableTable<u64, &'static [u8]>, slot: Slot) -> Result<u64, WorkError> {
-    let unreadable = || damage(format!("the length of the log of slot {slot}"));
+    let damaged = || damage(format!("the length of the log of slot {slot}"));
     let head = key::head(slot);
-    let stored = table.get(head)?.ok_or_else(unreadable)?;
+    let stored = table.get(head)?.ok_or_else(damaged)?;
     let length =
         open(head, stored.value()).and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
-    length.ok_or_else(unreadable)
+    length.ok_or_else(damaged)
 }
 
 /// Where a slot's tail begins: every entry before it is packed.
@@ -112,7 +111,7 @@ pub(super) fn read<T>(
 ) -> Result<Vec<T>, WorkError> {
     let mut entries = Vec::new();
     each(transaction, slot, from, limit, |number, bytes| {
-        entries.push(decode(slot, number, bytes).map_err(WorkError::Store)?);
+        entries.push(decode(slot, number, bytes).map_err(unreadable)?);
         Ok(())
     })?;
     Ok(entries)
@@ -201,7 +200,7 @@ impl Tail {
             entries.clear();
             let start = packed::upto(&transaction, slot)?;
             each(&transaction, slot, start, usize::MAX, |number, bytes| {
-                let counts = codec::entry_counts(slot, number, bytes).map_err(WorkError::Store)?;
+                let counts = codec::entry_counts(slot, number, bytes).map_err(unreadable)?;
                 entries.push_back(Arc::new(TailEntry::new(slot, number, counts)));
                 Ok(())
             })?;

@@ -107,7 +107,7 @@ rollcall/doctor/ and leaves nothing behind. The exit status is 1 when a check fa
 
 Stop all that use the store before --repair: serve, ingest, api and import. A data directory that another process uses is
 refused, but MongoDB does not say who else writes. A log that is damaged itself cannot be repaired: the entry is named,
-and nothing is changed. Cut off, it has to be run again before the store can be used.";
+and nothing is changed. A data directory needs as much room again as its log takes. Cut off, run it again.";
 
 const MIGRATE_EXAMPLE: &str = "\
 Example:
