@@ -15,6 +15,7 @@ Builds, runs and tests all of Rollcall.
   cargo xtask flash        builds a board's firmware and writes it through a debug probe
   cargo xtask provision    tells a board its broker, id and password, through a debug probe
   cargo xtask services     a real RabbitMQ and a real mongod, to try things out with
+  cargo xtask simulate     all of it in one thread from one seed, with faults of everything that can fail
   cargo xtask test         every test that this machine can run
   cargo xtask ci           formatting, lints, documentation and tests: what CI runs
   cargo xtask bench        how quick host and firmware are, beside their targets

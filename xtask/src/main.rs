@@ -15,6 +15,7 @@ mod probe;
 mod provision;
 mod run_device;
 mod services;
+mod simulate;
 mod stack;
 mod tally;
 mod test;
@@ -42,6 +43,7 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
         "flash" => (flash::run, flash::HELP),
         "provision" => (provision::run, provision::HELP),
         "services" => (services::run, services::HELP),
+        "simulate" => (simulate::run, simulate::HELP),
         "test" => (test::run, test::HELP),
         "ci" => (ci::run, ci::HELP),
         "bench" => (bench::run, bench::HELP),

@@ -6,28 +6,8 @@ use anyhow::{Result, anyhow, bail, ensure};
 use pico_args::Arguments;
 use rollcall_simulate::Settings;
 
-pub(crate) const HELP: &str = "\
-Runs all of Rollcall in one thread from one seed, with faults of everything that can fail, thousands of times faster
-than real time; then looks whether every sample was counted exactly once.
-
-  cargo xtask simulate [--seeds N]      N seeds (200), from one that is printed; ROLLCALL_SEED=S begins at S
-  cargo xtask simulate --seed S         one seed
-
-  --devices D       devices of a run (20)
-  --minutes M       how long they take samples, as 0.5 (2)
-  --scenario NAME   all, calm, or faults of one area: network, devices, hosts, stores, disks, clocks, brokers, hostile
-  --jobs J          threads, a seed each (as many as there are processors)
-  --trace           prints all that happens (with --seed)
-
-A failure is printed with its seed, the fewest faults, devices and seconds that it was found to take, and the command
-that repeats it, which says so with:
-  --faults 3,17     of the faults of the seed, these alone; as --faults none
-  --only 4,5        of its devices, these alone
-  --stop-at S       sampling stops after S seconds
-  --no-shrink       the failure as it is
-
-For a night: cargo xtask simulate --seeds 1000000
-";
+/// The same that `cargo xtask simulate --help` prints.
+pub(crate) const HELP: &str = include_str!("../help.txt");
 
 /// What is asked for.
 pub(crate) struct Asked {

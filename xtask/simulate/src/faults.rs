@@ -44,7 +44,7 @@ pub(crate) enum What {
         left: Left,
         ms: u64,
     },
-    /// A bit flips, and the host is killed and reads it.
+    /// A bit flips while the host is stopped.
     BitFlip,
     Clock(ClockFault),
     Broker(BrokerFault),

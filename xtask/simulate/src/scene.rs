@@ -1,7 +1,7 @@
 //! What all parts of a run share: the trace, the oracle, the counts of faults, the wall clock, and the first failure.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rollcall_host::model::{Clock, UnixMs};
@@ -34,6 +34,7 @@ pub(crate) struct Scene {
     coverage: Mutex<Coverage>,
     wall: Mutex<Wall>,
     failure: Mutex<Option<Failure>>,
+    lives: AtomicU64,
     is_damaged: AtomicBool,
     is_over: Notify,
 }
@@ -46,6 +47,7 @@ impl Scene {
             coverage: Mutex::default(),
             wall: Mutex::new(wall),
             failure: Mutex::default(),
+            lives: AtomicU64::new(0),
             is_damaged: AtomicBool::new(false),
             is_over: Notify::new(),
         }
@@ -98,6 +100,11 @@ impl Scene {
 
     pub(crate) fn failure(&self) -> Option<Failure> {
         lock(&self.failure).clone()
+    }
+
+    /// Numbers the processes of a run that take messages.
+    pub(crate) fn next_life(&self) -> u64 {
+        self.lives.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The store has found that a bit flipped, and says so: that ends the run, and well.

@@ -12,6 +12,9 @@ use crate::net::Line;
 use crate::time::{now_ms, sleep, sleep_until};
 use crate::world::World;
 
+/// How long a host that was stopped stays so.
+const STOPPED_MS: u64 = 10;
+
 impl World {
     /// Lets each fault come at its time.
     pub(crate) async fn strike_all(self: &Rc<Self>) {
@@ -57,17 +60,22 @@ impl World {
                     self.later(ms, |world| world.disk().into_iter().for_each(Disk::heal));
                 }
             }
-            What::BitFlip => {
-                let flipped = self.disk().is_some_and(Disk::flip);
-                self.fired_if(flipped, Kind::BitFlip);
-                if flipped {
-                    self.hosts[0].kill(End::Killed, 1);
-                }
-            }
+            What::BitFlip => self.strike_bit(),
             What::Clock(fault) => self.strike_clock(fault),
             What::Broker(fault) => self.strike_broker(fault),
             What::Hostile(fault) => self.strike_hostile(place, fault),
         }
+    }
+
+    /// A bit flips while the store is closed. After a crash it could not be told from a write that was cut off.
+    fn strike_bit(self: &Rc<Self>) {
+        let world = self.clone();
+        tokio::task::spawn_local(async move {
+            let Some(disk) = world.disk().filter(|disk| disk.is_well()) else { return };
+            if world.hosts[0].stop(STOPPED_MS).await.is_ok() && disk.flip() {
+                world.scene.fired(Kind::BitFlip);
+            }
+        });
     }
 
     fn strike_link(self: &Rc<Self>, device: u64, fault: LinkFault) {

@@ -13,13 +13,18 @@ use rollcall_harness::workspace;
 use serde_json::Value;
 
 /// A crate of the root workspace, what it may link, and what its tests may use besides.
-const CRATES: [(&str, &[&str], &[&str]); 6] = [
+const CRATES: [(&str, &[&str], &[&str]); 7] = [
     ("rollcall-wire", &[], &[]),
     ("rollcall-provision", &["rollcall-wire"], &[]),
     // Both name themselves, with features for their tests.
     ("rollcall-device", &["rollcall-wire"], &["rollcall-device", "rollcall-harness"]),
     ("rollcall-host", &["rollcall-wire"], &["rollcall-host", "rollcall-harness"]),
     ("rollcall-harness", &["rollcall-provision", "rollcall-wire"], &[]),
+    (
+        "rollcall-simulate",
+        &["rollcall-device", "rollcall-harness", "rollcall-host", "rollcall-wire"],
+        &[],
+    ),
     ("xtask", &["rollcall-harness", "rollcall-provision", "rollcall-wire"], &[]),
 ];
 

@@ -62,6 +62,7 @@ impl Life {
             inbox,
             ops,
             echoes: host.echoes.clone(),
+            life: host.scene.next_life(),
             is_draining: Cell::new(false),
             drains: Notify::new(),
             unsettled: Cell::new(0),

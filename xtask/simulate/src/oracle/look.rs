@@ -82,7 +82,10 @@ impl Oracle {
                 for record in &entry.records {
                     self.look_at_record(record, slot, &mut bare)?;
                     if record.kind != RecordKind::Undecided {
-                        counts.entry(record.sampled_at.second()).or_default().count(record.status);
+                        counts
+                            .entry(record.sampled_at.second())
+                            .or_default()
+                            .count(record.status, record.time_error);
                     }
                 }
             }
@@ -125,7 +128,7 @@ impl Oracle {
             _ if found == Found::Counted => return Err(failure("counted twice", format!("{record:?}"))),
             _ => sample.found = (look, Found::Counted),
         }
-        sample.check_time(record)
+        self.check_time(record)
     }
 
     fn look_at_bare(&self, found: &BTreeMap<(DeviceId, UnixMs), u64>) -> Result<(), Failure> {

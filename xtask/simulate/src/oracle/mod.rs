@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rollcall_device::outbox::Sample as Taken;
 use rollcall_host::model::{UnixMs, Verdict};
 use rollcall_wire::codec::{self, Rejection};
-use rollcall_wire::{BootId, DeviceId, Kind, SampleId, Sequence, Status, Taken as InRun, Topic};
+use rollcall_wire::{BootId, DeviceId, Kind, RunId, SampleId, Sequence, Status, Taken as InRun, Topic};
 
 pub(crate) use self::look::Blind;
 pub(crate) use self::sums::Sums;
@@ -39,6 +39,8 @@ pub(crate) struct Oracle {
 struct Device {
     boots: BTreeMap<BootId, Vec<Option<Sample>>>,
     latest_boot: Option<BootId>,
+    /// What reached ingest loops of its clocks, in the order in which it did.
+    heard: BTreeMap<(BootId, Option<RunId>), Vec<Heard>>,
     sums: Sums,
 }
 
@@ -74,15 +76,36 @@ enum Found {
     Counted,
 }
 
-/// One arrival of a message at an ingest loop.
+/// One arrival of a sample at an ingest loop.
 #[derive(Clone, Copy)]
 struct Copied {
     received_at: UnixMs,
     at_ms: u64,
+    /// Which process that was.
+    life: u64,
+    run: Option<RunId>,
     /// The device's clock when it was encoded; `None` if another run than the one that took it sent it.
     up_ms: Option<u64>,
-    /// How long a broker had held it.
-    waited_ms: u64,
+}
+
+/// A message about a device's clock.
+#[derive(Clone, Copy)]
+struct Heard {
+    life: u64,
+    at_ms: u64,
+    up_ms: u64,
+    /// The clock started then at the latest, in the run's time.
+    bound_ms: i64,
+}
+
+/// How a message arrives at an ingest loop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// By the host's clock.
+    pub(crate) at: UnixMs,
+    pub(crate) expiry_left_s: Option<u32>,
+    /// Which process takes it.
+    pub(crate) life: u64,
 }
 
 /// Of what a message tells.
@@ -186,21 +209,26 @@ impl Oracle {
         samples.get_mut(usize::try_from(id.seq.get()).ok()?)?.as_mut()
     }
 
-    /// A message enters the inbox of an ingest loop, after so long in a broker.
-    pub(crate) fn handed_on(
-        &mut self,
-        subject: Subject,
-        payload: &[u8],
-        received_at: UnixMs,
-        waited_ms: u64,
-    ) {
-        self.last_at_ms = now_ms();
+    /// A message enters the inbox of an ingest loop.
+    pub(crate) fn handed_on(&mut self, subject: Subject, payload: &[u8], arrival: Arrival) {
+        let Arrival { at: received_at, expiry_left_s, life } = arrival;
+        let at_ms = now_ms();
+        self.last_at_ms = at_ms;
         match subject {
-            Subject::Sample(device, id) => {
-                let Some(sample) = self.sample(device, id) else { return };
-                let reading = codec::decode(payload).ok().filter(|reading| reading.taken == InRun::ThisRun);
-                let up_ms = reading.and_then(|reading| reading.up_ms);
-                sample.copies.push(Copied { received_at, at_ms: now_ms(), up_ms, waited_ms });
+            Subject::Sample(id, sample_id) => {
+                let (Ok(reading), Some(sample)) = (codec::decode(payload), self.sample(id, sample_id)) else {
+                    return;
+                };
+                let (run, up_ms) = (reading.run, reading.up_ms);
+                let of_its_run = up_ms.filter(|_| reading.taken == InRun::ThisRun);
+                sample.copies.push(Copied { received_at, at_ms, life, run, up_ms: of_its_run });
+                if let (Some(up_ms), Some(device)) = (up_ms, self.devices.get_mut(&id)) {
+                    // A wait is stated in whole seconds, and may be rounded up.
+                    let waited_s = codec::waited_s(expiry_left_s).unwrap_or(0).saturating_sub(1);
+                    let bound_ms = at_ms as i64 - up_ms as i64 - 1000 * i64::from(waited_s);
+                    let heard = device.heard.entry((sample_id.boot, run)).or_default();
+                    heard.push(Heard { life, at_ms, up_ms, bound_ms });
+                }
             }
             Subject::Bare(device) => *self.bare.entry((device, received_at)).or_default() += 1,
             Subject::Other => {}

@@ -73,7 +73,6 @@ struct Held {
 pub(crate) struct Delivery {
     pub(crate) tag: u64,
     pub(crate) publish: Publish,
-    pub(crate) waited_ms: u64,
 }
 
 /// The connection has ended.
@@ -205,7 +204,7 @@ impl Broker {
             .map(|seconds| seconds.saturating_sub(u32::try_from(waited_s).unwrap_or(seconds)));
         session.tags += 1;
         session.unacknowledged.push_back((session.tags, held));
-        Delivery { tag: session.tags, publish, waited_ms }
+        Delivery { tag: session.tags, publish }
     }
 
     /// A message is done with.

@@ -7,15 +7,16 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use rollcall_host::model::{Ack, Clock, Message, Retain, Sender, Verdict};
+use rollcall_host::model::{Ack, Clock, Message, Moment, Retain, Sender, Verdict};
 use rollcall_host::ops::Ops;
 use rollcall_host::source::Inbox;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::Publish;
 use crate::chance::Chance;
 use crate::coverage::Kind;
-use crate::oracle::{Subject, subject};
+use crate::oracle::{Arrival, Subject, subject};
 use crate::scene::Scene;
 use crate::time::{now_ms, sleep};
 
@@ -32,6 +33,8 @@ pub(crate) struct Taking {
     pub(crate) inbox: Inbox,
     pub(crate) ops: Arc<Ops>,
     pub(crate) echoes: Echoes,
+    /// Which process it is, of all that there are in a run.
+    pub(crate) life: u64,
     /// It takes no more messages.
     pub(crate) is_draining: Cell<bool>,
     /// Says so.
@@ -56,32 +59,32 @@ impl<T> Drop for Pending<T> {
 }
 
 impl Taking {
-    /// Hands a message to the ingest loop, after so long in a broker; `None` when there is no loop any more.
+    /// Hands a message to the ingest loop, `None` when there is no loop any more.
     pub(crate) async fn take<T>(
         self: &Rc<Self>,
         publish: Publish,
         sender: Sender,
-        waited_ms: u64,
         tag: T,
     ) -> Option<Pending<T>> {
         self.unsettled.set(self.unsettled.get() + 1);
         self.echoes.maybe(self, &publish);
         let subject = subject(&publish.topic, &publish.payload);
-        let received_at = self.clock.now();
+        let received = Moment { at: self.clock.now(), instant: Instant::now() };
         self.scene.note(format_args!("takes {subject:?}"));
         let (ack, verdict) = Ack::new();
         let pending = Pending { tag, subject, verdict, shared: self.clone() };
-        let payload = publish.payload.clone();
+        let (payload, expiry_left_s) = (publish.payload.clone(), publish.expiry_s);
         let message = Message {
             topic: publish.topic,
             payload: publish.payload,
             retain: if publish.is_retained { Retain::Yes } else { Retain::No },
             expiry_left_s: publish.expiry_s,
-            received_at,
+            received,
             sender,
             ack,
         };
-        self.scene.oracle().handed_on(subject, &payload, received_at, waited_ms);
+        let arrival = Arrival { at: received.at, expiry_left_s, life: self.life };
+        self.scene.oracle().handed_on(subject, &payload, arrival);
         self.inbox.send(message).await.ok()?;
         Some(pending)
     }
@@ -150,7 +153,7 @@ impl Echoes {
             let target = echoes.0.target.borrow().upgrade();
             let Some(target) = target.filter(|target| !target.is_draining.get()) else { return };
             // Nobody waits for what becomes of it.
-            drop(target.take(publish, Sender::HearsNothing, 0, ()).await);
+            drop(target.take(publish, Sender::HearsNothing, ()).await);
         });
     }
 }
