@@ -20,11 +20,7 @@ const CRATES: [(&str, &[&str], &[&str]); 7] = [
     ("rollcall-device", &["rollcall-wire"], &["rollcall-device", "rollcall-harness"]),
     ("rollcall-host", &["rollcall-wire"], &["rollcall-host", "rollcall-harness"]),
     ("rollcall-harness", &["rollcall-provision", "rollcall-wire"], &[]),
-    (
-        "rollcall-simulate",
-        &["rollcall-device", "rollcall-harness", "rollcall-host", "rollcall-wire"],
-        &[],
-    ),
+    ("rollcall-simulate", &["rollcall-device", "rollcall-harness", "rollcall-host", "rollcall-wire"], &[]),
     ("xtask", &["rollcall-harness", "rollcall-provision", "rollcall-wire"], &[]),
 ];
 
