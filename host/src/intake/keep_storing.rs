@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::flush::FlushInterval;
 use super::ingest::Ingest;
 use super::run::run;
+use super::timing::Timing;
 use crate::log::{LogStore, StoreError};
 use crate::model::{Clock, Message};
 use crate::ops::{Failure, GivenUp, Ops, Outage, Part, Supervised, supervise};
@@ -32,7 +33,15 @@ pub async fn keep_storing<S: LogStore>(
 ) -> Result<(), GivenUp> {
     // What was received is to be stored, also while the process ends: there is nothing that stops it.
     let stop = std::future::pending();
-    let ingest = IngestLoop { store, inbox, interval, clock, ops: ops.clone(), opened: Some(opened) };
+    let ingest = IngestLoop {
+        store,
+        inbox,
+        timing: Timing::default(),
+        interval,
+        clock,
+        ops: ops.clone(),
+        opened: Some(opened),
+    };
     supervise(Part::Ingest, &ops, stop, ingest).await
 }
 
@@ -40,6 +49,8 @@ pub async fn keep_storing<S: LogStore>(
 struct IngestLoop<S> {
     store: Arc<S>,
     inbox: mpsc::Receiver<Message>,
+    /// What is known of the devices' clocks outlives the loop too: the store knows nothing of it.
+    timing: Timing,
     interval: FlushInterval,
     clock: Clock,
     ops: Arc<Ops>,
@@ -54,7 +65,7 @@ impl<S: LogStore> Supervised for IngestLoop<S> {
             // Who does not wait for it any more is about to end the process.
             let _ = opened.send(ingest.is_empty());
         }
-        run(ingest, &mut self.inbox, self.interval, &self.clock, &self.ops).await;
+        run(ingest, &mut self.inbox, &mut self.timing, self.interval, &self.clock, &self.ops).await;
         Ok(())
     }
 }

@@ -26,17 +26,17 @@ const LAST_SWEEP: Duration = Duration::from_secs(2);
 pub(super) async fn run<S: LogStore>(
     mut ingest: Ingest<S>,
     inbox: &mut mpsc::Receiver<Message>,
+    timing: &mut Timing,
     interval: FlushInterval,
     clock: &Clock,
     ops: &Ops,
 ) {
-    let mut timing = Timing::default();
     let mut batch = Vec::new();
     let mut last = 0;
     while collect(inbox, &mut batch, last, interval, ingest.rows_due_at()).await {
         last = batch.len();
         if !batch.is_empty() {
-            flush(&mut ingest, &mut timing, batch.drain(..), clock, ops).await;
+            flush(&mut ingest, timing, batch.drain(..), clock, ops).await;
         }
         roll_surely(&mut ingest, ops).await;
         ops.metrics.made_from_log(ingest.beyond_checkpoints(), ingest.devices());
