@@ -9,18 +9,10 @@ use rollcall_harness::cargo::{self, Workspace};
 
 pub(crate) const HELP: &str = include_str!("../simulate/help.txt");
 
-/// How many seeds each run of CI looks at.
-const CI_SEEDS: &str = "200";
-
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut command = command(&arguments.finish());
     let status = command.status().with_context(|| format!("cannot start {}", cargo::show(&command)))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// What CI runs.
-pub(crate) fn check() -> Result<()> {
-    cargo::run(command(&["--seeds".into(), CI_SEEDS.into()]))
 }
 
 fn command(arguments: &[OsString]) -> std::process::Command {

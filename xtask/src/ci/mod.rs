@@ -9,14 +9,14 @@ use rollcall_harness::emulated_board::EmulatedBoard;
 use rollcall_harness::hardware_board;
 
 use crate::tally::TestTally;
-use crate::{firmware, help, simulate, test};
+use crate::{firmware, help, test};
 
 mod tidy;
 
 pub(crate) const HELP: &str = "\
 Checks everything that CI checks: which crate and which folder of the host uses which, the length of files,
 formatting, clippy and documentation of both workspaces, firmware for its own targets among them, without a warning,
-200 seeds of cargo xtask simulate, and then every test (cargo xtask test).
+and then every test (cargo xtask test).
 
   cargo xtask ci
 
@@ -70,7 +70,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     tally.check("sizes of the firmware (cargo xtask firmware)", firmware::check());
-    tally.check("200 seeds of cargo xtask simulate", simulate::check());
     test::everything(tally)
 }
 

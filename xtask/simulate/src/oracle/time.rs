@@ -9,6 +9,9 @@ use crate::scene::Failure;
 const ROUNDING_MS: i64 = 5;
 const DRIFT_PPM: i64 = 1_000;
 
+/// The message that dates another may have come so long before it.
+const WINDOW_MS: i64 = 180_000;
+
 /// Of so much of a clock's time, a host knows every message.
 const KNOWN_MS: u64 = 60_000;
 
@@ -54,9 +57,11 @@ fn allows(device: &Device, sample: &Sample, copy: &Copied, record: &Record) -> b
     let began_ms = sample.taken_ms as i64 - sample.device_ms as i64;
     let heard = record.id.and_then(|id| device.heard.get(&(id.boot, copy.run)));
     let lately = heard.into_iter().flatten().filter(|heard| {
-        heard.life == copy.life && heard.at_ms <= copy.at_ms && heard.up_ms + KNOWN_MS >= up_ms
+        // What came in the same moment may be looked at later.
+        let before = heard.at_ms < copy.at_ms || heard.up_ms == up_ms;
+        heard.life == copy.life && before && heard.up_ms + KNOWN_MS >= up_ms
     });
     let Some(flight) = lately.map(|heard| heard.bound_ms - began_ms).min() else { return false };
-    let slack = ROUNDING_MS + passed * DRIFT_PPM / 1_000_000;
+    let slack = ROUNDING_MS + (passed + WINDOW_MS) * DRIFT_PPM / 1_000_000;
     (-slack..=flight.max(0) + slack).contains(&error)
 }
