@@ -33,10 +33,14 @@ const APART_MS: u64 = 2 * AGREE_MS as u64;
 /// A message that waited in a broker and whose bound is so far below all others: the broker's clock was set.
 const WAIT_FALSE_MS: i64 = 2_000;
 
+/// A wait is stated in whole seconds: RabbitMQ rounds it up, and mosquitto takes the difference of two clocks of whole
+/// seconds. So a bound that takes a wait into account may be late by twice this.
+const WAIT_ROUNDS_MS: i64 = 1_000;
+
 /// After so much uptime without a message as quick, a clock that is off by 100 ppm has gained 0.36 s.
 const LEAST_LASTS_MS: u64 = 3_600_000;
 
-/// How many clocks are known at most, twice: those heard lately, and those before them. Some 80 bytes each.
+/// How many clocks are known at most, twice: those heard lately, and those before them. Some 120 bytes each.
 const CLOCKS_MAX: usize = 1 << 20;
 
 /// What a message says of its device's clock.
@@ -152,6 +156,14 @@ struct Clock {
 /// The bounds of some messages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
+    all: Bounds,
+    /// Of those that no broker held back. What comes at once from a broker agrees, because it waited some whole seconds
+    /// more or less, and may have waited a part of one besides; but of these no two came at once that agree.
+    direct: Bounds,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bounds {
     /// The least of them: the clock started then at the latest.
     least_ms: i64,
     /// What the clock read in that message.
@@ -160,12 +172,21 @@ struct Bucket {
     messages: u8,
     /// Did another message agree with it, that did not come at once with it?
     agreed: bool,
-    /// Is it of a message that no broker held back, or agrees with the bound of one?
-    direct: bool,
 }
 
 impl Bucket {
     /// Of both together.
+    fn with(self, other: Self) -> Self {
+        Self { all: self.all.with(other.all), direct: self.direct.with(other.direct) }
+    }
+
+    /// Is the least of a message that no broker held back, or does it agree with the bound of one?
+    fn is_direct(&self) -> bool {
+        self.direct.messages > 0 && self.direct.least_ms - self.all.least_ms <= AGREE_MS
+    }
+}
+
+impl Bounds {
     fn with(self, other: Self) -> Self {
         if self.messages == 0 || other.messages == 0 {
             return if self.messages == 0 { other } else { self };
@@ -176,7 +197,6 @@ impl Bucket {
         Self {
             messages: least.messages.saturating_add(next.messages),
             agreed: least.agreed || agree && (apart || next.agreed),
-            direct: least.direct || agree && next.direct,
             ..least
         }
     }
@@ -191,10 +211,10 @@ impl Clock {
     fn hear(&mut self, reading: &ClockReading, received_ms: i64) {
         let up_ms = reading.up_ms;
         let bound = self.bound(reading, received_ms);
-        if self.filling.messages >= BUCKET_MESSAGES && up_ms.abs_diff(self.bucket_up_ms) >= BUCKET_MS {
+        if self.filling.all.messages >= BUCKET_MESSAGES && up_ms.abs_diff(self.bucket_up_ms) >= BUCKET_MS {
             self.full = std::mem::take(&mut self.filling);
         }
-        if self.filling.messages == 0 {
+        if self.filling.all.messages == 0 {
             self.bucket_up_ms = up_ms;
         }
         self.filling = self.filling.with(bound);
@@ -207,38 +227,40 @@ impl Clock {
     /// The bound that a message gives; a wait that all others contradict is not believed.
     fn bound(&self, reading: &ClockReading, received_ms: i64) -> Bucket {
         let wait_ms = if self.contradicts(reading, received_ms) { 0 } else { reading.waited_ms() };
-        Bucket {
+        let all = Bounds {
             least_ms: received_ms - reading.up_ms.cast_signed() - wait_ms,
             least_up_ms: reading.up_ms,
             messages: 1,
             agreed: false,
-            direct: !reading.waited(),
-        }
+        };
+        Bucket { all, direct: if reading.waited() { Bounds::default() } else { all } }
     }
 
     fn contradicts(&self, reading: &ClockReading, received_ms: i64) -> bool {
         let (known, at_latest_ms) = (self.known(), received_ms - reading.up_ms.cast_signed());
-        known.agreed
+        known.all.agreed
             && reading.waited()
-            && at_latest_ms - reading.waited_ms() < known.least_ms - WAIT_FALSE_MS
+            && at_latest_ms - reading.waited_ms() < known.all.least_ms - WAIT_FALSE_MS
     }
 
     /// `None` when the message alone has to say it.
     fn date(&self, reading: &ClockReading, received_ms: i64) -> Option<Dated> {
         // Its own bound may have left the window, when much came at once.
         let known = self.known().with(self.bound(reading, received_ms));
-        let held_up_ms = received_ms - reading.up_ms.cast_signed() - known.least_ms;
-        let certain = known.agreed
-            && (held_up_ms <= AGREE_MS || reading.up_ms.abs_diff(known.least_up_ms) <= LEAST_LASTS_MS);
-        if self.contradicts(reading, received_ms) && !(certain && known.direct) {
+        let held_up_ms = received_ms - reading.up_ms.cast_signed() - known.all.least_ms;
+        let certain = known.all.agreed
+            && (held_up_ms <= AGREE_MS || reading.up_ms.abs_diff(known.all.least_up_ms) <= LEAST_LASTS_MS);
+        if self.contradicts(reading, received_ms) && !(certain && known.is_direct()) {
             return None;
         }
+        let exact = certain && known.is_direct() && known.direct.agreed;
         let time_error = match reading.taken {
-            Taken::ThisRun if certain && known.direct => TimeError::Exact,
+            Taken::ThisRun if exact => TimeError::Exact,
             Taken::ThisRun if certain => TimeError::OneSecond,
             Taken::ThisRun | Taken::EarlierRun => TimeError::Unknown,
         };
-        Some(Dated { held_up_ms, time_error })
+        let rounded_ms = if certain && !exact { WAIT_ROUNDS_MS } else { 0 };
+        Some(Dated { held_up_ms: held_up_ms + rounded_ms, time_error })
     }
 }
 
