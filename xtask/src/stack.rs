@@ -29,16 +29,6 @@ pub(crate) enum BrokerChoice {
     Rabbitmq,
 }
 
-impl BrokerChoice {
-    /// As it is written after --broker.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Gateway => "gateway",
-            Self::Rabbitmq => "rabbitmq",
-        }
-    }
-}
-
 impl FromStr for BrokerChoice {
     type Err = &'static str;
 
@@ -59,16 +49,6 @@ pub(crate) enum StoreChoice {
     Redb,
     /// A mongod.
     Mongodb,
-}
-
-impl StoreChoice {
-    /// As it is written after --store.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Redb => "redb",
-            Self::Mongodb => "mongodb",
-        }
-    }
 }
 
 impl FromStr for StoreChoice {

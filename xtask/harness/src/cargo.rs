@@ -1,7 +1,7 @@
 //! Calling cargo: which program is in which workspace, and where cargo put what it built.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -49,12 +49,16 @@ impl Workspace {
 
     /// A cargo command that runs in this workspace.
     pub fn cargo(self, arguments: &[&str]) -> Command {
-        // Set by cargo for what it runs: the very cargo that built xtask.
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command.current_dir(self.dir()).args(arguments);
-        command
+        cargo_in(&self.dir(), arguments)
     }
+}
+
+fn cargo_in(dir: &Path, arguments: &[&str]) -> Command {
+    // Set by cargo for what it runs: the very cargo that built xtask.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(dir).args(arguments);
+    command
 }
 
 /// A cargo command about firmware, in the boards' workspace. The folders of this machine have no place in an image:
@@ -137,8 +141,23 @@ pub enum Profile {
 /// # Errors
 /// When it does not build.
 pub fn build(program: Program, profile: Profile) -> Result<PathBuf> {
+    build_by(program.workspace().cargo(&["build"]), program, profile)
+}
+
+/// As [`build`], of another state of the repository, in `dir`.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_at(dir: &Path, program: Program, profile: Profile) -> Result<PathBuf> {
+    let mut command = cargo_in(dir, &["build"]);
+    // Not into a folder that all share, where one program would take the other's place.
+    command.env("CARGO_TARGET_DIR", dir.join("target"));
+    build_by(command, program, profile)
+}
+
+fn build_by(mut command: Command, program: Program, profile: Profile) -> Result<PathBuf> {
     let (package, binary) = (program.package(), program.binary());
-    let mut command = program.workspace().cargo(&["build", "--package", package, program.kind(), binary]);
+    command.args(["--package", package, program.kind(), binary]);
     command.arg("--message-format=json-render-diagnostics");
     if program == Program::LeanHost {
         command.arg("--no-default-features");

@@ -20,35 +20,58 @@ const MANY_FOR: Duration = Duration::from_secs(20);
 
 const MIB: f64 = 1024.0 * 1024.0;
 
+/// What a fleet at full speed took.
+pub(super) struct Throughput {
+    /// Durable messages a second.
+    pub(super) rate: f64,
+    /// Of the host, for 100,000 messages.
+    pub(super) cpu_s: f64,
+    /// Allocated on disk, a message.
+    pub(super) disk_bytes: f64,
+    length_bytes: f64,
+    load_cores: f64,
+    memory_most: u64,
+}
+
+impl Throughput {
+    pub(super) fn measure(fresh: &Fresh) -> Result<Self> {
+        let host = HostProcess::start(&fresh.settings)?;
+        let pid = host.process().pid();
+        let mut load = Load::connect(&host.broker(), FLEET, 1)?;
+        let cpu_before = (usage::cpu_time(pid)?, usage::cpu_time(std::process::id())?);
+        let start = Instant::now();
+        let acknowledged = load.run(Pace::FullSpeed(FULL_SPEED_FOR), |_| 0)?;
+        let elapsed = start.elapsed().as_secs_f64();
+        let cpu = usage::cpu_time(pid)? - cpu_before.0;
+        let own_cpu = usage::cpu_time(std::process::id())? - cpu_before.1;
+        ensure!(host.all_counts()?.total() == acknowledged, "counted and acknowledged differ");
+        let disk = usage::disk(&fresh.settings.data)?;
+        let memory_most = usage::memory(pid)?.most;
+        host.stop()?;
+        let messages = acknowledged as f64;
+        Ok(Self {
+            rate: messages / elapsed,
+            cpu_s: cpu.as_secs_f64() * 100_000.0 / messages,
+            disk_bytes: disk.allocated as f64 / messages,
+            length_bytes: disk.length as f64 / messages,
+            load_cores: own_cpu.as_secs_f64() / elapsed,
+            memory_most,
+        })
+    }
+}
+
 /// Durable messages a second, their processor time and their place on disk.
 pub(super) fn throughput(fresh: &Fresh) -> Result<()> {
     table::heading("live messages, 50 connections with 20 in flight each, every one durable");
-    let host = HostProcess::start(&fresh.settings)?;
-    let pid = host.process().pid();
-    let mut load = Load::connect(&host.broker(), FLEET, 1)?;
-    let cpu_before = (usage::cpu_time(pid)?, usage::cpu_time(std::process::id())?);
-    let start = Instant::now();
-    let acknowledged = load.run(Pace::FullSpeed(FULL_SPEED_FOR), |_| 0)?;
-    let elapsed = start.elapsed();
-    let cpu = usage::cpu_time(pid)? - cpu_before.0;
-    let own_cpu = usage::cpu_time(std::process::id())? - cpu_before.1;
-    ensure!(host.all_counts()?.total() == acknowledged, "counted and acknowledged differ");
-    let disk = usage::disk(&fresh.settings.data)?;
-    let memory = usage::memory(pid)?;
-
-    let messages = acknowledged as f64;
-    let rate = messages / elapsed.as_secs_f64();
-    table::print("acknowledged messages a second", rate, "", Target::AtLeast(50_000.0));
-    let cpu_each = cpu.as_secs_f64() * 100_000.0 / messages;
-    table::print("processor time of the host for 100,000 messages", cpu_each, "s", Target::None);
-    let own = own_cpu.as_secs_f64() / elapsed.as_secs_f64();
-    table::print("cores that the load itself took meanwhile", own, "", Target::None);
-    let each = |bytes: u64| bytes as f64 / messages;
+    let took = Throughput::measure(fresh)?;
+    table::print("acknowledged messages a second", took.rate, "", Target::AtLeast(50_000.0));
+    table::print("processor time of the host for 100,000 messages", took.cpu_s, "s", Target::None);
+    table::print("cores that the load itself took meanwhile", took.load_cores, "", Target::None);
     let target = fresh.targets.bytes_a_message;
-    table::print("on disk a message, allocated", each(disk.allocated), "bytes", target);
-    table::print("on disk a message, length of the files", each(disk.length), "bytes", Target::None);
-    table::print("memory of the host at most", memory.most as f64 / MIB, "MiB", Target::None);
-    host.stop()
+    table::print("on disk a message, allocated", took.disk_bytes, "bytes", target);
+    table::print("on disk a message, length of the files", took.length_bytes, "bytes", Target::None);
+    table::print("memory of the host at most", took.memory_most as f64 / MIB, "MiB", Target::None);
+    Ok(())
 }
 
 /// The host's memory, idle and with 10,000 devices at 1 Hz.

@@ -1,4 +1,4 @@
-//! A week of messages: how quickly questions are answered when the store is large, and how it restarts.
+//! Thirty days of messages: how quickly questions are answered when the store is large, and how it restarts.
 
 use std::fs;
 use std::ops::Range;
@@ -17,10 +17,12 @@ use super::python_demo::PythonDemo;
 use super::table::{self, Target};
 use super::{Fresh, usage};
 
-/// The messages are sampled evenly over so many milliseconds before now, oldest first, as a fleet's would be.
-const WEEK_MS: u64 = 7 * 24 * 3600 * 1000;
+/// The messages are sampled evenly over so many milliseconds before now, oldest first, as a fleet's would be: thirty
+/// days, beyond which none is taken, less an hour in which the store may be filled.
+const SPAN_MS: u64 = (30 * 24 - 1) * 3600 * 1000;
 
-const HOUR_S: u64 = 3600;
+/// What is asked for beside all of it, in seconds.
+const RANGES: [(&str, u64); 3] = [("a day", 24 * 3600), ("an hour", 3600), ("a minute", 60)];
 
 /// What arrives while questions are asked "under load".
 const ARRIVING_PER_SECOND: u64 = 1_000;
@@ -44,12 +46,10 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 /// Fills a store to a tenth of `messages` and to all of them, and measures at both sizes.
 pub(super) fn grow(fresh: &Fresh, messages: u64) -> Result<()> {
-    let host = HostProcess::start(&fresh.settings)?;
-    let demo = fresh.mongod.is_some().then(|| Peer::start(&fresh.dir.path().join("demo"))).transpose()?;
-    let p99_ms = fresh.targets.status_count_p99_ms;
-    let mut history = History { host, start: unix_s()? - WEEK_MS / 1000, held: 0, seed: 3, p99_ms, demo };
-    let smaller = history.fill_and_ask(messages / 10, messages)?;
-    let larger = history.fill_and_ask(messages, messages)?;
+    let mut demo = fresh.mongod.is_some().then(|| Peer::start(&fresh.dir.path().join("demo"))).transpose()?;
+    let mut history = History::start(fresh)?;
+    let smaller = fill_and_ask(fresh, &mut history, &mut demo, (messages / 10, messages))?;
+    let larger = fill_and_ask(fresh, &mut history, &mut demo, (messages, messages))?;
     table::heading("10 times the messages");
     let slower = larger / smaller;
     table::print("status_count p99, quiet, full range, times as long", slower, "", Target::AtMost(2.0));
@@ -57,16 +57,45 @@ pub(super) fn grow(fresh: &Fresh, messages: u64) -> Result<()> {
     restart(fresh, history)
 }
 
-struct History {
-    host: HostProcess,
-    /// The first sample's second.
-    start: u64,
-    /// Messages acknowledged so far.
-    held: u64,
-    seed: u64,
-    /// What the 99th percentile of status_count is meant to be, in milliseconds.
-    p99_ms: Target,
-    demo: Option<Peer>,
+/// Fills the store to `target` of `all` messages and asks it; gives the p99 of the full range while nothing
+/// arrives, in milliseconds.
+fn fill_and_ask(
+    fresh: &Fresh,
+    history: &mut History,
+    demo: &mut Option<Peer>,
+    (target, all): (u64, u64),
+) -> Result<f64> {
+    table::heading(&format!("thirty days of {} messages", table::number(target as f64)));
+    let rate = history.fill(target, all)?;
+    table::print("acknowledged messages a second, while filling", rate, "", Target::None);
+    let caught_up = history.catch_up()?;
+    table::print("until the rollups have caught up", caught_up.as_secs_f64(), "s", Target::None);
+    let memory = usage::memory(history.host.process().pid())?.now as f64 / MIB;
+    table::print("memory of the host", memory, "MiB", Target::None);
+
+    let quiet = history.ask()?;
+    print_latencies(fresh, "quiet", &quiet);
+    let mut load = history.load()?;
+    let stop = load.stopper();
+    let arriving =
+        thread::spawn(move || load.run(Pace::PerSecond(ARRIVING_PER_SECOND, ARRIVING_AT_MOST), |_| 0));
+    let asked = history.ask();
+    stop.store(true, Ordering::Relaxed);
+    history.held += arriving.join().ok().context("the load panicked")??;
+    print_latencies(fresh, "with 1,000 a second arriving", &asked?);
+    let full = quiet.first().context("nothing was asked")?.1;
+    if let Some(demo) = demo {
+        demo.compare(history.start..history.start + SPAN_MS / 1000, target, full.p50_ms)?;
+    }
+    Ok(full.p99_ms)
+}
+
+fn print_latencies(fresh: &Fresh, when: &str, latencies: &[(&str, Latency)]) {
+    for (range, latency) in latencies {
+        let what = format!("status_count, {range}, {when}");
+        table::print(&format!("{what}, p50"), latency.p50_ms, "ms", Target::None);
+        table::print(&format!("{what}, p99"), latency.p99_ms, "ms", fresh.targets.status_count_p99_ms);
+    }
 }
 
 /// The demo on a mongod of its own: what that takes on disk is not ours.
@@ -83,10 +112,10 @@ impl Peer {
         Ok(Self { demo: PythonDemo::new(&mongod)?, held: 0, _mongod: mongod })
     }
 
-    /// Fills it to `target` messages of the same week and asks it; prints how much longer its answer takes
+    /// Fills it to `target` messages of the same span and asks it; prints how much longer its answer takes
     /// than ours, which took `ours_ms`.
-    fn compare(&mut self, week: Range<u64>, target: u64, ours_ms: f64) -> Result<()> {
-        self.demo.fill(week, target - self.held)?;
+    fn compare(&mut self, span: Range<u64>, target: u64, ours_ms: f64) -> Result<()> {
+        self.demo.fill(span, target - self.held)?;
         self.held = target;
         let theirs_ms = self.demo.ask(DEMO_QUESTIONS)?;
         table::print("the Python demo's status_count, full range, p50", theirs_ms, "ms", Target::None);
@@ -96,38 +125,32 @@ impl Peer {
     }
 }
 
+/// A host whose store is filled.
+pub(super) struct History {
+    host: HostProcess,
+    /// The first sample's second.
+    start: u64,
+    /// Messages acknowledged so far.
+    held: u64,
+    seed: u64,
+}
+
 impl History {
-    /// Publishes until the store holds `target` of `all` messages and asks it; gives the p99 of the full
-    /// range while nothing arrives, in milliseconds.
-    fn fill_and_ask(&mut self, target: u64, all: u64) -> Result<f64> {
-        table::heading(&format!("a week of {} messages", table::number(target as f64)));
+    pub(super) fn start(fresh: &Fresh) -> Result<Self> {
+        let host = HostProcess::start(&fresh.settings)?;
+        Ok(Self { host, start: unix_s()? - SPAN_MS / 1000, held: 0, seed: 3 })
+    }
+
+    /// Publishes until the store holds `target` of `all` messages; messages a second.
+    pub(super) fn fill(&mut self, target: u64, all: u64) -> Result<f64> {
         let (from, count) = (self.held, target.saturating_sub(self.held));
         let mut load = self.load()?;
         let start = Instant::now();
-        let age_ms = |nth: u64| (WEEK_MS - WEEK_MS * (from + nth).min(all) / all) as u32;
+        let age_ms = |nth: u64| (SPAN_MS - SPAN_MS * (from + nth).min(all) / all) as u32;
         self.held += load.run(Pace::Count(count), age_ms)?;
         let rate = count as f64 / start.elapsed().as_secs_f64();
-        table::print("acknowledged messages a second, while filling", rate, "", Target::None);
-        drop(load);
-        let caught_up = self.catch_up()?;
-        table::print("until the rollups have caught up", caught_up.as_secs_f64(), "s", Target::None);
         ensure!(self.host.all_counts()?.total() == self.held, "counted and acknowledged differ");
-        let memory = usage::memory(self.host.process().pid())?.now as f64 / MIB;
-        table::print("memory of the host", memory, "MiB", Target::None);
-
-        let quiet = self.ask("quiet")?;
-        let mut load = self.load()?;
-        let stop = load.stopper();
-        let arriving =
-            thread::spawn(move || load.run(Pace::PerSecond(ARRIVING_PER_SECOND, ARRIVING_AT_MOST), |_| 0));
-        let asked = self.ask("with 1,000 a second arriving");
-        stop.store(true, Ordering::Relaxed);
-        self.held += arriving.join().ok().context("the load panicked")??;
-        asked?;
-        if let Some(demo) = &mut self.demo {
-            demo.compare(self.start..self.start + WEEK_MS / 1000, target, quiet.p50_ms)?;
-        }
-        Ok(quiet.p99_ms)
+        Ok(rate)
     }
 
     fn load(&mut self) -> Result<Load> {
@@ -135,24 +158,25 @@ impl History {
         Load::connect(&self.host.broker(), FLEET, self.seed)
     }
 
-    /// Asks for the whole week and for single hours, neither of which begins or ends at a window's edge.
-    fn ask(&self, when: &str) -> Result<Latency> {
+    /// Asks for all of it, and for single days, hours and minutes, none of which begins or ends at a window's
+    /// edge.
+    pub(super) fn ask(&self) -> Result<Vec<(&'static str, Latency)>> {
         let mut random = fastrand::Rng::with_seed(self.seed);
         let end = unix_s()?;
-        let full = latency::measure(&self.host, || self.start..end)?;
-        self.print_latency(&format!("status_count, full range, {when}"), full);
-        let hour = latency::measure(&self.host, || unaligned_hour(&mut random, self.start, end))?;
-        self.print_latency(&format!("status_count, one unaligned hour, {when}"), hour);
-        Ok(full)
+        let mut latencies = vec![("full range", latency::measure(&self.host, || self.start..end)?)];
+        for (name, length) in RANGES {
+            let next = || unaligned(&mut random, self.start..end, length);
+            latencies.push((name, latency::measure(&self.host, next)?));
+        }
+        Ok(latencies)
     }
 
-    fn print_latency(&self, what: &str, latency: Latency) {
-        table::print(&format!("{what}, p50"), latency.p50_ms, "ms", Target::None);
-        table::print(&format!("{what}, p99"), latency.p99_ms, "ms", self.p99_ms);
+    pub(super) fn stop(self) -> Result<()> {
+        self.host.stop()
     }
 
     /// Waits until the host has nothing left to do.
-    fn catch_up(&self) -> Result<Duration> {
+    pub(super) fn catch_up(&self) -> Result<Duration> {
         let pid = self.host.process().pid();
         let start = Instant::now();
         // A sample of the processor's use needs a span of time.
@@ -172,11 +196,12 @@ impl History {
     }
 }
 
-fn unaligned_hour(random: &mut fastrand::Rng, start: u64, end: u64) -> Range<u64> {
-    let from = random.u64(start..end - HOUR_S);
+/// A range of `length` somewhere within another.
+fn unaligned(random: &mut fastrand::Rng, within: Range<u64>, length: u64) -> Range<u64> {
+    let from = random.u64(within.start..within.end - length);
     // Not the first second of a minute.
     let from = from + u64::from(from.is_multiple_of(60));
-    from..from + HOUR_S
+    from..from + length
 }
 
 fn report_disk(fresh: &Fresh, history: &History) -> Result<()> {
@@ -200,7 +225,8 @@ fn restart(fresh: &Fresh, history: History) -> Result<()> {
     host.stop()
 }
 
-fn timed_start(fresh: &Fresh, held: u64) -> Result<(HostProcess, f64)> {
+/// Starts it on its data, and says after how many seconds it was ready.
+pub(super) fn timed_start(fresh: &Fresh, held: u64) -> Result<(HostProcess, f64)> {
     let start = Instant::now();
     let host = HostProcess::start(&fresh.settings)?;
     let ready = start.elapsed().as_secs_f64();

@@ -63,6 +63,9 @@ impl Pace {
     }
 }
 
+/// What the devices' clocks said when the load began: longer than any sample is old.
+const UP_MS: u64 = 2 * codec::AGE_MAX_MS as u64;
+
 struct Device {
     topic: String,
     boot: BootId,
@@ -75,6 +78,8 @@ struct Connection {
     turn: usize,
     in_flight: usize,
     packet_id: u16,
+    /// What the clocks of its devices read from.
+    started: Instant,
     received: Vec<u8>,
 }
 
@@ -190,7 +195,15 @@ impl Connection {
             Ok(Device { topic, boot: BootId(random.u64(..)), seq: Sequence::ZERO })
         };
         let devices = (0..shape.devices_each).map(device).collect::<Result<_>>()?;
-        Ok(Self { stream, devices, turn: 0, in_flight: 0, packet_id: 0, received: Vec::new() })
+        Ok(Self {
+            stream,
+            devices,
+            turn: 0,
+            in_flight: 0,
+            packet_id: 0,
+            started: Instant::now(),
+            received: Vec::new(),
+        })
     }
 
     fn encode(&mut self, packets: &mut Vec<u8>, age_ms: u32, status: Status) {
@@ -201,7 +214,8 @@ impl Connection {
         device.seq = device.seq.next();
         // 0 is no packet id. With a window of 20, an id is free again long before it comes round.
         self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
-        let (up_ms, run, taken) = (None, None, Taken::ThisRun);
+        let up_ms = Some(UP_MS + self.started.elapsed().as_millis() as u64);
+        let (run, taken) = (None, Taken::ThisRun);
         let payload = codec::encode(&Reading { status, id, age_ms, up_ms, run, taken });
         let publish = PublishPacket {
             first: QOS_1,

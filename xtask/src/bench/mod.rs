@@ -3,10 +3,12 @@
 //! One machine does it all, so the load takes processor time that the host could have had; the table says
 //! how much.
 
+mod against;
 mod append;
 mod broker;
 mod firmware;
 mod fleet;
+mod growth;
 mod history;
 mod latency;
 mod load;
@@ -31,15 +33,22 @@ use crate::stack::{self, BrokerChoice, StoreChoice};
 
 pub(crate) const HELP: &str = "\
 Measures the host and prints each figure beside its target: durable messages a second, processor time, disk,
-memory with 10,000 connections, the latency of status_count at 1 and 10 million messages, restart; then what
-the firmware of an emulated board takes. Release builds; a fresh store under target/; about ten minutes, and it
-ends by itself.
+memory with 10,000 connections, the latency of status_count at 1 and 10 million messages, restart; what is written
+for a message and its processor time at 1,000 to 400,000 devices, a million devices in one process; then what the
+firmware of an emulated board takes. Release builds; a fresh store under target/; about half an hour, and it ends by
+itself.
 
-  cargo xtask bench [--firmware] [--messages N] [--store redb|mongodb]
+  cargo xtask bench [--firmware|--growth] [--messages N] [--store redb|mongodb]
+  cargo xtask bench --devices N [--store redb|mongodb]
+  cargo xtask bench --against COMMIT [--messages N] [--store redb|mongodb]
   cargo xtask bench --broker rabbitmq
 
   --firmware     measure only the firmware of an emulated board: a minute
+  --growth       measure only what depends on how many devices there are: a quarter of an hour
+  --against C    measure throughput, disk use and the latency of status_count of this commit and of C, which is built
+                 under target/ too, in turns, three times each; prints medians and how they compare
   --messages N   fill the store up to N messages instead of 10,000,000, for a shorter run
+  --devices N    of --growth only so many devices, a multiple of 50
   --store S      what to store in: redb (default), or a standalone mongod on the same disk; then also what its
                  store appends alone, and status_count beside the Python demo's with as many messages
   --broker B     measure only RabbitMQ to MongoDB and mosquitto to MongoDB, beside the Python demo on the same
@@ -56,43 +65,53 @@ const MESSAGES_MIN: u64 = 10_000;
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let only_firmware = arguments.contains("--firmware");
+    let only_growth = arguments.contains("--growth");
     let messages = arguments.opt_value_from_str("--messages")?.unwrap_or(MESSAGES);
+    let devices: Option<usize> = arguments.opt_value_from_str("--devices")?;
+    let against: Option<String> = arguments.opt_value_from_str("--against")?;
     let (broker, store) = stack::flags(&mut arguments)?;
     help::reject_unknown(arguments, HELP)?;
     ensure!(messages >= MESSAGES_MIN, "--messages is at least {MESSAGES_MIN}");
+    ensure!(devices.is_none_or(|devices| devices > 0 && devices % 50 == 0), "--devices is a multiple of 50");
     if only_firmware {
         // Its figures do not depend on how quick the host is.
         let binary = cargo::build(Program::LeanHost, Profile::Dev)?;
         return firmware::measure(&fresh_host(&binary, StoreChoice::default())?).map(|()| ExitCode::SUCCESS);
     }
     if cfg!(debug_assertions) {
-        return become_release(messages, broker, store);
+        return become_release();
     }
     let needs_mongodb = broker == BrokerChoice::Rabbitmq || store == StoreChoice::Mongodb;
     let program = if needs_mongodb { Program::Host } else { Program::LeanHost };
+    let other = against.map(|commit| against::build(&commit, program)).transpose()?;
     let binary = cargo::build(program, Profile::Release)?;
     println!("\nRollcall bench: {}; host and load on the same machine, release builds", usage::machine()?);
+    if let Some(other) = other {
+        return against::compare(&binary, &other, store, messages).map(|()| ExitCode::SUCCESS);
+    }
     println!("{:<66} {:>11} {:5} target", "", "measured", "");
     if broker == BrokerChoice::Rabbitmq {
         return broker::compare(&binary).map(|()| ExitCode::SUCCESS);
     }
+    let fresh = || fresh_host(&binary, store);
+    if only_growth || devices.is_some() {
+        return growth::measure(fresh, devices).map(|()| ExitCode::SUCCESS);
+    }
     if store == StoreChoice::Mongodb {
         append::measure()?;
     }
-    fleet::throughput(&fresh_host(&binary, store)?)?;
-    fleet::connections(&fresh_host(&binary, store)?)?;
-    history::grow(&fresh_host(&binary, store)?, messages)?;
-    firmware::measure(&fresh_host(&binary, store)?)?;
+    fleet::throughput(&fresh()?)?;
+    fleet::connections(&fresh()?)?;
+    history::grow(&fresh()?, messages)?;
+    growth::measure(fresh, None)?;
+    firmware::measure(&fresh()?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The load generator too must be quick, and `cargo xtask` builds for development.
-fn become_release(messages: u64, broker: BrokerChoice, store: StoreChoice) -> Result<ExitCode> {
+fn become_release() -> Result<ExitCode> {
     let binary = cargo::build(Program::Xtask, Profile::Release)?;
-    let mut command = Command::new(binary);
-    command.args(["bench", "--messages", &messages.to_string(), "--store", store.name()]);
-    command.args(["--broker", broker.name()]);
-    let error = command.exec();
+    let error = Command::new(binary).args(std::env::args_os().skip(1)).exec();
     Err(anyhow!(error).context("cannot start the release build of xtask"))
 }
 
@@ -102,18 +121,22 @@ struct Targets {
     /// As the other, where a flush has some 60 messages of as many seconds.
     backlog_bytes_a_message: Target,
     status_count_p99_ms: Target,
+    /// Caused to be written, however often the same page is.
+    bytes_written_a_message: Target,
 }
 
 const REDB: Targets = Targets {
     bytes_a_message: Target::AtMost(20.0),
     backlog_bytes_a_message: Target::AtMost(20.0),
     status_count_p99_ms: Target::AtMost(2.0),
+    bytes_written_a_message: Target::AtMost(300.0),
 };
 const MONGODB: Targets = Targets {
     bytes_a_message: Target::AtMost(25.0),
     // The target is for full batches.
     backlog_bytes_a_message: Target::None,
     status_count_p99_ms: Target::AtMost(10.0),
+    bytes_written_a_message: Target::AtMost(60.0),
 };
 
 /// A host's settings, and the folder and the database that they are about.

@@ -21,14 +21,21 @@ impl fmt::Display for Target {
     }
 }
 
+impl Target {
+    /// Is it reached?
+    pub(super) fn verdict(self, value: f64) -> &'static str {
+        match self {
+            Self::AtLeast(least) if value < least => "missed",
+            Self::AtMost(most) if value > most => "missed",
+            Self::None => "",
+            _ => "met",
+        }
+    }
+}
+
 /// Prints one line of the table, at once: a bench takes minutes.
 pub(super) fn print(what: &str, value: f64, unit: &str, target: Target) {
-    let verdict = match target {
-        Target::AtLeast(least) if value < least => "missed",
-        Target::AtMost(most) if value > most => "missed",
-        Target::None => "",
-        _ => "met",
-    };
+    let verdict = target.verdict(value);
     println!("{what:<66} {:>11} {unit:<5} {target:<9} {verdict}", number(value));
 }
 

@@ -30,6 +30,14 @@ pub(super) fn cpu_time_of_tree(pid: u32) -> Result<Duration> {
     Ok(sum)
 }
 
+/// How many bytes a process has caused to be written to disks so far: pages of files that it made dirty, each time that
+/// one was clean before, a journal's among them. One that is written twice between two flushes is written once.
+pub(super) fn bytes_written(pid: u32) -> Result<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    Ok(written.context("no write_bytes in /proc/PID/io")?.trim().parse()?)
+}
+
 /// Resident memory now and at most, in bytes.
 pub(super) struct MemoryUse {
     pub(super) now: u64,

