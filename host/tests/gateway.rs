@@ -7,14 +7,17 @@ mod common;
 mod host;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use host::{Host, Open, bound, gateway, start};
+use host::{Host, Open, bound, bound_with, gateway, start, wait};
 use rollcall_harness::mqtt::{CONNACK, Client, DISCONNECT, PUBACK, SUBACK, Version, publish, publish_with};
 use rollcall_host::model::Verdict;
+use rollcall_host::ops::Ops;
 use rollcall_host::source::{self, Credentials};
 use rollcall_wire::codec::{MESSAGE_EXPIRY_S, Rejection};
 use rollcall_wire::{DeviceId, Kind, Topic};
+use tokio::sync::mpsc;
 
 const GOOD: &[u8] = br#"{"status":3,"seq":17,"boot":"9f3c5a0be1d24c77","age_ms":0}"#;
 
@@ -289,6 +292,25 @@ fn a_client_of_3_1_1_cannot_have_more_in_flight_than_the_bound() {
         let message = taken.pop_front().unwrap_or_else(|| messages.blocking_recv().unwrap());
         message.ack.settle(Verdict::Accepted);
         assert_eq!(client.receive().unwrap().body, expected.to_be_bytes());
+    }
+}
+
+#[test]
+fn an_answer_is_not_held_up_by_the_next_message_of_its_client_that_waits_for_room() {
+    let (inbox, mut messages) = mpsc::channel(1);
+    let ops = Arc::new(Ops::default());
+    let gateway = Open::new(bound_with(None, inbox, ops.clone()));
+    let mut client = Client::connect(gateway.address(), Version::V5);
+    client.send(&publish(Version::V5, 1, &topic(), GOOD, None));
+    let first = messages.blocking_recv().unwrap();
+    // The second takes the only place, the third waits for it, and the fourth is behind that one.
+    client.send(&[2, 3, 4].map(|id| publish(Version::V5, id, &topic(), GOOD, None)).concat());
+    wait(&ops, "rollcall_messages_received_total 3");
+    first.ack.settle(Verdict::Accepted);
+    assert_eq!(client.receive().unwrap().body[..2], [0, 1]);
+    for id in 2..=4 {
+        messages.blocking_recv().unwrap().ack.settle(Verdict::Accepted);
+        assert_eq!(client.receive().unwrap().body[..2], [0, id]);
     }
 }
 

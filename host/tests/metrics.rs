@@ -8,11 +8,10 @@ mod host;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::Request;
-use host::{Host, Open, bound_with};
+use host::{Host, Open, PATIENCE, bound_with, wait};
 use prometheus_parse::{Scrape, Value};
 use rollcall_harness::mqtt::{Client, PUBACK, Version, publish, publish_with};
 use rollcall_host::api::{Api, router};
@@ -23,9 +22,6 @@ use rollcall_wire::codec::{MESSAGE_EXPIRY_S, Rejection};
 use rollcall_wire::{DeviceId, Kind, Topic};
 use tokio::sync::mpsc;
 use tower::ServiceExt;
-
-/// A number that is not there after this long does not come.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn topic() -> String {
     Topic { device: DeviceId::new("sim-0").unwrap(), kind: Kind::Status }.name().to_string()
@@ -76,15 +72,6 @@ fn sum(scraped: &BTreeMap<String, f64>, name: &str) -> f64 {
     let values: Vec<_> = all.map(|(_, value)| *value).collect();
     assert!(!values.is_empty(), "there is no {name} in {scraped:?}");
     values.iter().sum()
-}
-
-/// Waits until the process shows a number.
-fn wait(ops: &Ops, line: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while !ops.metrics.text(true).lines().any(|is| is == line) {
-        assert!(Instant::now() < deadline, "waited in vain for {line}:\n{}", ops.metrics.text(true));
-        std::thread::yield_now();
-    }
 }
 
 #[test]

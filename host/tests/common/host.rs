@@ -4,6 +4,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rollcall_host::intake::{FlushInterval, keep_storing};
 use rollcall_host::log::{LogStore, MemoryStore};
@@ -14,6 +15,9 @@ use rollcall_host::source::{self, Credentials, Inbox, LogState, RunningSource, S
 use rollcall_wire::Slot;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+
+/// A number that is not there after this long does not come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A gateway that takes messages.
 pub(crate) struct Open {
@@ -115,4 +119,13 @@ pub(crate) async fn logged<S: LogStore>(store: &S) -> Vec<Record> {
     }
     records.sort_by_key(|record| (record.device, record.id));
     records
+}
+
+/// Waits until the process shows a number.
+pub(crate) fn wait(ops: &Ops, line: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !ops.metrics.text(true).lines().any(|is| is == line) {
+        assert!(Instant::now() < deadline, "waited in vain for {line}:\n{}", ops.metrics.text(true));
+        std::thread::yield_now();
+    }
 }

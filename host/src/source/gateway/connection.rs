@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::protocol::{
     self, Answer, NotWelcome, Protocol, Publish, RECEIVE_MAX, Reason, Refusal, Request, packet_length,
@@ -291,12 +291,8 @@ impl Connection {
             sender,
             ack,
         };
-        if let Err(end) = self.hand_on(message).await {
-            // The inbox closes only when the process ends.
-            self.drop_rest(
-                protocol,
-                if let End::Left = end { Dropped::ClientLeft } else { Dropped::Draining },
-            );
+        if let Err((end, why)) = self.hand_on(protocol, message).await {
+            self.drop_rest(protocol, why);
             return Err(end);
         }
         if let Some(packet_id) = publish.packet_id {
@@ -318,22 +314,32 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for room in the inbox, and for a client that has left no longer than [`LAST_MESSAGES`].
-    async fn hand_on(&mut self, message: Message) -> Result<(), End> {
+    /// Waits for room in the inbox, and for a client that has left no longer than [`LAST_MESSAGES`]. Who is still
+    /// there hears meanwhile what became of earlier messages.
+    async fn hand_on(&mut self, protocol: &mut Protocol, message: Message) -> Result<(), (End, Dropped)> {
+        let shared = self.shared.clone();
+        // One place in the queue for all of the time.
+        let mut room = pin!(shared.inbox.reserve());
         let mut gone = self.left;
         while !gone {
-            match timeout(PEER_CHECK, self.shared.inbox.reserve()).await {
-                Ok(Ok(place)) => {
-                    place.send(message);
+            tokio::select! {
+                biased;
+                place = &mut room => {
+                    // The inbox closes only when the process ends.
+                    place.map_err(|_| (End::Farewell, Dropped::Draining))?.send(message);
                     return Ok(());
                 }
-                Ok(Err(_)) => return Err(End::Farewell),
-                Err(_) => gone = self.peer_has_closed().await,
+                verdict = settled(&mut self.pending) => {
+                    let answered = self.answer(protocol, verdict).and_then(|()| self.answer_settled(protocol));
+                    answered.map_err(|end| (end, Dropped::IngestFailed))?;
+                    self.write();
+                }
+                () = sleep(PEER_CHECK) => gone = self.peer_has_closed().await,
             }
         }
-        match timeout(LAST_MESSAGES, self.shared.inbox.reserve()).await {
+        match timeout(LAST_MESSAGES, room).await {
             Ok(Ok(place)) => place.send(message),
-            _ => return Err(End::Left),
+            _ => return Err((End::Left, Dropped::ClientLeft)),
         }
         Ok(())
     }
