@@ -273,14 +273,6 @@ fn damage(what: String) -> WorkError {
     WorkError::Damage(what)
 }
 
-/// What is stored cannot be read, though its checksum is right.
-fn unreadable(error: StoreError) -> WorkError {
-    match error {
-        StoreError::Corrupt(what) => damage(what),
-        error => WorkError::Store(error),
-    }
-}
-
 impl LogStore for RedbStore {
     async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
         let rows: Vec<_> = entries.iter().map(tail::Row::of).collect();

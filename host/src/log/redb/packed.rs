@@ -4,9 +4,9 @@
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
-use super::{Decode, WorkError, damage, sealed, tail, unreadable};
-use crate::log::key;
+use super::{Decode, WorkError, damage, sealed, tail};
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
+use crate::log::{StoreError, key};
 
 /// (the key of the chunk's first entry, 0, 1, …) → a piece of the packed chunk.
 pub(super) const CHUNKS: TableDefinition<'_, (u64, u16), &[u8]> = TableDefinition::new("chunks");
@@ -119,4 +119,12 @@ fn unpack(packed: &[u8]) -> Option<Vec<Vec<u8>>> {
     let (size, _) = lz4_flex::block::uncompressed_size(packed).ok()?;
     let plain = (size <= CHUNK_MAX).then(|| lz4_flex::decompress_size_prepended(packed).ok())??;
     postcard::from_bytes(&plain).ok()
+}
+
+/// What is stored cannot be read, though its checksum is right.
+pub(super) fn unreadable(error: StoreError) -> WorkError {
+    match error {
+        StoreError::Corrupt(what) => damage(what),
+        error => WorkError::Store(error),
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
-use super::{Decode, WorkError, damage, packed, sealed, unreadable};
+use super::{Decode, WorkError, damage, packed, sealed};
 use crate::log::plan::TailEntry;
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
 use crate::log::{StoreError, codec, key};
@@ -111,7 +111,7 @@ pub(super) fn read<T>(
 ) -> Result<Vec<T>, WorkError> {
     let mut entries = Vec::new();
     each(transaction, slot, from, limit, |number, bytes| {
-        entries.push(decode(slot, number, bytes).map_err(unreadable)?);
+        entries.push(decode(slot, number, bytes).map_err(super::packed::unreadable)?);
         Ok(())
     })?;
     Ok(entries)
@@ -200,7 +200,7 @@ impl Tail {
             entries.clear();
             let start = packed::upto(&transaction, slot)?;
             each(&transaction, slot, start, usize::MAX, |number, bytes| {
-                let counts = codec::entry_counts(slot, number, bytes).map_err(unreadable)?;
+                let counts = codec::entry_counts(slot, number, bytes).map_err(super::packed::unreadable)?;
                 entries.push_back(Arc::new(TailEntry::new(slot, number, counts)));
                 Ok(())
             })?;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use redb::{AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
-use super::{WorkError, checkpoints, damage, sealed, unreadable};
+use super::{WorkError, checkpoints, damage, sealed};
 use crate::log::plan::{Plan, Upto, Window};
 use crate::log::rollup::{self, Chunk, Resolution};
 use crate::log::{WindowRow, codec};
@@ -251,7 +251,7 @@ fn open(resolution: Resolution, start: u64, stored: &[u8]) -> Result<&[u8], Work
 }
 
 fn open_minute(start: u64, stored: &[u8]) -> Result<BySecond, WorkError> {
-    codec::minute(start, open(Resolution::Minute, start, stored)?).map_err(unreadable)
+    codec::minute(start, open(Resolution::Minute, start, stored)?).map_err(super::packed::unreadable)
 }
 
 fn open_sum(resolution: Resolution, start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
