@@ -2,12 +2,13 @@
 
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rollcall_wire::codec::Rejection;
 use rollcall_wire::{DeviceId, SampleId};
 
-use super::{Dropped, Ops, Part, Refused};
+use super::{CredentialsFile, Dropped, Ops, Part, Refused};
 
 impl Ops {
     /// A message will never be counted.
@@ -46,6 +47,24 @@ impl Ops {
             let reason = refused.name();
             tracing::warn!(reason, total, %client, "mqtt client refused; the next of this reason is logged in a minute");
         }
+    }
+
+    /// A file of credentials is in force, with so many entries.
+    pub fn credentials_in_force(&self, file: CredentialsFile, entries: usize) {
+        self.metrics.credentials(file, entries);
+        self.metrics.credentials_file_broken(file, false);
+    }
+
+    /// It has changed, and what it says now is in force.
+    pub fn credentials_read(&self, file: CredentialsFile, entries: usize, path: &Path) {
+        self.credentials_in_force(file, entries);
+        tracing::info!(entries, path = %path.display(), "the {} file has changed and is in force", file.name());
+    }
+
+    /// It has changed, and cannot be used.
+    pub fn credentials_broken(&self, file: CredentialsFile, error: &str) {
+        self.metrics.credentials_file_broken(file, true);
+        tracing::error!(error, "the {} file cannot be used; what it said before stays in force", file.name());
     }
 
     /// Messages were received and are not stored. When the process ends or a connection does, that is as it

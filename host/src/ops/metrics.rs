@@ -34,6 +34,11 @@ struct OfPart {
     part: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFile {
+    file: &'static str,
+}
+
 type Seconds = Counter<f64, AtomicU64>;
 
 /// Why a message that was received is neither stored nor rejected.
@@ -62,6 +67,22 @@ impl Dropped {
     }
 }
 
+/// Where it stands who may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialsFile {
+    /// Of devices, over MQTT.
+    Devices,
+}
+
+impl CredentialsFile {
+    /// The name in metrics and lines of log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Devices => "devices",
+        }
+    }
+}
+
 /// What is counted and measured. Each is shared with the registry that writes them out.
 #[derive(Debug)]
 pub struct Metrics {
@@ -81,6 +102,8 @@ pub struct Metrics {
     /// Messages that wait to be stored and acknowledged.
     pub in_flight: Gauge,
     refused: Family<Reason, Counter>,
+    credentials: Family<OfFile, Gauge>,
+    credentials_file_broken: Family<OfFile, Gauge>,
     /// Connections of clients.
     pub connections_open: Gauge,
     /// All of them since the start.
@@ -132,6 +155,11 @@ impl Default for Metrics {
                 "gateway_refusals",
                 "Clients and packets that the gateway refused",
                 Refused::ALL.map(Refused::name),
+            ),
+            credentials: names.add("credentials", "Entries of the devices file that are in force"),
+            credentials_file_broken: names.add(
+                "credentials_file_broken",
+                "1 for a file that cannot be used as it is, so that an older version of it is in force",
             ),
             connections_open: names.add("connections_open", "Connections of clients to the gateway now"),
             connections: names.add("connections", "Connections that the gateway took"),
@@ -226,6 +254,16 @@ impl Metrics {
     /// One more refusal; all of its name so far.
     pub(super) fn refused(&self, refused: Refused) -> u64 {
         self.refused.get_or_create(&Reason { reason: refused.name() }).inc() + 1
+    }
+
+    /// So many entries of a file are in force.
+    pub(super) fn credentials(&self, file: CredentialsFile, entries: usize) {
+        let entries = i64::try_from(entries).unwrap_or(i64::MAX);
+        self.credentials.get_or_create(&OfFile { file: file.name() }).set(entries);
+    }
+
+    pub(super) fn credentials_file_broken(&self, file: CredentialsFile, broken: bool) {
+        self.credentials_file_broken.get_or_create(&OfFile { file: file.name() }).set(broken.into());
     }
 
     pub(super) fn dropped(&self, why: Dropped, messages: u64) {

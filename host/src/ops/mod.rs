@@ -17,7 +17,7 @@ pub use self::findings::Findings;
 use self::health::Health;
 pub use self::health::Part;
 use self::log_limit::LogLimit;
-pub use self::metrics::{Dropped, Metrics};
+pub use self::metrics::{CredentialsFile, Dropped, Metrics};
 pub use self::outage::Outage;
 pub use self::refused::Refused;
 pub use self::supervisor::{Failure, GivenUp, Supervised, supervise};

@@ -5,6 +5,12 @@
 pub enum Refused {
     /// CONNECT with another user or password.
     BadUserNameOrPassword,
+    /// CONNECT with the client id of another device.
+    OtherDevicesClientId,
+    /// A message to a topic of another device.
+    OtherDevicesTopic,
+    /// The password with which the client came in is valid no longer.
+    PasswordRevoked,
     /// CONNECT with an authentication method.
     BadAuthenticationMethod,
     /// The store is not there yet.
@@ -41,8 +47,11 @@ pub enum Refused {
 
 impl Refused {
     /// Every refusal, in the order of declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::BadUserNameOrPassword,
+        Self::OtherDevicesClientId,
+        Self::OtherDevicesTopic,
+        Self::PasswordRevoked,
         Self::BadAuthenticationMethod,
         Self::ServerUnavailable,
         Self::UnsupportedProtocolVersion,
@@ -65,6 +74,9 @@ impl Refused {
     pub const fn name(self) -> &'static str {
         match self {
             Self::BadUserNameOrPassword => "bad_user_name_or_password",
+            Self::OtherDevicesClientId => "other_devices_client_id",
+            Self::OtherDevicesTopic => "other_devices_topic",
+            Self::PasswordRevoked => "password_revoked",
             Self::BadAuthenticationMethod => "bad_authentication_method",
             Self::ServerUnavailable => "server_unavailable",
             Self::UnsupportedProtocolVersion => "unsupported_protocol_version",

@@ -3,8 +3,8 @@
 //!
 //! [`Source`] is the seam: a new kind of source is a folder here and a line in the command line's `source.rs`.
 
+mod admission;
 pub mod broker;
-mod credentials;
 mod gate;
 pub mod gateway;
 mod keep_running;
@@ -13,8 +13,9 @@ use std::pin::Pin;
 
 use tokio::sync::mpsc;
 
-pub use self::credentials::Credentials;
+pub use self::admission::Admission;
 pub use self::keep_running::{Again, keep_running};
+pub use crate::credentials::Credentials;
 use crate::model::Message;
 
 /// How many messages may wait for the next flush. When the inbox is full, sources stop reading.

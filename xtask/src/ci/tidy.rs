@@ -28,14 +28,15 @@ const CRATES: [(&str, &[&str], &[&str]); 7] = [
 const BOARDS: [&str; 3] = ["rollcall-device", "rollcall-provision", "rollcall-wire"];
 
 /// A folder of `host/src`, from the ground floor up, and the folders that it may name.
-const FOLDERS: [(&str, &[&str]); 7] = [
+const FOLDERS: [(&str, &[&str]); 8] = [
     ("model", &[]),
     ("ops", &["model"]),
     ("log", &["model", "ops"]),
-    ("source", &["model", "ops"]),
+    ("credentials", &["model", "ops"]),
+    ("source", &["model", "ops", "credentials"]),
     ("intake", &["model", "ops", "log"]),
     ("api", &["model", "ops", "log"]),
-    ("bin", &["model", "ops", "log", "source", "intake", "api"]),
+    ("bin", &["model", "ops", "log", "credentials", "source", "intake", "api"]),
 ];
 
 /// What stands in `host/src` and in none of its folders.

@@ -5,6 +5,7 @@
 mod backup;
 #[allow(rustdoc::broken_intra_doc_links, reason = "its comments are the text of --help")]
 mod config;
+mod devices;
 mod doctor;
 mod http;
 #[cfg(feature = "mongodb")]
@@ -49,6 +50,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Import(config) => return runtime.block_on(import::import(config)),
         Command::Migrate(config) => runtime.block_on(migrate::migrate(config))?,
         Command::Backup(config) => runtime.block_on(backup::backup(config))?,
+        Command::Devices(args) => devices::devices(args)?,
         Command::Doctor(config) => return runtime.block_on(doctor::doctor(config)),
     }
     Ok(ExitCode::SUCCESS)

@@ -21,11 +21,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::protocol::{
-    self, Answer, NotWelcome, Protocol, Publish, RECEIVE_MAX, Reason, Refusal, Request, packet_length,
+    self, Answer, Hello, NotWelcome, Protocol, Publish, RECEIVE_MAX, Reason, Refusal, Request, packet_length,
 };
 use super::{Connected, Shared};
 use crate::model::{Ack, Message, Moment, Retain, Sender, Verdict};
 use crate::ops::{Dropped, Refused};
+use crate::source::admission::{NotAdmitted, Rights};
 use crate::source::gate::Unsettled;
 
 /// A client has this long to send its CONNECT.
@@ -59,6 +60,7 @@ pub(super) async fn serve(stream: TcpStream, client: SocketAddr, shared: Arc<Sha
         input: Vec::new(),
         output: Vec::new(),
         pending: VecDeque::new(),
+        rights: Rights::default(),
         left: false,
         mute: false,
         shared,
@@ -85,6 +87,8 @@ struct Connection {
     output: Vec<u8>,
     /// Publishes that are not answered yet, in their order.
     pending: VecDeque<Pending>,
+    /// What the client may do.
+    rights: Rights,
     /// The client sends nothing more.
     left: bool,
     /// The client reads nothing more.
@@ -149,16 +153,7 @@ impl Connection {
         let refusal = if hello.other_authentication {
             Some(Refusal::BadAuthenticationMethod)
         } else {
-            let (user, password) = (hello.user.as_ref(), hello.password.as_ref());
-            let admitted =
-                self.shared.admits(user.map(|user| user.as_bytes().as_ref()), password.map(AsRef::as_ref));
-            if !admitted {
-                Some(Refusal::BadUserNameOrPassword)
-            } else if !self.shared.open.load(Ordering::SeqCst) {
-                Some(Refusal::ServerUnavailable)
-            } else {
-                None
-            }
+            self.admit(&hello).err()
         };
         if let Some(refusal) = refusal {
             self.refused(refusal.counted());
@@ -175,6 +170,17 @@ impl Connection {
             seconds => Duration::from_secs(seconds.into()) * 3 / 2,
         };
         Some((protocol, silence))
+    }
+
+    fn admit(&mut self, hello: &Hello) -> Result<(), Refusal> {
+        let user = hello.user.as_ref().map(|user| user.as_bytes().as_ref());
+        let password = hello.password.as_ref().map(AsRef::as_ref);
+        let rights = self.shared.admission.admit(user, password, &hello.client_id);
+        self.rights = rights.map_err(|reason| match reason {
+            NotAdmitted::BadUserNameOrPassword => Refusal::BadUserNameOrPassword,
+            NotAdmitted::OtherDevicesClientId => Refusal::OtherDevicesClientId,
+        })?;
+        if self.shared.open.load(Ordering::SeqCst) { Ok(()) } else { Err(Refusal::ServerUnavailable) }
     }
 
     async fn run(&mut self, mut protocol: Protocol, silence: Duration) -> Result<(), End> {
@@ -202,6 +208,7 @@ impl Connection {
                     self.answer_settled(&protocol)?;
                     return Err(self.end(&protocol, Reason::ServerShuttingDown));
                 }
+                () = self.rights.revoked() => return Err(self.end(&protocol, Reason::NotAuthorized)),
                 readable = self.stream.readable(), if may_read => {
                     self.left |= readable.is_err();
                     self.read();
@@ -268,6 +275,12 @@ impl Connection {
                 return self.packet_id_in_use(protocol, packet_id);
             }
         }
+        if !self.rights.are_valid() {
+            return Err(self.end(protocol, Reason::NotAuthorized));
+        }
+        if !self.rights.may_publish(&publish.topic) {
+            return self.not_authorized(protocol, publish.packet_id);
+        }
         let Some(unsettled) = self.shared.gate.take() else {
             // 3.1.1 cannot refuse a message: it stays unanswered until the connection closes.
             if let Some(packet_id) = publish.packet_id
@@ -314,6 +327,20 @@ impl Connection {
         Ok(())
     }
 
+    /// MQTT 5 has a word for it; to 3.1.1 an acknowledgement would say that the message was taken, so it ends the
+    /// connection (MQTT-3.3.5-2 of 3.1.1).
+    fn not_authorized(&mut self, protocol: &Protocol, packet_id: Option<NonZeroU16>) -> Result<(), End> {
+        self.refused(Refused::OtherDevicesTopic);
+        if !protocol.can_refuse() {
+            return Err(End::Farewell);
+        }
+        self.pending.extend(packet_id.map(|packet_id| {
+            let verdict = Awaited::Known(Answer::NotAuthorized);
+            Pending { packet_id, verdict }
+        }));
+        Ok(())
+    }
+
     /// Waits for room in the inbox, and for a client that has left no longer than [`LAST_MESSAGES`]. Who is still
     /// there hears meanwhile what became of earlier messages.
     async fn hand_on(&mut self, protocol: &mut Protocol, message: Message) -> Result<(), (End, Dropped)> {
@@ -334,7 +361,7 @@ impl Connection {
                     answered.map_err(|end| (end, Dropped::IngestFailed))?;
                     self.write();
                 }
-                () = sleep(PEER_CHECK) => gone = self.peer_has_closed().await,
+                () = sleep(PEER_CHECK) => gone = self.peer_has_closed().await || !self.rights.are_valid(),
             }
         }
         match timeout(LAST_MESSAGES, room).await {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::gate::Gate;
-use super::{Credentials, Inbox, LogState, RunningSource, Source, Wait};
+use super::{Admission, Inbox, LogState, RunningSource, Source, Wait};
 use crate::ops::{Ops, Part};
 
 /// When draining, how long connections may take to send the last acknowledgements and close.
@@ -46,7 +46,7 @@ pub struct Gateway {
 #[derive(Debug)]
 struct Shared {
     inbox: Inbox,
-    credentials: Option<Credentials>,
+    admission: Admission,
     /// Are clients let in? Not until what they send can be stored.
     open: AtomicBool,
     /// Messages handed to the ingest loop and not yet acknowledged.
@@ -71,7 +71,7 @@ impl Gateway {
     /// When the listener or a thread cannot be set up.
     pub fn bind(
         listener: TcpListener,
-        credentials: Option<Credentials>,
+        admission: impl Into<Admission>,
         inbox: Inbox,
         ops: Arc<Ops>,
     ) -> std::io::Result<Self> {
@@ -80,7 +80,7 @@ impl Gateway {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shared = Arc::new(Shared {
             inbox,
-            credentials,
+            admission: admission.into(),
             open: AtomicBool::new(false),
             gate: Gate::new(ops.clone()),
             closing: watch::Sender::new(false),
@@ -191,10 +191,6 @@ async fn accept(listener: TcpListener, shared: &Arc<Shared>) {
 }
 
 impl Shared {
-    fn admits(&self, user: Option<&[u8]>, password: Option<&[u8]>) -> bool {
-        self.credentials.as_ref().is_none_or(|credentials| credentials.admit(user, password))
-    }
-
     /// Completes never; in tests, panics when it is told to.
     #[cfg_attr(feature = "testing", allow(clippy::panic, reason = "the fault is a panic"))]
     async fn fault(&self) {

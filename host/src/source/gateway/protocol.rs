@@ -34,6 +34,7 @@ const CONNECT: u8 = 0x10;
 /// What a client says first.
 #[derive(Debug)]
 pub(super) struct Hello {
+    pub(super) client_id: ByteString,
     pub(super) user: Option<ByteString>,
     pub(super) password: Option<ntex_bytes::Bytes>,
     /// In seconds; 0 for none.
@@ -73,12 +74,14 @@ pub(super) enum Answer {
     Rejected(Rejection),
     ShuttingDown,
     PacketIdInUse,
+    NotAuthorized,
 }
 
 /// Why a client is not let in.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Refusal {
     BadUserNameOrPassword,
+    OtherDevicesClientId,
     BadAuthenticationMethod,
     /// The store is not there yet.
     ServerUnavailable,
@@ -89,6 +92,7 @@ impl Refusal {
     pub(super) fn counted(self) -> Refused {
         match self {
             Self::BadUserNameOrPassword => Refused::BadUserNameOrPassword,
+            Self::OtherDevicesClientId => Refused::OtherDevicesClientId,
             Self::BadAuthenticationMethod => Refused::BadAuthenticationMethod,
             Self::ServerUnavailable => Refused::ServerUnavailable,
         }
@@ -171,6 +175,7 @@ impl Protocol {
                 Ok(Some(v3::codec::Decoded::Packet(v3::codec::Packet::Connect(connect), _))) => Some(Hello {
                     keep_alive_s: connect.keep_alive,
                     named: true,
+                    client_id: connect.client_id,
                     other_authentication: false,
                     user: connect.username,
                     password: connect.password,
@@ -185,6 +190,7 @@ impl Protocol {
                     Some(Hello {
                         keep_alive_s: connect.keep_alive,
                         named: !connect.client_id.is_empty(),
+                        client_id: connect.client_id,
                         other_authentication: connect.auth_method.is_some(),
                         user: connect.username,
                         password: connect.password,
@@ -261,6 +267,7 @@ impl Protocol {
             Self::V311(codec) => {
                 let return_code = match refusal {
                     Refusal::ServerUnavailable => v3::codec::ConnectAckReason::ServiceUnavailable,
+                    Refusal::OtherDevicesClientId => v3::codec::ConnectAckReason::NotAuthorized,
                     Refusal::BadUserNameOrPassword | Refusal::BadAuthenticationMethod => {
                         v3::codec::ConnectAckReason::BadUserNameOrPassword
                     }
@@ -271,6 +278,7 @@ impl Protocol {
                 let reason_code = match refusal {
                     Refusal::ServerUnavailable => v5::codec::ConnectAckReason::ServerUnavailable,
                     Refusal::BadUserNameOrPassword => v5::codec::ConnectAckReason::BadUserNameOrPassword,
+                    Refusal::OtherDevicesClientId => v5::codec::ConnectAckReason::NotAuthorized,
                     Refusal::BadAuthenticationMethod => v5::codec::ConnectAckReason::BadAuthenticationMethod,
                 };
                 let ack = v5::codec::ConnectAck { reason_code, ..v5::codec::ConnectAck::default() };
@@ -286,6 +294,7 @@ impl Protocol {
             Answer::Rejected(rejection) => (rejection_code(rejection), Some(rejection.name())),
             Answer::ShuttingDown => (PublishAckReason::ImplementationSpecificError, Some("shutting down")),
             Answer::PacketIdInUse => (PublishAckReason::PacketIdentifierInUse, None),
+            Answer::NotAuthorized => (PublishAckReason::NotAuthorized, Some("another device's topic")),
         };
         match self {
             Self::V311(codec) => encode_v311(codec, v3::codec::Packet::PublishAck { packet_id }, output),
@@ -450,6 +459,7 @@ pub(super) fn counted(reason: Reason) -> Option<Refused> {
     Some(match reason {
         Reason::ServerShuttingDown => return None,
         Reason::MalformedPacket => Refused::MalformedPacket,
+        Reason::NotAuthorized => Refused::PasswordRevoked,
         Reason::PacketTooLarge => Refused::PacketTooLarge,
         Reason::TopicNameInvalid => Refused::TopicNameInvalid,
         Reason::TopicAliasInvalid => Refused::TopicAliasInvalid,

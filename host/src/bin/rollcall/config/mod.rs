@@ -1,5 +1,6 @@
 //! The command line and the environment → what to run. Every mistake is found here, before anything starts.
 
+mod devices;
 mod http;
 mod intake;
 mod password;
@@ -9,6 +10,7 @@ mod store;
 use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
+pub(crate) use self::devices::{DevicesArgs, DevicesCommand, ExportArgs, IssueArgs, RevokeArgs, RotateArgs};
 pub(crate) use self::http::{HttpArgs, OptionalHttpArgs};
 pub(crate) use self::intake::IntakeArgs;
 pub(crate) use self::source::{BrokerArgs, SourceArgs, SourceSettings, bind};
@@ -41,6 +43,9 @@ pub(crate) enum Command {
     /// Copy the store in a data directory, also while `rollcall serve` uses it.
     #[command(after_help = BACKUP_EXAMPLE)]
     Backup(BackupArgs),
+    /// Give devices passwords of their own, and take them away.
+    #[command(after_help = devices::EXAMPLES)]
+    Devices(DevicesArgs),
     /// Look at a live broker, and at all that a store holds, one line a check, and say what to do.
     #[command(after_help = DOCTOR_EXAMPLE)]
     Doctor(DoctorArgs),
@@ -59,8 +64,8 @@ Examples:
       MQTT on 127.0.0.1:1883, HTTP on 127.0.0.1:5000, data in ./rollcall-data
   curl 'http://127.0.0.1:5000/status_count?start=1721433676&end=1721437276'
       how many of each status were sampled from start to just before end
-  rollcall serve --mqtt-listen 0.0.0.0:1883 --mqtt-user fleet --mqtt-password-file ./password
-      take devices from the network
+  rollcall serve --mqtt-listen 0.0.0.0:1883 --devices-file ./devices
+      take devices from the network; rollcall devices issue makes the file
   rollcall serve --mqtt-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --store redb:/var/lib/rollcall
       free ports (the log says which) and a data directory
   rollcall serve --broker mqtt://rollcall:rollcall@127.0.0.1:1883 --store mongodb://127.0.0.1:27017/rollcall
@@ -208,7 +213,7 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) http: HttpArgs,
     /// Let anyone who can reach the listening addresses in. Needed to listen beyond this machine without
-    /// credentials; HTTP has none.
+    /// passwords; HTTP has none.
     #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
     pub(crate) allow_anonymous: bool,
 }
@@ -225,7 +230,7 @@ pub(crate) struct IngestArgs {
     #[command(flatten)]
     pub(crate) http: OptionalHttpArgs,
     /// Let anyone who can reach the listening addresses in. Needed to listen beyond this machine without
-    /// credentials; HTTP has none.
+    /// passwords; HTTP has none.
     #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
     pub(crate) allow_anonymous: bool,
 }
@@ -254,7 +259,7 @@ pub(crate) fn refuse_open_doors(doors: &[Option<String>], allow_anonymous: bool)
     if !allow_anonymous {
         anyhow::bail!(
             "{doors} would let anyone on the network in: listen on 127.0.0.1 (for HTTP, behind a proxy that asks \
-             for credentials), give --mqtt-user and --mqtt-password-file for MQTT, or say --allow-anonymous"
+             for credentials), give --devices-file for MQTT, or say --allow-anonymous"
         );
     }
     tracing::warn!("ANONYMOUS ACCESS: {doors} is open to everyone who can reach it");
@@ -266,7 +271,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use rollcall_host::source::Credentials;
+    use rollcall_host::source::{Admission, Credentials};
 
     fn serve(arguments: &[&str]) -> ServeArgs {
         let all = ["rollcall", "serve"].iter().chain(arguments);
@@ -285,7 +290,9 @@ mod tests {
     fn the_defaults_listen_on_this_machine_only() {
         let serve = serve(&[]);
         doors(&serve).unwrap();
-        assert!(matches!(serve.source.source().unwrap(), SourceSettings::Gateway { credentials: None, .. }));
+        assert!(
+            matches!(serve.source.source().unwrap(), SourceSettings::Gateway { admission, .. } if admission.is_open())
+        );
     }
 
     #[test]
@@ -304,14 +311,16 @@ mod tests {
     fn credentials_guard_mqtt_but_not_http() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("password");
-        fs::write(&file, "secret\n").unwrap();
+        fs::write(&file, "long and secret\n").unwrap();
         let file = file.to_str().unwrap();
         let user = ["--mqtt-user", "fleet", "--mqtt-password-file", file];
         let mqtt = serve(&[&user[..], &["--mqtt-listen", "0.0.0.0:1883"]].concat());
         doors(&mqtt).unwrap();
         match mqtt.source.source().unwrap() {
-            SourceSettings::Gateway { credentials: Some(credentials), .. } => {
-                assert_eq!(credentials.password, "secret");
+            SourceSettings::Gateway {
+                admission: Admission { fleet: Some(fleet), devices: None }, ..
+            } => {
+                assert_eq!(fleet.password, "long and secret");
             }
             other => panic!("{other:?}"),
         }

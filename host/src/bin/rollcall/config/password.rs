@@ -16,7 +16,7 @@ pub(super) fn password(what: &str, file: Option<&Path>, variable: &str) -> anyho
         (Some(file), None) => {
             let text = fs::read_to_string(file)
                 .with_context(|| format!("cannot read the {what} password from {}", file.display()))?;
-            warn_of_readers(what, file);
+            warn_of_readers(&format!("file of the {what} password"), file);
             Some(text.lines().next().unwrap_or_default().to_owned())
         }
         (None, password) => password,
@@ -27,15 +27,13 @@ pub(super) fn password(what: &str, file: Option<&Path>, variable: &str) -> anyho
     Ok(password)
 }
 
-/// Says so when others than its owner may read the file.
-fn warn_of_readers(what: &str, file: &Path) {
+/// Says so when others than its owner may read or write the file.
+pub(super) fn warn_of_readers(what: &str, file: &Path) {
     // A file that was read a moment ago; without its mode there is nothing to say.
     let Ok(about) = fs::metadata(file) else { return };
     let mode = about.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         let file = file.display();
-        tracing::warn!(
-            "the file of the {what} password is open to others than its owner (mode {mode:03o}): chmod go= {file}"
-        );
+        tracing::warn!("the {what} is open to others than its owner (mode {mode:03o}): chmod go= {file}");
     }
 }

@@ -6,15 +6,19 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use rollcall_host::credentials::{Credentials, Devices, Live, Rereader};
 use rollcall_host::ops::Ops;
 use rollcall_host::source::broker::{
     Broker, BrokerAddress, BrokerSettings, PlainTopic, RECEIVE_MAX, Slots, Transport,
 };
 use rollcall_host::source::gateway::Gateway;
-use rollcall_host::source::{Credentials, Inbox, Source};
+use rollcall_host::source::{Admission, Inbox, Source};
 
-use super::password::password;
+use super::password::{password, warn_of_readers};
 use super::store::Secret;
+
+/// A password for all that is shorter is not for a network: characters.
+const PASSWORD_MIN: usize = 12;
 
 /// Flags of the source.
 #[derive(Debug, Args)]
@@ -28,13 +32,17 @@ pub(crate) struct SourceArgs {
         conflicts_with = "broker"
     )]
     mqtt_listen: SocketAddr,
-    /// The user name that MQTT clients must show.
+    /// The user name that MQTT clients must show; who does may publish for every device.
     #[arg(long, env = "ROLLCALL_MQTT_USER", value_name = "NAME", conflicts_with = "broker")]
     mqtt_user: Option<String>,
     /// A file whose first line is the password that MQTT clients must show. It can also be given in the
     /// environment, as ROLLCALL_MQTT_PASSWORD.
     #[arg(long, env = "ROLLCALL_MQTT_PASSWORD_FILE", value_name = "FILE", conflicts_with = "broker")]
     mqtt_password_file: Option<PathBuf>,
+    /// A file of devices and the hashes of their passwords, as rollcall devices issue writes it: each device logs in
+    /// with its id as user name, and may publish for itself only. It is read again when it changes.
+    #[arg(long, env = "ROLLCALL_DEVICES_FILE", value_name = "FILE", conflicts_with = "broker")]
+    devices_file: Option<PathBuf>,
     #[command(flatten)]
     broker: BrokerArgs,
 }
@@ -80,8 +88,10 @@ pub(crate) enum SourceSettings {
     Gateway {
         /// Where it listens.
         listen: SocketAddr,
-        /// What clients must show, if anything.
-        credentials: Option<Credentials>,
+        /// Whom it lets in.
+        admission: Admission,
+        /// What reads the devices file again, until it is started.
+        devices: Option<Rereader<Devices>>,
     },
     /// A broker.
     Broker(BrokerSettings),
@@ -91,7 +101,7 @@ impl SourceSettings {
     /// The address that it listens on, if everyone on the network can reach it and needs no password.
     pub(crate) fn door(&self) -> Option<String> {
         match self {
-            Self::Gateway { listen, credentials: None } if !listen.ip().is_loopback() => {
+            Self::Gateway { listen, admission, .. } if admission.is_open() && !listen.ip().is_loopback() => {
                 Some(format!("--mqtt-listen {listen}"))
             }
             _ => None,
@@ -104,10 +114,13 @@ impl SourceSettings {
     /// What cannot be listened on, or read.
     pub(crate) fn set_up(&mut self, inbox: Inbox, ops: Arc<Ops>) -> anyhow::Result<Box<dyn Source>> {
         Ok(match self {
-            Self::Gateway { listen, credentials } => {
+            Self::Gateway { listen, admission, devices } => {
+                if let Some(devices) = devices.take() {
+                    devices.start(ops.clone()).context("cannot watch the devices file")?;
+                }
                 let listener = bind(*listen, "--mqtt-listen")?;
                 *listen = listener.local_addr()?;
-                let gateway = Gateway::bind(listener, credentials.clone(), inbox, ops);
+                let gateway = Gateway::bind(listener, admission.clone(), inbox, ops);
                 Box::new(gateway.context("cannot start the MQTT gateway")?)
             }
             Self::Broker(settings) => Box::new(Broker::new(settings.clone(), inbox, ops)?),
@@ -135,14 +148,31 @@ impl SourceArgs {
     pub(crate) fn source(&self) -> anyhow::Result<SourceSettings> {
         match self.broker.settings()? {
             Some(broker) => Ok(SourceSettings::Broker(broker)),
-            None => Ok(SourceSettings::Gateway {
-                listen: self.mqtt_listen,
-                credentials: self.gateway_credentials()?,
-            }),
+            None => self.gateway(),
         }
     }
 
-    fn gateway_credentials(&self) -> anyhow::Result<Option<Credentials>> {
+    fn gateway(&self) -> anyhow::Result<SourceSettings> {
+        let (listen, fleet) = (self.mqtt_listen, self.fleet_credentials()?);
+        let short = fleet.as_ref().is_some_and(|fleet| fleet.password.chars().count() < PASSWORD_MIN);
+        if short && !listen.ip().is_loopback() {
+            bail!(
+                "the MQTT password has fewer than {PASSWORD_MIN} characters, and everyone who can reach --mqtt-listen \
+                 {listen} could try: give a longer one, or each device its own with --devices-file"
+            );
+        }
+        let (devices, rereader) = match &self.devices_file {
+            Some(file) => {
+                let (devices, rereader) = Live::open(file).context("--devices-file")?;
+                warn_of_readers("devices file", file);
+                (Some(devices), Some(rereader))
+            }
+            None => (None, None),
+        };
+        Ok(SourceSettings::Gateway { listen, admission: Admission { fleet, devices }, devices: rereader })
+    }
+
+    fn fleet_credentials(&self) -> anyhow::Result<Option<Credentials>> {
         let password = password("mqtt", self.mqtt_password_file.as_deref(), "ROLLCALL_MQTT_PASSWORD")?;
         match (self.mqtt_user.clone(), password) {
             (Some(user), Some(password)) => Ok(Some(Credentials { user, password })),
@@ -193,5 +223,57 @@ impl BrokerArgs {
             }
             (None, Some(_)) => bail!("a broker password needs --broker-user"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+    use rollcall_host::credentials::{Device, Secret};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        source: SourceArgs,
+    }
+
+    /// A gateway on the network with these flags.
+    fn beyond_loopback(flags: &[&str]) -> anyhow::Result<SourceSettings> {
+        let all = ["serve", "--mqtt-listen", "0.0.0.0:1883"].iter().chain(flags);
+        Flags::try_parse_from(all).unwrap().source.source()
+    }
+
+    #[test]
+    fn a_password_for_all_that_is_short_is_not_for_a_network() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("password");
+        let flags = ["--mqtt-user", "fleet", "--mqtt-password-file", file.to_str().unwrap()];
+        fs::write(&file, "elevenchars\n").unwrap();
+        let error = beyond_loopback(&flags).unwrap_err().to_string();
+        assert!(error.contains("fewer than 12") && error.contains("--devices-file"), "{error}");
+        assert!(!error.contains("elevenchars"), "{error}");
+        let on_this_machine = [&flags[..], &["--mqtt-listen", "[::1]:1883"]].concat();
+        let on_this_machine = ["serve"].iter().chain(&on_this_machine);
+        assert!(Flags::try_parse_from(on_this_machine).unwrap().source.source().is_ok());
+        fs::write(&file, "twelve chars\n").unwrap();
+        assert!(beyond_loopback(&flags).is_ok());
+    }
+
+    #[test]
+    fn devices_with_passwords_close_the_door_and_a_file_that_makes_no_sense_opens_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("devices");
+        let flags = ["--devices-file", file.to_str().unwrap()];
+        assert!(format!("{:#}", beyond_loopback(&flags).unwrap_err()).contains(file.to_str().unwrap()));
+        let device = Device::new("porch".parse().unwrap(), &Secret::random().unwrap()).unwrap();
+        fs::write(&file, format!("{device}\n")).unwrap();
+        assert_eq!(beyond_loopback(&flags).unwrap().door(), None);
+        assert!(beyond_loopback(&[]).unwrap().door().is_some());
+        fs::write(&file, "porch\n").unwrap();
+        assert!(format!("{:#}", beyond_loopback(&flags).unwrap_err()).contains("line 1"));
     }
 }

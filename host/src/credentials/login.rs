@@ -1,4 +1,4 @@
-//! A user name and a password. The password shows nowhere.
+//! A user name and a password that is known as it is: the fleet's, or ours at a broker. The password shows nowhere.
 
 use subtle::ConstantTimeEq;
 
@@ -13,7 +13,7 @@ pub struct Credentials {
 
 impl Credentials {
     /// Are these the same? It takes as long whatever is wrong.
-    pub(super) fn admit(&self, user: Option<&[u8]>, password: Option<&[u8]>) -> bool {
+    pub(crate) fn admit(&self, user: Option<&[u8]>, password: Option<&[u8]>) -> bool {
         let same = |ours: &str, theirs: Option<&[u8]>| ours.as_bytes().ct_eq(theirs.unwrap_or_default());
         (same(&self.user, user) & same(&self.password, password)).into()
     }
