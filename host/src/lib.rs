@@ -1,8 +1,8 @@
 //! Rollcall's host: source → intake → log → api.
 //!
 //! Every message is timestamped, stored once and acknowledged only then. Dependencies point one way: `model`
-//! and `ops` know nobody else, `log` and `credentials` know them alone, `source` lets in whom `credentials` know,
-//! `intake` puts what sources bring into the log, and `api` reads the log.
+//! and `ops` know nobody else, `log` and `credentials` know them alone, `source` and `api` let in whom `credentials`
+//! know, `intake` puts what sources bring into the log, and `api` reads the log.
 
 pub mod api;
 pub mod credentials;

@@ -1,14 +1,14 @@
-//! `rollcall devices`, and a `rollcall serve` that reads what they write.
+//! `rollcall devices` and `rollcall token`, and a `rollcall serve` that reads what they write.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rollcall_harness::mqtt::{CONNACK, Client, DISCONNECT, Version};
 use rollcall_wire::{DeviceId, Kind, Topic};
@@ -30,7 +30,8 @@ impl Place {
 
     /// Runs `rollcall` on it: its exit code, standard output and standard error.
     fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let output = rollcall().args(arguments).arg("--devices-file").arg(&self.path).output().unwrap();
+        let flag = if arguments[0] == "token" { "--tokens-file" } else { "--devices-file" };
+        let output = rollcall().args(arguments).arg(flag).arg(&self.path).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     }
@@ -208,6 +209,10 @@ impl Host {
         answer
     }
 
+    fn status(&self, path: &str, header: &str) -> u16 {
+        self.get(path, header).split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
     /// Ends it; all that it said since its start.
     fn said(mut self) -> String {
         self.child.kill().unwrap();
@@ -254,4 +259,39 @@ fn what_was_issued_is_let_in_and_what_was_revoked_is_cut_off_and_the_log_tells_n
     for (_, password) in &issued {
         assert!(!said.contains(password.as_str()), "the log has a password");
     }
+}
+
+#[test]
+fn http_asks_for_a_token_and_for_its_own_name() {
+    let (tokens, data) = (Place::new(), tempfile::tempdir().unwrap());
+    let token = tokens.succeed(&["token", "create", "page", "--role", "read"]);
+    let token = token.trim();
+    assert!(token.starts_with("page.") && !tokens.text().contains(&token["page.".len()..]));
+    assert!(
+        tokens
+            .fail(&["token", "create", "page", "--role", "admin"])
+            .contains("line 1: page is there already")
+    );
+    tokens.succeed(&["token", "create", "ops", "--role", "admin"]);
+    assert_eq!(tokens.succeed(&["token", "list"]), "page,read\nops,admin\n");
+    fs::set_permissions(&tokens.path, Permissions::from_mode(0o644)).unwrap();
+    let more = ["--tokens-file", tokens.path.to_str().unwrap(), "--http-name", "rollcall.example"];
+    let host = Host::start(data.path(), &more);
+    let authorization = format!("authorization: Bearer {token}\r\n");
+    let named = |name: &str| format!("host: {name}\r\n{authorization}");
+    assert_eq!(host.status("/metrics", "host: localhost\r\n"), 401);
+    assert_eq!(host.status("/metrics", &named("127.0.0.1:5000")), 200);
+    assert_eq!(host.status("/metrics", &named("Rollcall.Example")), 200);
+    assert_eq!(host.status("/metrics", &named("evil.example")), 421);
+    assert_eq!(host.status("/metrics", &authorization), 400);
+    assert_eq!(host.status("/healthz", "host: 192.0.2.1\r\n"), 200);
+    tokens.succeed(&["token", "revoke", "page"]);
+    let deadline = Instant::now() + PATIENCE;
+    while host.status("/metrics", &named("localhost")) == 200 {
+        assert!(Instant::now() < deadline, "a token that was revoked is good for ever");
+    }
+    assert!(tokens.fail(&["token", "revoke", "page"]).contains("page is not in"));
+    let said = host.said();
+    assert!(said.contains("reason=\"no_token\"") && said.contains("client=127.0.0.1:"), "{said}");
+    assert!(!said.contains(&token["page.".len()..]), "the log has a token");
 }

@@ -95,7 +95,7 @@ fn ask(http: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(http).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").as_bytes())
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes())
         .ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;

@@ -1,7 +1,9 @@
-//! The HTTP API. It reads the store; it knows nothing of ingest.
+//! The HTTP API. It reads the store; it knows nothing of ingest. `guard` stands before all of it.
 
 mod error;
+mod guard;
 mod health;
+mod host_name;
 mod metrics;
 mod status_count;
 
@@ -15,6 +17,8 @@ use crate::log::LogStore;
 use crate::ops::Ops;
 
 pub use error::Problem;
+pub use guard::{Guard, guarded};
+pub use host_name::{HostName, InvalidHostName};
 pub use status_count::parse_query;
 
 /// What the handlers share.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rollcall_wire::codec::Rejection;
 use rollcall_wire::{DeviceId, SampleId};
 
-use super::{CredentialsFile, Dropped, Ops, Part, Refused};
+use super::{CredentialsFile, Dropped, HttpRefused, Ops, Part, Refused};
 
 impl Ops {
     /// A message will never be counted.
@@ -46,6 +46,20 @@ impl Ops {
         if self.limit.allows(refused.name(), Instant::now()) {
             let reason = refused.name();
             tracing::warn!(reason, total, %client, "mqtt client refused; the next of this reason is logged in a minute");
+        }
+    }
+
+    /// A request was refused before anybody looked at what it asks for.
+    pub fn http_refused(&self, refused: HttpRefused, client: Option<SocketAddr>) {
+        let total = self.metrics.http_refused(refused);
+        if self.limit.allows(refused.name(), Instant::now()) {
+            let (reason, client) = (refused.name(), client.map(tracing::field::display));
+            tracing::warn!(
+                reason,
+                total,
+                client,
+                "http request refused; the next of this reason is logged in a minute"
+            );
         }
     }
 

@@ -16,7 +16,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 use rollcall_wire::codec::Rejection;
 
-use super::{Part, Refused};
+use super::{HttpRefused, Part, Refused};
 
 /// From a fsync on a good disk to a store that was away for half a minute.
 const FLUSH_SECONDS: (f64, f64, u16) = (0.001, 2.0, 16);
@@ -72,6 +72,8 @@ impl Dropped {
 pub enum CredentialsFile {
     /// Of devices, over MQTT.
     Devices,
+    /// Of programs and people, over HTTP.
+    Tokens,
 }
 
 impl CredentialsFile {
@@ -79,6 +81,7 @@ impl CredentialsFile {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Devices => "devices",
+            Self::Tokens => "tokens",
         }
     }
 }
@@ -102,6 +105,7 @@ pub struct Metrics {
     /// Messages that wait to be stored and acknowledged.
     pub in_flight: Gauge,
     refused: Family<Reason, Counter>,
+    http_refused: Family<Reason, Counter>,
     credentials: Family<OfFile, Gauge>,
     credentials_file_broken: Family<OfFile, Gauge>,
     /// Connections of clients.
@@ -156,7 +160,13 @@ impl Default for Metrics {
                 "Clients and packets that the gateway refused",
                 Refused::ALL.map(Refused::name),
             ),
-            credentials: names.add("credentials", "Entries of the devices file that are in force"),
+            http_refused: names.by_reason(
+                "http_refusals",
+                "Requests that were refused for where they went or who asked",
+                HttpRefused::ALL.map(HttpRefused::name),
+            ),
+            credentials: names
+                .add("credentials", "Entries of the devices file and the tokens file that are in force"),
             credentials_file_broken: names.add(
                 "credentials_file_broken",
                 "1 for a file that cannot be used as it is, so that an older version of it is in force",
@@ -254,6 +264,11 @@ impl Metrics {
     /// One more refusal; all of its name so far.
     pub(super) fn refused(&self, refused: Refused) -> u64 {
         self.refused.get_or_create(&Reason { reason: refused.name() }).inc() + 1
+    }
+
+    /// One more refusal over HTTP; all of its name so far.
+    pub(super) fn http_refused(&self, refused: HttpRefused) -> u64 {
+        self.http_refused.get_or_create(&Reason { reason: refused.name() }).inc() + 1
     }
 
     /// So many entries of a file are in force.

@@ -19,7 +19,7 @@ pub use self::health::Part;
 use self::log_limit::LogLimit;
 pub use self::metrics::{CredentialsFile, Dropped, Metrics};
 pub use self::outage::Outage;
-pub use self::refused::Refused;
+pub use self::refused::{HttpRefused, Refused};
 pub use self::supervisor::{Failure, GivenUp, Supervised, supervise};
 
 /// How the process is: one value, shared by all parts. What happens to them is reported by the methods in

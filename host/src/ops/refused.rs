@@ -1,4 +1,4 @@
-//! Why the gateway refused a client or a packet of it, by name.
+//! Why a client or something that it sent was refused, by name: at the gateway, and over HTTP.
 
 /// A refusal that is no message's: those are [`rollcall_wire::codec::Rejection`]s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,38 @@ impl Refused {
             Self::Subscription => "subscription",
             Self::KeepAliveTimeout => "keep_alive_timeout",
             Self::NotStored => "not_stored",
+        }
+    }
+}
+
+/// A refusal over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpRefused {
+    /// No Host header, more than one, or one that is none.
+    BadHost,
+    /// The Host header has a name that is not ours.
+    OtherHost,
+    /// No token, where one is needed.
+    NoToken,
+    /// A token that is none of ours.
+    BadToken,
+    /// A token whose role is not enough.
+    RoleTooLow,
+}
+
+impl HttpRefused {
+    /// Every refusal, in the order of declaration.
+    pub const ALL: [Self; 5] =
+        [Self::BadHost, Self::OtherHost, Self::NoToken, Self::BadToken, Self::RoleTooLow];
+
+    /// The name in metrics and lines of log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadHost => "bad_host",
+            Self::OtherHost => "other_host",
+            Self::NoToken => "no_token",
+            Self::BadToken => "bad_token",
+            Self::RoleTooLow => "role_too_low",
         }
     }
 }

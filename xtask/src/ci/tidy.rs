@@ -35,7 +35,7 @@ const FOLDERS: [(&str, &[&str]); 8] = [
     ("credentials", &["model", "ops"]),
     ("source", &["model", "ops", "credentials"]),
     ("intake", &["model", "ops", "log"]),
-    ("api", &["model", "ops", "log"]),
+    ("api", &["model", "ops", "log", "credentials"]),
     ("bin", &["model", "ops", "log", "credentials", "source", "intake", "api"]),
 ];
 

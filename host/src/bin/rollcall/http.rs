@@ -73,7 +73,8 @@ impl Supervised for Server {
         let listener = listener.map_err(|error| Failure::MayPass(format!("{error:#}")))?;
         self.ops.healthy(Part::Http);
         let stopped = has_stopped(self.stopped.clone());
-        let server = axum::serve(listener, self.router.clone()).with_graceful_shutdown(stopped);
+        let service = self.router.clone().into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(listener, service).with_graceful_shutdown(stopped);
         server.await.map_err(|error| Failure::MayPass(error.to_string()))
     }
 }

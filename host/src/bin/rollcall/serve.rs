@@ -1,11 +1,11 @@
 //! `rollcall serve`, `ingest` and `api`: sources, ingest, store and API in one process, or each in its own.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use rollcall_host::api::{self, Api};
+use axum::Router;
+use rollcall_host::api::{self, Api, Guard};
 use rollcall_host::intake::{FlushInterval, keep_storing, recount};
 use rollcall_host::log::{AnyStore, LateStore, StoreAddress};
 use rollcall_host::model::Clock;
@@ -14,7 +14,7 @@ use rollcall_host::source::{self, Again, Inbox, LogState, Source, keep_running};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::config::{ApiArgs, IngestArgs, ServeArgs, SourceSettings, refuse_open_doors};
+use crate::config::{ApiArgs, HttpSettings, IngestArgs, ServeArgs, SourceSettings, refuse_open_doors};
 use crate::http::Http;
 use crate::shutdown::Shutdown;
 
@@ -28,8 +28,8 @@ struct Role {
     source: Option<SourceSettings>,
     /// How long messages wait for others.
     flush_interval: FlushInterval,
-    /// Where it answers, if it does.
-    http: Option<SocketAddr>,
+    /// Where and whom it answers, if it does.
+    http: Option<HttpSettings>,
     /// Does it answer how many there are of each status?
     counts: bool,
 }
@@ -39,11 +39,11 @@ struct Role {
 /// # Errors
 /// What kept it from starting, from going on or from draining.
 pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
-    let source = config.source.source()?;
-    refuse_open_doors(&[source.door(), config.http.door()], config.allow_anonymous)?;
-    let (store, http) = (config.store.store()?, Some(config.http.http_listen));
+    let (source, http) = (config.source.source()?, config.http.http()?);
+    refuse_open_doors(&[source.door(), http.door()], config.allow_anonymous)?;
+    let store = config.store.store()?;
     let flush_interval = config.intake.flush_interval;
-    run(Role { store, source: Some(source), flush_interval, http, counts: true }).await
+    run(Role { store, source: Some(source), flush_interval, http: Some(http), counts: true }).await
 }
 
 /// Takes and stores until SIGTERM or Ctrl-C.
@@ -51,9 +51,10 @@ pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
 /// # Errors
 /// As [`serve`].
 pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
-    let source = config.source.source()?;
-    refuse_open_doors(&[source.door(), config.http.door()], config.allow_anonymous)?;
-    let (store, http) = (config.store.store()?, config.http.http_listen);
+    let (source, http) = (config.source.source()?, config.http.http()?);
+    let doors = [source.door(), http.as_ref().and_then(HttpSettings::door)];
+    refuse_open_doors(&doors, config.allow_anonymous)?;
+    let store = config.store.store()?;
     let flush_interval = config.intake.flush_interval;
     run(Role { store, source: Some(source), flush_interval, http, counts: false }).await
 }
@@ -63,10 +64,11 @@ pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
 /// # Errors
 /// As [`serve`].
 pub(crate) async fn api(config: ApiArgs) -> anyhow::Result<()> {
-    refuse_open_doors(&[config.http.door()], config.allow_anonymous)?;
-    let (store, http) = (config.store.store()?, Some(config.http.http_listen));
+    let http = config.http.http()?;
+    refuse_open_doors(&[http.door()], config.allow_anonymous)?;
+    let store = config.store.store()?;
     let flush_interval = FlushInterval::default();
-    run(Role { store, source: None, flush_interval, http, counts: true }).await
+    run(Role { store, source: None, flush_interval, http: Some(http), counts: true }).await
 }
 
 /// Both doors answer from the first moment, whatever is not there yet.
@@ -80,7 +82,7 @@ async fn run(role: Role) -> anyhow::Result<()> {
     let store = Arc::new(LateStore::default());
     let api = Api { store: store.clone(), ops: ops.clone() };
     let router = if role.counts { api::router(api) } else { api::router_without_counts(api) };
-    let mut http = role.http.map(|address| Http::start(address, router, ops.clone())).transpose()?;
+    let mut http = role.http.map(|settings| start_http(settings, router, &ops)).transpose()?;
     let (inbox, messages) = source::inbox();
     let source = role.source.map(|settings| SetUp::new(settings, inbox, ops.clone())).transpose()?;
     let ended = async {
@@ -108,6 +110,13 @@ async fn run(role: Role) -> anyhow::Result<()> {
         http.stop().await;
     }
     ended
+}
+
+fn start_http(settings: HttpSettings, router: Router, ops: &Arc<Ops>) -> anyhow::Result<Http> {
+    let tokens = settings.tokens.map(|(tokens, rereader)| rereader.start(ops.clone()).map(|()| tokens));
+    let tokens = tokens.transpose().context("cannot watch the tokens file")?;
+    let guard = Guard { names: settings.names, tokens, ops: ops.clone() };
+    Http::start(settings.listen, api::guarded(router, guard), ops.clone())
 }
 
 /// Waits for a store that is not there yet; `None` when it was not waited for to the end.

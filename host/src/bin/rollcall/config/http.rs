@@ -1,22 +1,23 @@
-//! Where the API listens.
+//! Where the API listens, and who may ask.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
+use rollcall_host::api::HostName;
+use rollcall_host::credentials::{Live, Rereader, Tokens};
+
+use super::password::warn_of_readers;
 
 /// Flags of the API.
 #[derive(Debug, Args)]
 pub(crate) struct HttpArgs {
     /// Where the HTTP API listens. Port 0 takes a free one.
     #[arg(long, env = "ROLLCALL_HTTP_LISTEN", default_value = "127.0.0.1:5000", value_name = "IP:PORT")]
-    pub(crate) http_listen: SocketAddr,
-}
-
-impl HttpArgs {
-    /// The address, if everyone on the network can reach it.
-    pub(crate) fn door(&self) -> Option<String> {
-        door(self.http_listen)
-    }
+    http_listen: SocketAddr,
+    #[command(flatten)]
+    guard: GuardArgs,
 }
 
 /// Flags of a role that needs no HTTP.
@@ -24,16 +25,125 @@ impl HttpArgs {
 pub(crate) struct OptionalHttpArgs {
     /// Where /healthz, /readyz and /metrics are answered over HTTP; nowhere when it is not given.
     #[arg(long, env = "ROLLCALL_HTTP_LISTEN", value_name = "IP:PORT")]
-    pub(crate) http_listen: Option<SocketAddr>,
+    http_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    guard: GuardArgs,
 }
 
-impl OptionalHttpArgs {
-    /// The address, if there is one and everyone on the network can reach it.
-    pub(crate) fn door(&self) -> Option<String> {
-        self.http_listen.and_then(door)
+/// Flags that say who may ask.
+#[derive(Debug, Args)]
+struct GuardArgs {
+    /// A name or an address by which HTTP clients call this host, without the port. Repeat it for each, or separate
+    /// them by commas in the environment. localhost, loopback addresses and the address of --http-listen need none.
+    #[arg(long, env = "ROLLCALL_HTTP_NAME", value_name = "NAME", value_delimiter = ',')]
+    http_name: Vec<HostName>,
+    /// A file of tokens, as rollcall token create writes it: all of HTTP but /healthz and /readyz needs one of them
+    /// then. It is read again when it changes.
+    #[arg(long, env = "ROLLCALL_TOKENS_FILE", value_name = "FILE")]
+    tokens_file: Option<PathBuf>,
+}
+
+/// What was said of HTTP, checked.
+#[derive(Debug)]
+pub(crate) struct HttpSettings {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Its names.
+    pub(crate) names: Vec<HostName>,
+    /// The tokens that are needed, if any are, and what reads them again.
+    pub(crate) tokens: Option<(Live<Tokens>, Rereader<Tokens>)>,
+}
+
+impl HttpArgs {
+    /// What was asked for.
+    ///
+    /// # Errors
+    /// A tokens file that cannot be used.
+    pub(crate) fn http(&self) -> anyhow::Result<HttpSettings> {
+        self.guard.http(self.http_listen)
     }
 }
 
-fn door(address: SocketAddr) -> Option<String> {
-    (!address.ip().is_loopback()).then(|| format!("--http-listen {address}"))
+impl OptionalHttpArgs {
+    /// What was asked for, if anything was.
+    ///
+    /// # Errors
+    /// A tokens file that cannot be used.
+    pub(crate) fn http(&self) -> anyhow::Result<Option<HttpSettings>> {
+        self.http_listen.map(|listen| self.guard.http(listen)).transpose()
+    }
+}
+
+impl GuardArgs {
+    fn http(&self, listen: SocketAddr) -> anyhow::Result<HttpSettings> {
+        let mut names = self.http_name.clone();
+        if !listen.ip().is_unspecified() {
+            names.push(HostName::Address(listen.ip().to_canonical()));
+        }
+        let tokens = self.tokens_file.as_deref().map(|file| {
+            let tokens = Live::open(file).context("--tokens-file")?;
+            warn_of_readers("tokens file", file);
+            anyhow::Ok(tokens)
+        });
+        Ok(HttpSettings { listen, names, tokens: tokens.transpose()? })
+    }
+}
+
+impl HttpSettings {
+    /// The address, if everyone on the network can reach it and needs no token.
+    pub(crate) fn door(&self) -> Option<String> {
+        let is_open = self.tokens.is_none() && !self.listen.ip().is_loopback();
+        is_open.then(|| format!("--http-listen {}", self.listen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        http: HttpArgs,
+    }
+
+    fn settings(flags: &[&str]) -> anyhow::Result<HttpSettings> {
+        Flags::try_parse_from(["serve"].iter().chain(flags)).unwrap().http.http()
+    }
+
+    #[test]
+    fn tokens_close_the_door_and_a_file_that_makes_no_sense_opens_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("tokens");
+        let flags = ["--http-listen", "0.0.0.0:5000", "--tokens-file", file.to_str().unwrap()];
+        assert!(settings(&flags).is_err());
+        fs::write(&file, "# nobody yet\n").unwrap();
+        assert_eq!(settings(&flags).unwrap().door(), None);
+        assert!(settings(&flags[..2]).unwrap().door().is_some());
+        fs::write(&file, "page read\n").unwrap();
+        assert!(format!("{:#}", settings(&flags).unwrap_err()).contains("line 1"));
+    }
+
+    #[test]
+    fn the_address_that_is_listened_on_is_a_name_too() {
+        let names = |flags: &[&str]| {
+            let [one, other] =
+                ["rollcall.example", "192.0.2.7"].map(|name| name.parse::<HostName>().unwrap());
+            let names = settings(flags).unwrap().names;
+            [names.contains(&one), names.contains(&other)]
+        };
+        assert_eq!(names(&["--http-listen", "192.0.2.7:5000"]), [false, true]);
+        assert_eq!(
+            names(&["--http-listen", "0.0.0.0:5000", "--http-name", "Rollcall.example."]),
+            [true, false]
+        );
+        assert_eq!(names(&["--http-name", "rollcall.example,192.0.2.7"]), [true, true]);
+        for name in ["", "rollcall.example:5000", "http://rollcall.example"] {
+            assert!(Flags::try_parse_from(["serve", "--http-name", name]).is_err(), "{name}");
+        }
+    }
 }

@@ -6,15 +6,17 @@ mod intake;
 mod password;
 mod source;
 mod store;
+mod token;
 
 use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 pub(crate) use self::devices::{DevicesArgs, DevicesCommand, ExportArgs, IssueArgs, RevokeArgs, RotateArgs};
-pub(crate) use self::http::{HttpArgs, OptionalHttpArgs};
+pub(crate) use self::http::{HttpArgs, HttpSettings, OptionalHttpArgs};
 pub(crate) use self::intake::IntakeArgs;
 pub(crate) use self::source::{BrokerArgs, SourceArgs, SourceSettings, bind};
 pub(crate) use self::store::StoreArgs;
+pub(crate) use self::token::{TokenArgs, TokenCommand};
 
 /// Rollcall's host: every device answers, every answer is counted exactly once.
 #[derive(Debug, Parser)]
@@ -46,6 +48,9 @@ pub(crate) enum Command {
     /// Give devices passwords of their own, and take them away.
     #[command(after_help = devices::EXAMPLES)]
     Devices(DevicesArgs),
+    /// Give programs and people tokens for HTTP, and take them away.
+    #[command(after_help = token::EXAMPLES)]
+    Token(TokenArgs),
     /// Look at a live broker, and at all that a store holds, one line a check, and say what to do.
     #[command(after_help = DOCTOR_EXAMPLE)]
     Doctor(DoctorArgs),
@@ -213,7 +218,7 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) http: HttpArgs,
     /// Let anyone who can reach the listening addresses in. Needed to listen beyond this machine without
-    /// passwords; HTTP has none.
+    /// passwords or, for HTTP, tokens.
     #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
     pub(crate) allow_anonymous: bool,
 }
@@ -230,7 +235,7 @@ pub(crate) struct IngestArgs {
     #[command(flatten)]
     pub(crate) http: OptionalHttpArgs,
     /// Let anyone who can reach the listening addresses in. Needed to listen beyond this machine without
-    /// passwords; HTTP has none.
+    /// passwords or, for HTTP, tokens.
     #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
     pub(crate) allow_anonymous: bool,
 }
@@ -242,7 +247,7 @@ pub(crate) struct ApiArgs {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) http: HttpArgs,
-    /// Let anyone who can reach the listening address ask. Needed to listen beyond this machine.
+    /// Let anyone who can reach the listening address ask. Needed to listen beyond this machine without tokens.
     #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
     pub(crate) allow_anonymous: bool,
 }
@@ -258,8 +263,8 @@ pub(crate) fn refuse_open_doors(doors: &[Option<String>], allow_anonymous: bool)
     }
     if !allow_anonymous {
         anyhow::bail!(
-            "{doors} would let anyone on the network in: listen on 127.0.0.1 (for HTTP, behind a proxy that asks \
-             for credentials), give --devices-file for MQTT, or say --allow-anonymous"
+            "{doors} would let anyone on the network in: listen on 127.0.0.1, give --devices-file for MQTT (or \
+             --mqtt-user and --mqtt-password-file) and --tokens-file for HTTP, or say --allow-anonymous"
         );
     }
     tracing::warn!("ANONYMOUS ACCESS: {doors} is open to everyone who can reach it");
@@ -283,7 +288,7 @@ mod tests {
 
     fn doors(serve: &ServeArgs) -> anyhow::Result<()> {
         let source = serve.source.source()?;
-        refuse_open_doors(&[source.door(), serve.http.door()], serve.allow_anonymous)
+        refuse_open_doors(&[source.door(), serve.http.http()?.door()], serve.allow_anonymous)
     }
 
     #[test]
