@@ -77,6 +77,45 @@ fn provision_writes_the_settings_to_the_sector_that_the_board_reads() -> Result<
 }
 
 #[test]
+fn provision_takes_what_rollcall_devices_issues() -> Result<()> {
+    let dir = workspace::temporary_dir()?;
+    let (issued, out) = (dir.path().join("issued.csv"), dir.path().join("block.hex"));
+    let (first, newer) = ("1".repeat(64), "2".repeat(64));
+    let one = format!("porch,{first}\n");
+    let several = format!("porch,{first}\nattic,{first}\nporch,{newer}\n");
+    for (text, device, password) in [(&one, None, &first), (&several, Some("porch"), &newer)] {
+        fs::write(&issued, text)?;
+        let mut command = xtask(&["provision", "w5500-evb-pico", "--broker", "192.0.2.7", "--credentials"]);
+        command.arg(&issued).arg("--out").arg(&out);
+        command.args(device.iter().flat_map(|device| ["--device", *device]));
+        let output = command.output()?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let (_, bytes) = read_hex(&fs::read_to_string(&out)?);
+        let block = Block::from_bytes(<[u8; BLOCK_SIZE]>::try_from(bytes).unwrap());
+        let settings = block.settings()?;
+        assert_eq!(settings.device.unwrap().as_str(), "porch");
+        let login = settings.login.unwrap();
+        assert_eq!((login.user(), login.password()), ("porch", password.as_bytes()));
+    }
+    for (text, device, reason) in [
+        (several.as_str(), None, "say which"),
+        (&several, Some("cellar"), "no line for cellar"),
+        ("porch secret\n", None, "line 1 is not id,password"),
+        ("", None, "there is no device"),
+    ] {
+        fs::write(&issued, text)?;
+        let mut command = xtask(&["provision", "w5500-evb-pico", "--broker", "192.0.2.7", "--credentials"]);
+        command.arg(&issued).arg("--out").arg(&out);
+        command.args(device.iter().flat_map(|device| ["--device", *device]));
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(reason), "{said}");
+        assert!(!said.contains("secret") && !said.contains(&first), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
 fn provision_hands_probe_rs_the_block_and_resets_the_board() -> Result<()> {
     let dir = workspace::temporary_dir()?;
     let script = "case $1 in list) echo '[0]: STLink';; *) echo \"$*\" >> \"${0%/*}/calls\";; esac\n\
@@ -113,6 +152,8 @@ fn provision_refuses_what_no_board_could_use() -> Result<()> {
     refused(&["--broker", "broker:0"], "want HOST or HOST:PORT")?;
     refused(&["--broker", "broker", "--device", "Porch"], "a device id is 1 to 32")?;
     refused(&["--broker", "broker", "--user", "fleet"], "belong together")?;
+    let both = ["--broker", "broker", "--user", "fleet", "--password-file", "f", "--credentials", "f"];
+    refused(&both, "takes the place of")?;
     refused(&["--broker", "broker", "--period-ms", "0"], "--period-ms")?;
     refused(&["--broker", "broker", "--colour", "red"], "unexpected argument")
 }

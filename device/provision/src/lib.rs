@@ -9,9 +9,11 @@
 
 mod block;
 mod crc;
+mod issued;
 mod settings;
 
 pub use block::{BLOCK_SIZE, Block, BlockError, Field, VERSION};
+pub use issued::{BadLine, issued};
 pub use settings::{
     Broker, HOST_MAX, Host, HostName, InvalidHost, InvalidLogin, Login, PASSWORD_MAX, Settings, USER_MAX,
 };

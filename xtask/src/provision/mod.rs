@@ -30,6 +30,8 @@ in a firmware image; flashing new firmware leaves it alone.
   --device ID           1 to 32 of a-z 0-9 - _ (default: made of the chip's unique number)
   --user U --password-file F
                         the MQTT user, and the file whose first line is the password
+  --credentials FILE    what `rollcall devices issue` printed: the board is the device there (--device ID says which,
+                        when there are several), and logs in as it
   --period-ms N         from one sample to the next (default 1000)
   --out FILE            write the block as Intel HEX to FILE instead of to a board, for another programmer;
                         it holds the password
@@ -37,6 +39,7 @@ in a firmware image; flashing new firmware leaves it alone.
 Examples:
   cargo xtask provision nucleo-h563zi --broker broker.example
   cargo xtask provision w5500-evb-pico --broker 192.0.2.7:1883 --device porch --user fleet --password-file ./password
+  cargo xtask provision w5500-evb-pico --broker 192.0.2.7:1883 --credentials ./passwords.csv --device porch
 ";
 
 /// MQTT's registered port.
@@ -54,6 +57,7 @@ struct Options {
     device: Option<String>,
     user: Option<String>,
     password_file: Option<PathBuf>,
+    credentials: Option<PathBuf>,
     period_ms: NonZeroU32,
     out: Option<PathBuf>,
 }
@@ -79,6 +83,7 @@ impl Options {
             device: arguments.opt_value_from_str("--device")?,
             user: arguments.opt_value_from_str("--user")?,
             password_file: arguments.opt_value_from_str("--password-file")?,
+            credentials: arguments.opt_value_from_str("--credentials")?,
             period_ms: arguments
                 .opt_value_from_str("--period-ms")
                 .context("--period-ms")?
@@ -91,20 +96,31 @@ impl Options {
             options.user.is_some() == options.password_file.is_some(),
             "--user and --password-file belong together"
         );
+        ensure!(
+            options.user.is_none() || options.credentials.is_none(),
+            "--credentials takes the place of --user and --password-file"
+        );
         Ok(options)
     }
 
     fn block(&self) -> Result<Block> {
         let device = self.device.as_deref().map(DeviceId::new).transpose();
+        let device =
+            device.with_context(|| format!("--device {:?}", self.device.as_deref().unwrap_or("")))?;
+        if let Some(path) = &self.credentials {
+            let context = || format!("--credentials {}", path.display());
+            let text = fs::read_to_string(path).with_context(context)?;
+            let (device, login) = own(&text, device).with_context(context)?;
+            return self.block_of(Some(device), Some(login));
+        }
         let password = self.password_file.as_deref().map(first_line).transpose()?.unwrap_or_default();
         let login = self.user.as_deref().map(|user| Login::new(user, password.as_bytes())).transpose();
-        let settings = Settings {
-            broker: broker(&self.broker)?,
-            device: device.with_context(|| format!("--device {:?}", self.device.as_deref().unwrap_or("")))?,
-            login: login.context("--user and --password-file")?,
-            period_ms: self.period_ms,
-        };
-        Ok(Block::encode(&settings))
+        self.block_of(device, login.context("--user and --password-file")?)
+    }
+
+    fn block_of(&self, device: Option<DeviceId>, login: Option<Login<'_>>) -> Result<Block> {
+        let broker = broker(&self.broker)?;
+        Ok(Block::encode(&Settings { broker, device, login, period_ms: self.period_ms }))
     }
 }
 
@@ -115,6 +131,25 @@ fn broker(text: &str) -> Result<Broker<'_>> {
         None => (text, DEFAULT_PORT),
     };
     Ok(Broker { host: Host::parse(host).with_context(context)?, port })
+}
+
+/// The device that was asked for, or the only one, and what it logs in with. Of several lines the last counts: it is
+/// the newest.
+fn own(text: &str, device: Option<DeviceId>) -> Result<(DeviceId, Login<'_>)> {
+    let mut found: Option<(DeviceId, Login<'_>)> = None;
+    for issued in rollcall_provision::issued(text) {
+        let (id, login) = issued?;
+        if device.is_some_and(|device| device != id) {
+            continue;
+        }
+        let is_another = found.is_some_and(|(other, _)| other != id);
+        ensure!(!is_another, "there are several devices: say which with --device ID");
+        found = Some((id, login));
+    }
+    found.with_context(|| match device {
+        Some(device) => format!("there is no line for {device}"),
+        None => "there is no device".to_owned(),
+    })
 }
 
 fn first_line(path: &Path) -> Result<String> {

@@ -31,6 +31,7 @@ The Linux board's own flags are handed on as they are:
   --seed N            repeatable statuses
   --seconds N         ends by itself
   --user U --password-file F
+  --credentials FILE  what `rollcall devices issue` printed: each device logs in as itself
 
 An emulated board is one device, takes of these --device-id ID, --period-ms, --seed and --seconds, and shows its
 serial log. QEMU is the system's, or is fetched (Debian's packages, without root) into target/.

@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// The file whose first line is the MQTT password
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<PathBuf>,
+    /// What `rollcall devices issue` printed: each device logs in as itself, with its own password
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "password_file"])]
+    pub(crate) credentials: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -58,7 +61,10 @@ Examples:
   The firmware's own TCP/IP stack, on a TAP interface (needs CAP_NET_ADMIN):
     sudo rollcall-device-linux --broker 127.0.0.1:1883 --net tap
   With a user:
-    rollcall-device-linux --broker broker.example:1883 --user fleet --password-file ./password";
+    rollcall-device-linux --broker broker.example:1883 --user fleet --password-file ./password
+  A hundred devices, each as itself:
+    rollcall devices issue --devices-file ./devices --count 100 --prefix sim > passwords.csv
+    rollcall-device-linux --broker broker.example:1883 --devices 100 --credentials passwords.csv";
 
 /// A network stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

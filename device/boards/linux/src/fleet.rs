@@ -1,7 +1,10 @@
 //! The devices of this process: how each is set up, how they are started and what they say.
 
+use std::collections::HashMap;
+use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,13 +31,13 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(5);
 
 /// What all devices of the process have in common.
 pub(crate) struct Fleet {
-    ids: Vec<DeviceId>,
+    /// The devices, and what each logs in with.
+    devices: Vec<(DeviceId, Option<Rc<Login>>)>,
     net: Net,
     broker: SocketAddr,
     period_ms: NonZeroU32,
     seed: u64,
     seconds: Option<u64>,
-    login: Option<Rc<Login>>,
 }
 
 struct Login {
@@ -47,9 +50,17 @@ impl Fleet {
     pub(crate) fn new(args: Args) -> Result<Self> {
         let (ids, broker) = (args.device_ids()?, args.broker()?);
         limits::allow_sockets(args.devices.get())?;
-        let password = args.password()?;
-        let login = args.user.clone().map(|user| Rc::new(Login { user, password }));
-        if let Some(login) = &login {
+        let devices = match &args.credentials {
+            Some(path) => {
+                own_logins(ids, path).with_context(|| format!("--credentials {}", path.display()))?
+            }
+            None => {
+                let password = args.password()?;
+                let login = args.user.clone().map(|user| Rc::new(Login { user, password }));
+                ids.into_iter().map(|id| (id, login.clone())).collect()
+            }
+        };
+        for login in devices.iter().filter_map(|(_, login)| login.as_deref()) {
             Credentials::new(&login.user, login.password.as_bytes())?;
         }
         let seed = match args.seed {
@@ -58,13 +69,12 @@ impl Fleet {
         };
         eprintln!("{} devices to {broker}, seed {seed}", args.devices);
         Ok(Self {
-            ids,
+            devices,
             net: args.net,
             broker,
             period_ms: args.period_ms,
             seed,
             seconds: args.seconds.map(Into::into),
-            login,
         })
     }
 
@@ -86,7 +96,7 @@ impl Fleet {
                 self.start_over(net, self.broker, executor, clock, stop)
             }
             Net::Tap => {
-                let Tap { net, broker } = Tap::start(executor, self.ids.len(), self.broker)?;
+                let Tap { net, broker } = Tap::start(executor, self.devices.len(), self.broker)?;
                 self.start_over(net, broker, executor, clock, stop)
             }
         }
@@ -101,8 +111,8 @@ impl Fleet {
         stop: &Rc<Stop>,
     ) -> Result<Running> {
         let (mut tasks, mut stats) = (Vec::new(), Vec::new());
-        let count = self.ids.len() as u64;
-        for (index, id) in (0u64..).zip(&self.ids) {
+        let count = self.devices.len() as u64;
+        for (index, (id, login)) in (0u64..).zip(&self.devices) {
             let device = Device {
                 id: *id,
                 // Never from the seed: the host would take a second run for redeliveries of the first.
@@ -111,7 +121,7 @@ impl Fleet {
                 start_at_ms: clock.now_ms() + index * u64::from(self.period_ms.get()) / count,
                 broker,
                 period_ms: self.period_ms,
-                login: self.login.clone(),
+                login: login.clone(),
                 stats: Rc::default(),
             };
             stats.push(Rc::clone(&device.stats));
@@ -119,6 +129,18 @@ impl Fleet {
         }
         Ok(Running { tasks, stats: stats.into() })
     }
+}
+
+/// Each device with the login that it was issued; of several lines the last counts.
+fn own_logins(ids: Vec<DeviceId>, path: &Path) -> Result<Vec<(DeviceId, Option<Rc<Login>>)>> {
+    let text = fs::read_to_string(path)?;
+    let issued = rollcall_provision::issued(&text).collect::<Result<HashMap<_, _>, _>>()?;
+    let own = |id: DeviceId| {
+        let login = issued.get(&id).with_context(|| format!("there is no line for {id}"))?;
+        let password = str::from_utf8(login.password())?.to_owned();
+        Ok((id, Some(Rc::new(Login { user: login.user().to_owned(), password }))))
+    };
+    ids.into_iter().map(own).collect()
 }
 
 /// 64 bits from the operating system.
