@@ -16,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
         expiry_left_s: Some(u32::from_le_bytes(*expiry)),
         received_at: UnixMs(1_700_000_000_000),
     };
-    if let Ok(Decoded::Sample(record)) = decode(&message) {
+    if let Ok(Decoded::Sample(record, _)) = decode(&message) {
         assert!(record.sampled_at <= message.received_at && record.status.get() < 7);
     }
 });
