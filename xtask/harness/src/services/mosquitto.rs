@@ -22,7 +22,7 @@ pub struct Mosquitto {
     process: Process,
     dir: PathBuf,
     port: u16,
-    settings: &'static str,
+    settings: String,
 }
 
 impl Mosquitto {
@@ -31,7 +31,15 @@ impl Mosquitto {
     /// # Errors
     /// When it cannot be fetched or started.
     pub fn start(dir: &Path) -> Result<Self> {
-        Self::start_at(dir, ports::free()?, SETTINGS)
+        Self::start_with(dir, SETTINGS)
+    }
+
+    /// As [`Mosquitto::start`], with settings of one's own.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or started.
+    pub fn start_with(dir: &Path, settings: &str) -> Result<Self> {
+        Self::start_at(dir, ports::free()?, settings.to_owned())
     }
 
     /// As [`Mosquitto::start`], with mosquitto's own limits, which lose messages.
@@ -39,12 +47,12 @@ impl Mosquitto {
     /// # Errors
     /// When it cannot be fetched or started.
     pub fn start_with_its_own_limits(dir: &Path) -> Result<Self> {
-        Self::start_at(dir, ports::free()?, "")
+        Self::start_with(dir, "")
     }
 
-    fn start_at(dir: &Path, port: u16, settings: &'static str) -> Result<Self> {
+    fn start_at(dir: &Path, port: u16, settings: String) -> Result<Self> {
         let file = dir.join("mosquitto.conf");
-        fs::write(&file, place(dir, port) + settings)
+        fs::write(&file, place(dir, port) + &settings)
             .with_context(|| format!("cannot write {}", file.display()))?;
         let mut command = tools::mosquitto()?.command();
         command.arg("-c").arg(&file);
@@ -76,7 +84,7 @@ impl Mosquitto {
         self.process.signal(Signal::TERM)?;
         let status = self.process.wait(STOP_LIMIT)?;
         ensure!(status.success(), "mosquitto ended with {status}\n{}", self.process.last_words());
-        *self = Self::start_at(&self.dir, self.port, self.settings)?;
+        *self = Self::start_at(&self.dir, self.port, self.settings.clone())?;
         Ok(())
     }
 }
