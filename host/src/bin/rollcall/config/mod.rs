@@ -2,6 +2,8 @@
 
 mod devices;
 mod http;
+#[cfg(feature = "mongodb")]
+mod import;
 mod intake;
 mod password;
 mod source;
@@ -13,6 +15,8 @@ use tracing::level_filters::LevelFilter;
 
 pub(crate) use self::devices::{DevicesArgs, DevicesCommand, ExportArgs, IssueArgs, RevokeArgs, RotateArgs};
 pub(crate) use self::http::{HttpArgs, HttpSettings, OptionalHttpArgs};
+#[cfg(feature = "mongodb")]
+pub(crate) use self::import::ImportArgs;
 pub(crate) use self::intake::IntakeArgs;
 pub(crate) use self::source::{BrokerArgs, SourceArgs, SourceSettings, bind};
 pub(crate) use self::store::StoreArgs;
@@ -59,7 +63,7 @@ pub(crate) enum Command {
     Migrate(MigrateArgs),
     /// Take the documents of an older program, one a message, out of a MongoDB collection.
     #[cfg(feature = "mongodb")]
-    #[command(after_help = IMPORT_EXAMPLE)]
+    #[command(after_help = import::EXAMPLE)]
     Import(ImportArgs),
 }
 
@@ -126,56 +130,6 @@ Example:
 Stop all that use the store first, and make a backup. The messages stay as they are; what is made from them is made
 anew, for which all of them are read twice. It may be stopped and run again, and goes on where it was; no other rollcall
 can be started on the store before it is done.";
-
-#[cfg(feature = "mongodb")]
-const IMPORT_EXAMPLE: &str = "\
-Example:
-  rollcall import --from mongodb://127.0.0.1:27017/demo.messages --store mongodb://127.0.0.1:27017/rollcall
-
-Documents like {\"_id\": …, \"status\": 3, \"timestamp\": 1721433676} (Unix seconds, or a date). Run it again as
-often as you like: a document is counted once, by its _id. Run one import at a time. With redb, stop `rollcall
-serve` first; with MongoDB it may go on. A document without a usable status or time is refused, with the reason; the
-exit status is then 1, and the others are imported.";
-
-/// Flags of `rollcall import`.
-#[cfg(feature = "mongodb")]
-#[derive(Debug, Args)]
-pub(crate) struct ImportArgs {
-    /// What to read: mongodb://[USER:PASSWORD@]HOST[:PORT]/DATABASE.COLLECTION. Nothing there is changed.
-    #[arg(long, env = "ROLLCALL_IMPORT_FROM", value_name = "URL", hide_env_values = true)]
-    from: store::Secret,
-    /// A file whose first line is the password of the user in --from mongodb://USER@…. It can also be given in the
-    /// environment, as ROLLCALL_IMPORT_FROM_PASSWORD.
-    #[arg(long, env = "ROLLCALL_IMPORT_FROM_PASSWORD_FILE", value_name = "FILE")]
-    from_password_file: Option<std::path::PathBuf>,
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-    /// The device that the messages are counted for.
-    #[arg(long, default_value = "imported", value_name = "DEVICE")]
-    pub(crate) device: rollcall_wire::DeviceId,
-    /// The field with the status, 0 to 6.
-    #[arg(long, default_value = "status", value_name = "FIELD")]
-    pub(crate) status_field: String,
-    /// The field with the time.
-    #[arg(long, default_value = "timestamp", value_name = "FIELD")]
-    pub(crate) timestamp_field: String,
-}
-
-#[cfg(feature = "mongodb")]
-impl ImportArgs {
-    /// What to read.
-    ///
-    /// # Errors
-    /// A password that is given twice, cannot be read, or is no user's.
-    pub(crate) fn from(&self) -> anyhow::Result<rollcall_host::log::mongo::MongoAddress> {
-        let address = rollcall_host::log::mongo::MongoAddress::new(self.from.text());
-        let file = self.from_password_file.as_deref();
-        Ok(match password::password("from", file, "ROLLCALL_IMPORT_FROM_PASSWORD")? {
-            Some(password) => address.with_password(&password)?,
-            None => address,
-        })
-    }
-}
 
 /// Flags of `rollcall migrate`.
 #[derive(Debug, Args)]
