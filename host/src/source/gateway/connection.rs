@@ -6,16 +6,13 @@
 //! the inbox, [`RECEIVE_MAX`] that wait for their verdicts, and a packet that is not whole yet.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -23,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::protocol::{
     self, Answer, Hello, NotWelcome, Protocol, Publish, RECEIVE_MAX, Reason, Refusal, Request, packet_length,
 };
+use super::socket::Socket;
 use super::{Connected, Shared};
 use crate::model::{Ack, Message, Moment, Retain, Sender, Verdict};
 use crate::ops::{Dropped, Refused};
@@ -35,9 +33,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For clients that ask for no keep-alive: a connection that is silent for longer is dropped.
 const IDLE_MAX: Duration = Duration::from_secs(u16::MAX as u64);
 
-/// How much is read at once, in bytes.
-const READ_BYTES: usize = 4 * 1024;
-
 /// Answers that a client does not read, in bytes; beyond it nothing more is read from the client.
 const OUTPUT_MAX: usize = 8 * 1024;
 
@@ -48,28 +43,21 @@ const PEER_CHECK: Duration = Duration::from_secs(1);
 /// make connections pile up that nobody uses.
 const LAST_MESSAGES: Duration = Duration::from_secs(10);
 
-/// How long the last answers may take to be read by a client, and it to close its side.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Serves a client until it leaves, breaks the rules or the gateway closes.
 pub(super) async fn serve(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
     let _connected = Connected::new(shared.clone());
     let mut connection = Connection {
-        stream,
+        socket: Socket::new(stream),
         client,
-        input: Vec::new(),
-        output: Vec::new(),
         pending: VecDeque::new(),
         rights: Rights::default(),
-        left: false,
-        mute: false,
         shared,
     };
     match timeout(CONNECT_TIMEOUT, connection.welcome()).await {
         Ok(Some((protocol, silence))) => {
             let end = connection.run(protocol, silence).await;
             if let Err(End::Farewell) = end {
-                connection.goodbye().await;
+                connection.socket.goodbye().await;
             }
         }
         Ok(None) => {}
@@ -78,21 +66,13 @@ pub(super) async fn serve(stream: TcpStream, client: SocketAddr, shared: Arc<Sha
 }
 
 struct Connection {
-    stream: TcpStream,
+    socket: Socket,
     client: SocketAddr,
     shared: Arc<Shared>,
-    /// Bytes that are not decoded yet.
-    input: Vec<u8>,
-    /// Bytes that are not sent yet.
-    output: Vec<u8>,
     /// Publishes that are not answered yet, in their order.
     pending: VecDeque<Pending>,
     /// What the client may do.
     rights: Rights,
-    /// The client sends nothing more.
-    left: bool,
-    /// The client reads nothing more.
-    mute: bool,
 }
 
 /// A publish that is to be answered.
@@ -122,7 +102,7 @@ impl Connection {
     /// Waits for a CONNECT and answers it. The protocol, and how long the client may be silent, if it is let in.
     async fn welcome(&mut self) -> Option<(Protocol, Duration)> {
         let length = loop {
-            match packet_length(&self.input) {
+            match packet_length(&self.socket.input) {
                 Ok(Some(length)) => break length,
                 Ok(None) => {}
                 Err(_) => {
@@ -130,18 +110,18 @@ impl Connection {
                     return None;
                 }
             }
-            self.stream.readable().await.ok()?;
-            self.read();
-            if self.left {
+            self.socket.readable().await.ok()?;
+            self.socket.read();
+            if self.socket.left {
                 return None;
             }
         };
-        let (protocol, hello) = match protocol::hello(&self.input[..length]) {
+        let (protocol, hello) = match protocol::hello(&self.socket.input[..length]) {
             Ok(hello) => hello,
             Err(NotWelcome::OtherVersion(answer)) => {
                 self.refused(Refused::UnsupportedProtocolVersion);
-                self.output.extend_from_slice(answer);
-                self.goodbye().await;
+                self.socket.output.extend_from_slice(answer);
+                self.socket.goodbye().await;
                 return None;
             }
             Err(NotWelcome::Malformed) => {
@@ -149,7 +129,7 @@ impl Connection {
                 return None;
             }
         };
-        self.input.drain(..length);
+        self.socket.consume(length);
         let refusal = if hello.other_authentication {
             Some(Refusal::BadAuthenticationMethod)
         } else {
@@ -157,13 +137,13 @@ impl Connection {
         };
         if let Some(refusal) = refusal {
             self.refused(refusal.counted());
-            protocol.refuse(refusal, &mut self.output);
-            self.goodbye().await;
+            protocol.refuse(refusal, &mut self.socket.output);
+            self.socket.goodbye().await;
             return None;
         }
         // MQTT 5 (section 3.1.3.1): a client without an id learns the one that it got.
         let given = (!hello.named).then(|| self.shared.unnamed.fetch_add(1, Ordering::Relaxed));
-        protocol.welcome(given.map(|number| format!("unnamed-{number}")), &mut self.output);
+        protocol.welcome(given.map(|number| format!("unnamed-{number}")), &mut self.socket.output);
         // MQTT-3.1.2-22: one and a half times the keep-alive.
         let silence = match hello.keep_alive_s {
             0 => IDLE_MAX,
@@ -192,12 +172,12 @@ impl Connection {
             {
                 self.handle(&mut protocol, request).await?;
             }
-            if self.left {
+            if self.socket.left {
                 return Err(End::Left);
             }
-            self.write();
+            self.socket.write();
             let may_read = self.may_take(&protocol);
-            let may_write = !self.output.is_empty();
+            let may_write = !self.socket.output.is_empty();
             tokio::select! {
                 biased;
                 verdict = settled(&mut self.pending) => {
@@ -209,12 +189,12 @@ impl Connection {
                     return Err(self.end(&protocol, Reason::ServerShuttingDown));
                 }
                 () = self.rights.revoked() => return Err(self.end(&protocol, Reason::NotAuthorized)),
-                readable = self.stream.readable(), if may_read => {
-                    self.left |= readable.is_err();
-                    self.read();
+                readable = self.socket.readable(), if may_read => {
+                    self.socket.left |= readable.is_err();
+                    self.socket.read();
                     heard = Instant::now();
                 }
-                _ = self.stream.writable(), if may_write => {}
+                _ = self.socket.writable(), if may_write => {}
                 // A client is not silent while it is not heard, but it is while it does not read.
                 () = sleep_until(heard + silence), if may_read || may_write => {
                     return Err(self.end(&protocol, Reason::KeepAliveTimeout));
@@ -228,21 +208,17 @@ impl Connection {
         // A client of MQTT 5 counts for itself; one that does not is cut off by `publish`.
         let bounded = !protocol.announces_receive_maximum();
         let full = bounded && self.pending.len() >= usize::from(RECEIVE_MAX.get());
-        self.left || (!full && self.output.len() < OUTPUT_MAX)
+        self.socket.left || (!full && self.socket.output.len() < OUTPUT_MAX)
     }
 
     /// The next request, if all of it is there.
     fn next_request(&mut self, protocol: &mut Protocol) -> Result<Option<Request>, End> {
-        let request = packet_length(&self.input).and_then(|length| {
+        let request = packet_length(&self.socket.input).and_then(|length| {
             let Some(length) = length else { return Ok(None) };
-            let request = protocol.request(&self.input[..length])?;
-            self.input.drain(..length);
+            let request = protocol.request(&self.socket.input[..length])?;
+            self.socket.consume(length);
             Ok(Some(request))
         });
-        if self.input.is_empty() {
-            // An idle connection keeps no buffer.
-            self.input = Vec::new();
-        }
         request.map_err(|reason| self.end(protocol, reason))
     }
 
@@ -251,12 +227,12 @@ impl Connection {
             Request::Publish(publish) => self.publish(protocol, publish).await?,
             Request::Subscribe { packet_id, filters } => {
                 self.refused(Refused::Subscription);
-                protocol.refuse_subscription(packet_id, filters, &mut self.output);
+                protocol.refuse_subscription(packet_id, filters, &mut self.socket.output);
             }
             Request::Unsubscribe { packet_id, filters } => {
-                protocol.unsubscribe(packet_id, filters, &mut self.output);
+                protocol.unsubscribe(packet_id, filters, &mut self.socket.output);
             }
-            Request::Ping => protocol.pong(&mut self.output),
+            Request::Ping => protocol.pong(&mut self.socket.output),
             Request::Disconnect => return Err(End::Left),
         }
         Ok(())
@@ -266,7 +242,7 @@ impl Connection {
     async fn publish(&mut self, protocol: &mut Protocol, publish: Publish) -> Result<(), End> {
         let received = Moment::now();
         if let Some(packet_id) = publish.packet_id
-            && !self.left
+            && !self.socket.left
         {
             if self.pending.len() >= usize::from(RECEIVE_MAX.get()) {
                 return Err(self.end(protocol, Reason::ReceiveMaximumExceeded));
@@ -323,7 +299,7 @@ impl Connection {
         if !protocol.can_refuse() {
             return Err(End::Farewell);
         }
-        protocol.acknowledge(packet_id, Answer::PacketIdInUse, &mut self.output);
+        protocol.acknowledge(packet_id, Answer::PacketIdInUse, &mut self.socket.output);
         Ok(())
     }
 
@@ -347,7 +323,7 @@ impl Connection {
         let shared = self.shared.clone();
         // One place in the queue for all of the time.
         let mut room = pin!(shared.inbox.reserve());
-        let mut gone = self.left;
+        let mut gone = self.socket.left;
         while !gone {
             tokio::select! {
                 biased;
@@ -359,9 +335,9 @@ impl Connection {
                 verdict = settled(&mut self.pending) => {
                     let answered = self.answer(protocol, verdict).and_then(|()| self.answer_settled(protocol));
                     answered.map_err(|end| (end, Dropped::IngestFailed))?;
-                    self.write();
+                    self.socket.write();
                 }
-                () = sleep(PEER_CHECK) => gone = self.peer_has_closed().await || !self.rights.are_valid(),
+                () = sleep(PEER_CHECK) => gone = self.socket.peer_has_closed().await || !self.rights.are_valid(),
             }
         }
         match timeout(LAST_MESSAGES, room).await {
@@ -374,22 +350,16 @@ impl Connection {
     /// A message found no room in the inbox: it, and what its client had sent after it, is counted as dropped.
     fn drop_rest(&mut self, protocol: &mut Protocol, why: Dropped) {
         let mut messages = 1;
-        while let Ok(Some(length)) = packet_length(&self.input)
-            && let Ok(request) = protocol.request(&self.input[..length])
+        while let Ok(Some(length)) = packet_length(&self.socket.input)
+            && let Ok(request) = protocol.request(&self.socket.input[..length])
         {
-            self.input.drain(..length);
+            self.socket.consume(length);
             if let Request::Publish(_) = request {
                 self.shared.ops.metrics.received.inc();
                 messages += 1;
             }
         }
         self.shared.ops.dropped(why, messages);
-    }
-
-    /// Did the client close its side, whatever of it is still to be read?
-    async fn peer_has_closed(&self) -> bool {
-        let ready = timeout(Duration::ZERO, self.stream.ready(Interest::READABLE | Interest::WRITABLE)).await;
-        ready.is_ok_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
     }
 
     /// Answers the publishes that are settled already.
@@ -412,8 +382,8 @@ impl Connection {
     fn answer(&mut self, protocol: &Protocol, answer: Result<Answer, NotStored>) -> Result<(), End> {
         let Some(Pending { packet_id, verdict }) = self.pending.pop_front() else { return Ok(()) };
         let Ok(answer) = answer else { return Err(self.end(protocol, Reason::ImplementationSpecificError)) };
-        if !self.mute {
-            protocol.acknowledge(packet_id, answer, &mut self.output);
+        if !self.socket.mute {
+            protocol.acknowledge(packet_id, answer, &mut self.socket.output);
         }
         drop(verdict);
         Ok(())
@@ -423,55 +393,12 @@ impl Connection {
         if let Some(refused) = protocol::counted(reason) {
             self.refused(refused);
         }
-        protocol.goodbye(reason, &mut self.output);
+        protocol.goodbye(reason, &mut self.socket.output);
         End::Farewell
     }
 
     fn refused(&self, refused: Refused) {
         self.shared.ops.refused(refused, self.client);
-    }
-
-    /// Reads what is there.
-    fn read(&mut self) {
-        let mut bytes = [0; READ_BYTES];
-        match self.stream.try_read(&mut bytes) {
-            Ok(0) => self.left = true,
-            Ok(count) => self.input.extend_from_slice(&bytes[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.left = true,
-        }
-    }
-
-    /// Writes what can be written. A client that reads nothing more may still have sent something.
-    fn write(&mut self) {
-        while !self.output.is_empty() && !self.mute {
-            match self.stream.try_write(&self.output) {
-                Ok(count) => drop(self.output.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => self.mute = true,
-            }
-        }
-        self.output = Vec::new();
-    }
-
-    /// Sends what is left to be said, and closes so that it can be read: a socket that is closed with bytes
-    /// unread takes back what it had sent.
-    async fn goodbye(&mut self) {
-        let goodbye = async {
-            self.write();
-            while !self.output.is_empty() {
-                self.stream.writable().await?;
-                self.write();
-            }
-            poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await?;
-            while !self.left {
-                self.stream.readable().await?;
-                self.read();
-                self.input.clear();
-            }
-            Ok::<_, io::Error>(())
-        };
-        let _ = timeout(GOODBYE_TIMEOUT, goodbye).await;
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! It takes publishes of QoS 0 and 1 to status and presence topics; there is nothing to subscribe to, and it
 //! keeps no sessions: the store is the only memory. `protocol` turns bytes into requests and back,
-//! `connection` serves one client; here is what connections share, and how the gateway ends.
+//! `socket` moves them, `connection` serves one client; here is what connections share, and how the gateway ends.
 
 mod connection;
 mod protocol;
+mod socket;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -1,29 +1,18 @@
-//! The gateway over real sockets: what it takes, what it refuses and how, and when it acknowledges.
-
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-#[path = "common/host.rs"]
-mod host;
+//! Messages: which are taken, which are refused and how, and when they are acknowledged.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::{Host, Open, bound, bound_with, gateway, start, wait};
-use rollcall_harness::mqtt::{CONNACK, Client, DISCONNECT, PUBACK, SUBACK, Version, publish, publish_with};
+use rollcall_harness::mqtt::{Client, DISCONNECT, PUBACK, Version, publish, publish_with};
 use rollcall_host::model::Verdict;
 use rollcall_host::ops::Ops;
-use rollcall_host::source::{self, Credentials};
 use rollcall_wire::codec::{MESSAGE_EXPIRY_S, Rejection};
-use rollcall_wire::{DeviceId, Kind, Topic};
 use tokio::sync::mpsc;
 
-const GOOD: &[u8] = br#"{"status":3,"seq":17,"boot":"9f3c5a0be1d24c77","age_ms":0}"#;
-
-fn topic() -> String {
-    Topic { device: DeviceId::new("sim-0").unwrap(), kind: Kind::Status }.name().to_string()
-}
+use crate::common;
+use crate::host::{Host, Open, bound_with, gateway, wait};
+use crate::{GOOD, topic};
 
 #[test]
 fn a_publish_is_acknowledged_when_it_is_settled_and_not_before() {
@@ -125,38 +114,6 @@ fn a_foreign_topic_is_refused_with_a_reason_code() {
 }
 
 #[test]
-fn a_wildcard_in_a_topic_ends_the_connection_with_a_reason_code() {
-    for topic in ["rollcall/+/sim-0/status", "rollcall/#"] {
-        let host = Host::start();
-        let mut client = Client::connect(host.address(), Version::V5);
-        let disconnect = client.publish(topic, GOOD).unwrap();
-        assert_eq!(disconnect.kind(), DISCONNECT);
-        assert!(disconnect.reason() >= 0x80, "{disconnect:?}");
-    }
-}
-
-#[test]
-fn a_packet_of_a_megabyte_ends_its_connection_with_packet_too_large_and_no_other() {
-    let host = Host::start();
-    let mut good = Client::connect(host.address(), Version::V5);
-    let mut large = Client::connect(host.address(), Version::V5);
-    // The limit is known from the length in the first bytes, so the rest need not be sent.
-    large.send(&publish(Version::V5, 1, &topic(), &vec![b' '; 1 << 20], None)[..100]);
-    let disconnect = large.receive().unwrap();
-    assert_eq!((disconnect.kind(), disconnect.reason()), (DISCONNECT, 0x95));
-    assert_eq!(good.publish(&topic(), GOOD).unwrap().reason(), 0);
-}
-
-#[test]
-fn a_subscription_is_refused_with_a_reason_code() {
-    let host = Host::start();
-    for (version, code) in [(Version::V5, 0x87), (Version::V311, 0x80)] {
-        let suback = Client::connect(host.address(), version).subscribe("rollcall/#").unwrap();
-        assert_eq!((suback.kind(), suback.body.last()), (SUBACK, Some(&code)));
-    }
-}
-
-#[test]
 fn a_retained_status_is_refused_and_retained_presence_is_taken() {
     let host = Host::start();
     let mut client = Client::connect(host.address(), Version::V5);
@@ -178,23 +135,6 @@ fn two_thousand_poison_messages_do_not_keep_a_good_one_from_being_counted() {
         let poison: Vec<u8> = (0..random.usize(..300)).map(|_| random.u8(..)).collect();
         assert_eq!(client.publish(&topic(), &poison).unwrap().reason(), 0x99);
     }
-    assert_eq!(client.publish(&topic(), GOOD).unwrap().reason(), 0);
-    assert_eq!(host.finish().len(), 1);
-}
-
-#[test]
-fn bytes_that_are_no_mqtt_end_their_connection_only() {
-    let mut random = common::random();
-    let host = Host::start();
-    for _ in 0..200 {
-        let mut client = Client::raw(host.address(), Version::V5);
-        let garbage: Vec<u8> = (0..random.usize(1..200)).map(|_| random.u8(..)).collect();
-        client.send(&garbage);
-        let mut torn = Client::connect(host.address(), Version::V5);
-        let publish = publish(Version::V5, 1, &topic(), GOOD, None);
-        torn.send(&publish[..random.usize(..publish.len())]);
-    }
-    let mut client = Client::connect(host.address(), Version::V5);
     assert_eq!(client.publish(&topic(), GOOD).unwrap().reason(), 0);
     assert_eq!(host.finish().len(), 1);
 }
@@ -315,40 +255,6 @@ fn an_answer_is_not_held_up_by_the_next_message_of_its_client_that_waits_for_roo
 }
 
 #[test]
-fn qos_2_is_refused_with_a_reason_code() {
-    let host = Host::start();
-    let mut client = Client::connect(host.address(), Version::V5);
-    client.send(&publish_with(Version::V5, 0x34, Some(1), &topic(), GOOD, None));
-    let disconnect = client.receive().unwrap();
-    assert_eq!((disconnect.kind(), disconnect.reason()), (DISCONNECT, 0x9b));
-}
-
-#[test]
-fn only_who_shows_the_credentials_is_let_in() {
-    let (inbox, _messages) = source::inbox();
-    let gateway = start(Some(Credentials { user: "fleet".into(), password: "secret".into() }), inbox);
-    let answer = |version, login| {
-        let connack = Client::hello(gateway.address(), version, "test", login).receive().unwrap();
-        assert_eq!(connack.kind(), CONNACK);
-        connack.body[1]
-    };
-    assert_eq!(answer(Version::V5, Some(("fleet", "secret"))), 0);
-    assert_eq!(answer(Version::V311, Some(("fleet", "secret"))), 0);
-    for login in [None, Some(("fleet", "wrong")), Some(("other", "secret")), Some(("fleet", ""))] {
-        assert_eq!(answer(Version::V5, login), 0x86, "{login:?}");
-        assert_eq!(answer(Version::V311, login), 4, "{login:?}");
-    }
-}
-
-#[test]
-fn a_client_without_an_id_is_told_the_one_it_got() {
-    let (gateway, _messages) = gateway();
-    let connack = Client::hello(gateway.address(), Version::V5, "", None).receive().unwrap();
-    assert_eq!(connack.body[1], 0);
-    assert!(String::from_utf8_lossy(&connack.body).contains("unnamed-0"), "{connack:?}");
-}
-
-#[test]
 fn draining_acknowledges_all_that_was_taken() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (gateway, mut messages) = gateway();
@@ -373,85 +279,4 @@ fn draining_acknowledges_all_that_was_taken() {
         |reason| pubacks.iter().filter(|packet| packet.kind() == PUBACK && packet.reason() == reason).count();
     assert_eq!(answered(0) + answered(0x83), pubacks.len(), "success or not taken");
     assert_eq!(1 + answered(0), settling.join().unwrap());
-}
-
-#[test]
-fn a_version_that_is_not_spoken_here_is_told_so() {
-    let (gateway, _messages) = gateway();
-    let body = |name: &[u8], level| [&[0, name.len() as u8][..], name, &[level, 2, 0, 60, 0, 0]].concat();
-    for (name, level, answer) in [
-        (&b"MQTT"[..], 0x84, &[0, 1][..]),
-        (b"MQIsdp", 3, &[0, 1]),
-        (b"MQTT", 3, &[0, 1]),
-        (b"MQTT", 6, &[0, 0x84, 0]),
-    ] {
-        let mut client = Client::raw(gateway.address(), Version::V5);
-        let body = body(name, level);
-        client.send(&[&[0x10, body.len() as u8][..], &body].concat());
-        let connack = client.receive().unwrap();
-        assert_eq!((connack.kind(), connack.body.as_slice()), (CONNACK, answer), "MQTT-3.1.2-2, {level}");
-        assert_eq!(client.receive(), None);
-    }
-}
-
-#[test]
-fn an_unsubscribe_is_answered_and_its_connection_goes_on() {
-    let host = Host::start();
-    for (version, unsubscribe, answer) in [
-        (Version::V311, &[0xa2, 5, 0, 9, 0, 1, b'a'][..], &[0, 9][..]),
-        (Version::V5, &[0xa2, 6, 0, 9, 0, 0, 1, b'a'], &[0, 9, 0, 0x11]),
-    ] {
-        let mut client = Client::connect(host.address(), version);
-        client.send(unsubscribe);
-        assert_eq!(client.receive().unwrap().body, answer, "MQTT-3.11.3-2");
-        assert_eq!(client.publish(&topic(), GOOD).unwrap().reason(), 0);
-    }
-}
-
-#[test]
-fn what_breaks_the_rules_of_mqtt_5_ends_the_connection_with_its_reason() {
-    let host = Host::start();
-    let connect = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 0, 0, 0];
-    let nul = publish(Version::V5, 1, "rollcall/1/sim-0/\0", GOOD, None);
-    for (name, packet, reason) in [
-        ("a second CONNECT, MQTT-3.1.0-2", &connect[..], 0x82),
-        ("SUBSCRIBE without a filter, MQTT-3.8.3-2", &[0x82, 3, 0, 9, 0], 0x82),
-        ("UNSUBSCRIBE without a filter, MQTT-3.10.3-2", &[0xa2, 3, 0, 9, 0], 0x82),
-        ("NUL in a topic, MQTT-4.7.3-2", &nul, 0x81),
-        ("an unknown topic alias", &[0x30, 6, 0, 0, 3, 0x23, 0, 1], 0x94),
-        ("a length of five bytes", &[0x30, 0xff, 0xff, 0xff, 0xff, 1], 0x81),
-        ("a topic beyond the packet", &[0x30, 4, 0, 200, 0, 0], 0x81),
-    ] {
-        let mut client = Client::connect(host.address(), Version::V5);
-        client.send(packet);
-        let disconnect = client.receive().unwrap_or_else(|| panic!("{name}: closed without a word"));
-        assert_eq!((disconnect.kind(), disconnect.reason()), (DISCONNECT, reason), "{name}");
-        assert_eq!(client.receive(), None, "{name}");
-    }
-    assert_eq!(host.finish(), []);
-}
-
-#[test]
-fn more_than_the_receive_maximum_in_flight_ends_the_connection_with_a_reason_code() {
-    let (gateway, _messages) = gateway();
-    let mut client = Client::connect(gateway.address(), Version::V5);
-    for id in 1..=257 {
-        client.send(&publish(Version::V5, id, &topic(), GOOD, None));
-    }
-    let disconnect = client.receive().unwrap();
-    assert_eq!((disconnect.kind(), disconnect.reason()), (DISCONNECT, 0x93), "MQTT-3.3.4-7");
-}
-
-#[test]
-fn until_it_is_opened_the_gateway_says_that_it_is_unavailable() {
-    let (inbox, _messages) = source::inbox();
-    let gateway = bound(None, inbox);
-    for (version, code) in [(Version::V5, 0x88), (Version::V311, 3)] {
-        let mut client = Client::hello(gateway.address(), version, "test", None);
-        let connack = client.receive().unwrap();
-        assert_eq!((connack.kind(), connack.body[1]), (CONNACK, code));
-        assert_eq!(client.receive(), None);
-    }
-    let gateway = Open::new(gateway);
-    Client::connect(gateway.address(), Version::V5);
 }
