@@ -20,8 +20,13 @@ pub struct Client {
 impl Client {
     /// Connects and says CONNECT; the CONNACK is yet to be read.
     pub fn hello(address: SocketAddr, version: Version, id: &str, login: Option<(&str, &str)>) -> Self {
-        let mut client = Self::raw(address, version);
-        client.send(&ConnectPacket { login, ..ConnectPacket::new(version, id) }.encode());
+        Self::say(address, &ConnectPacket { login, ..ConnectPacket::new(version, id) })
+    }
+
+    /// Connects and says this CONNECT, whatever is in it; the CONNACK is yet to be read.
+    pub fn say(address: SocketAddr, connect: &ConnectPacket<'_>) -> Self {
+        let mut client = Self::raw(address, connect.version);
+        client.send(&connect.encode());
         client
     }
 
@@ -32,7 +37,8 @@ impl Client {
 
     /// Connects; `None` when nobody listens or the connection ends before it is welcome.
     pub fn try_connect(address: SocketAddr, version: Version) -> Option<Self> {
-        Self::try_connect_as(address, version, "test").map(|(client, _)| client)
+        // Without an id of its own: it is none that another client has, which would end that one's connection.
+        Self::try_connect_as(address, version, "").map(|(client, _)| client)
     }
 
     /// As [`Client::try_connect`] with an id of its own; with the CONNACK.

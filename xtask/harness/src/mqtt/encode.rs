@@ -16,27 +16,54 @@ pub struct ConnectPacket<'a> {
     pub keep_alive_s: u16,
     /// Properties; version 3.1.1 has none.
     pub properties: &'a [u8],
+    /// What to publish when the client is gone without a word.
+    pub will: Option<Will<'a>>,
     /// User and password.
     pub login: Option<(&'a str, &'a str)>,
+}
+
+/// A message that a server publishes for a client that is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Will<'a> {
+    /// 0 to 3.
+    pub qos: u8,
+    /// Whether a broker keeps it.
+    pub retain: bool,
+    /// Properties; version 3.1.1 has none.
+    pub properties: &'a [u8],
+    /// Where it goes.
+    pub topic: &'a str,
+    /// What it says.
+    pub payload: &'a [u8],
 }
 
 impl<'a> ConnectPacket<'a> {
     /// A new session without a password.
     pub fn new(version: Version, client_id: &'a str) -> Self {
-        Self { version, client_id, clean_start: true, keep_alive_s: 60, properties: &[], login: None }
+        let (properties, will, login) = (&[], None, None);
+        Self { version, client_id, clean_start: true, keep_alive_s: 60, properties, will, login }
     }
 
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
         let login_flags = if self.login.is_some() { 0xc0 } else { 0 };
+        let will_flags = self.will.map_or(0, |will| 0b100 | will.qos << 3 | u8::from(will.retain) << 5);
         let mut body = string(b"MQTT");
-        body.extend([self.version as u8, login_flags | u8::from(self.clean_start) << 1]);
+        body.extend([self.version as u8, login_flags | will_flags | u8::from(self.clean_start) << 1]);
         body.extend(self.keep_alive_s.to_be_bytes());
         if self.version == Version::V5 {
             append_length(&mut body, self.properties.len());
             body.extend(self.properties);
         }
         body.extend(string(self.client_id.as_bytes()));
+        if let Some(will) = self.will {
+            if self.version == Version::V5 {
+                append_length(&mut body, will.properties.len());
+                body.extend(will.properties);
+            }
+            body.extend(string(will.topic.as_bytes()));
+            body.extend(string(will.payload));
+        }
         if let Some((user, password)) = self.login {
             body.extend(string(user.as_bytes()));
             body.extend(string(password.as_bytes()));
@@ -173,6 +200,14 @@ mod tests {
             ..ConnectPacket::new(Version::V5, "")
         };
         assert_eq!(connect.encode(), b"\x10\x12\x00\x04MQTT\x05\x00\x00\x3c\x05\x11\x00\x00\x0e\x10\x00\x00");
+        let will = Will { qos: 1, retain: true, properties: &[], topic: "t", payload: b"m" };
+        let connect = ConnectPacket { will: Some(will), ..ConnectPacket::new(Version::V311, "ab") };
+        assert_eq!(connect.encode(), b"\x10\x14\x00\x04MQTT\x04\x2e\x00\x3c\x00\x02ab\x00\x01t\x00\x01m");
+        let connect = ConnectPacket { version: Version::V5, ..connect };
+        assert_eq!(
+            connect.encode(),
+            b"\x10\x16\x00\x04MQTT\x05\x2e\x00\x3c\x00\x00\x02ab\x00\x00\x01t\x00\x01m"
+        );
         assert_eq!(subscribe(Version::V5, 9, "a/#"), b"\x82\x09\x00\x09\x00\x00\x03a/#\x01");
         assert_eq!(subscribe(Version::V311, 9, "a/#"), b"\x82\x08\x00\x09\x00\x03a/#\x01");
         assert_eq!(connack(true, 0, &property::receive_maximum(8)), b"\x20\x06\x01\x00\x03\x21\x00\x08");

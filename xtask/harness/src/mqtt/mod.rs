@@ -14,7 +14,7 @@ pub use self::client::Client;
 pub use self::connection::Connection;
 pub use self::decode::{Packet, PacketInBuffer, PublishPacket, receive_maximum, split_packet};
 pub use self::encode::{
-    ConnectPacket, PING_RESPONSE, connack, disconnect, puback, publish, publish_with, subscribe,
+    ConnectPacket, PING_RESPONSE, Will, connack, disconnect, puback, publish, publish_with, subscribe,
 };
 
 /// A version of the protocol, by the number that CONNECT has for it.
@@ -34,6 +34,8 @@ pub const CONNACK: u8 = 2;
 pub const PUBLISH: u8 = 3;
 /// The answer to a message of QoS 1.
 pub const PUBACK: u8 = 4;
+/// The end of a message of QoS 2.
+pub const PUBCOMP: u8 = 7;
 /// The answer to SUBSCRIBE.
 pub const SUBACK: u8 = 9;
 /// A sign of life.
