@@ -197,6 +197,10 @@ fn each_refusal_of_the_gateway_moves_the_number_of_its_name_and_no_other() {
     check(Refused::UnsupportedProtocolVersion);
     raw(&[0xc0, 0]);
     check(Refused::NoConnect);
+    raw(&connect(&[0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 60, 0, 0]));
+    check(Refused::IdentifierRejected);
+    let [_first, _second] = [(), ()].map(|()| Client::hello(at, Version::V5, "of both", None));
+    check(Refused::SessionTakenOver);
     misbehave(at, &[vec![0x30, 4, 0, 200, 0, 0]]);
     check(Refused::MalformedPacket);
     misbehave(at, &[vec![0x30, 0xff, 0xff, 0x7f]]);
@@ -205,7 +209,7 @@ fn each_refusal_of_the_gateway_moves_the_number_of_its_name_and_no_other() {
     check(Refused::ProtocolError);
     misbehave(at, &[publish(Version::V5, 1, "rollcall/#", b"", None)]);
     check(Refused::TopicNameInvalid);
-    misbehave(at, &[vec![0x30, 6, 0, 0, 3, 0x23, 0, 1]]);
+    misbehave(at, &[vec![0x30, 7, 0, 1, b't', 3, 0x23, 0, 33]]);
     check(Refused::TopicAliasInvalid);
     misbehave(at, &[publish_with(Version::V5, 0x34, Some(1), &topic(), b"", None)]);
     check(Refused::QosNotSupported);

@@ -19,19 +19,21 @@ pub enum Refused {
     UnsupportedProtocolVersion,
     /// The first packet is no CONNECT, or not well formed.
     NoConnect,
+    /// CONNECT of 3.1.1 without a client id, for a session that lasts.
+    IdentifierRejected,
     /// No CONNECT came in time.
     ConnectTimeout,
     /// A packet that cannot be read.
     MalformedPacket,
-    /// A packet above the announced maximum.
+    /// A packet above the announced maximum, or a CONNACK above the client's.
     PacketTooLarge,
     /// A packet that may not come here.
     ProtocolError,
-    /// An empty topic, or one with a wildcard.
+    /// An empty topic or one with a wildcard, of a message or a will.
     TopicNameInvalid,
-    /// A topic alias that stands for nothing.
+    /// A topic alias above the announced maximum.
     TopicAliasInvalid,
-    /// A message of QoS 2.
+    /// A message or a will of QoS 2.
     QosNotSupported,
     /// More unacknowledged messages than announced.
     ReceiveMaximumExceeded,
@@ -41,13 +43,15 @@ pub enum Refused {
     Subscription,
     /// Nothing was heard for one and a half times the keep-alive.
     KeepAliveTimeout,
+    /// Another client came with the same client id.
+    SessionTakenOver,
     /// A message of the connection may not be stored, so it cannot go on.
     NotStored,
 }
 
 impl Refused {
     /// Every refusal, in the order of declaration.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::BadUserNameOrPassword,
         Self::OtherDevicesClientId,
         Self::OtherDevicesTopic,
@@ -56,6 +60,7 @@ impl Refused {
         Self::ServerUnavailable,
         Self::UnsupportedProtocolVersion,
         Self::NoConnect,
+        Self::IdentifierRejected,
         Self::ConnectTimeout,
         Self::MalformedPacket,
         Self::PacketTooLarge,
@@ -67,6 +72,7 @@ impl Refused {
         Self::PacketIdInUse,
         Self::Subscription,
         Self::KeepAliveTimeout,
+        Self::SessionTakenOver,
         Self::NotStored,
     ];
 
@@ -81,6 +87,7 @@ impl Refused {
             Self::ServerUnavailable => "server_unavailable",
             Self::UnsupportedProtocolVersion => "unsupported_protocol_version",
             Self::NoConnect => "no_connect",
+            Self::IdentifierRejected => "identifier_rejected",
             Self::ConnectTimeout => "connect_timeout",
             Self::MalformedPacket => "malformed_packet",
             Self::PacketTooLarge => "packet_too_large",
@@ -92,6 +99,7 @@ impl Refused {
             Self::PacketIdInUse => "packet_id_in_use",
             Self::Subscription => "subscription",
             Self::KeepAliveTimeout => "keep_alive_timeout",
+            Self::SessionTakenOver => "session_taken_over",
             Self::NotStored => "not_stored",
         }
     }

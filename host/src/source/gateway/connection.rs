@@ -1,47 +1,39 @@
-//! One client's connection: its packets in, its answers out, in one task.
+//! One client's connection: its packets in, its answers out, in one task; its messages are handed on in `publishing`.
 //!
 //! Guarantees: its messages enter the inbox in the order in which they came; what arrived whole is handed on
 //! even if the client has left meanwhile; answers leave in the order of their publishes (MQTT-4.6.0-2), and
 //! only once the ingest loop has settled them. What a connection holds is bounded: one message that waits for
 //! the inbox, [`RECEIVE_MAX`] that wait for their verdicts, and a packet that is not whole yet.
 
-use std::collections::VecDeque;
+mod publishing;
+
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use super::clients::Identified;
 use super::protocol::{
-    self, Answer, Hello, NotWelcome, Protocol, Publish, RECEIVE_MAX, Reason, Refusal, Request, packet_length,
+    self, Hello, Protocol, Publish, RECEIVE_MAX, Reason, Refusal, Request, TooLong, Welcome, packet_length,
 };
 use super::socket::Socket;
+use super::unanswered::{NotStored, Settled, Unanswered};
 use super::{Connected, Shared};
-use crate::model::{Ack, Message, Moment, Retain, Sender, Verdict};
-use crate::ops::{Dropped, Refused};
+use crate::ops::Refused;
 use crate::source::admission::{NotAdmitted, Rights};
-use crate::source::gate::Unsettled;
 
 /// A client has this long to send its CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For clients that ask for no keep-alive: a connection that is silent for longer is dropped.
-const IDLE_MAX: Duration = Duration::from_secs(u16::MAX as u64);
+/// The longest keep-alive: for clients that ask for more, or for none. Without a bound a client that has vanished
+/// keeps its descriptor for 18 hours or for ever.
+const KEEP_ALIVE_MAX_S: u16 = 3_600;
 
 /// Answers that a client does not read, in bytes; beyond it nothing more is read from the client.
 const OUTPUT_MAX: usize = 8 * 1024;
-
-/// While a message waits for room in the inbox, how often is looked whether its client is still there.
-const PEER_CHECK: Duration = Duration::from_secs(1);
-
-/// What a client that has left had sent may wait so long for room in the inbox: a store that is away must not
-/// make connections pile up that nobody uses.
-const LAST_MESSAGES: Duration = Duration::from_secs(10);
 
 /// Serves a client until it leaves, breaks the rules or the gateway closes.
 pub(super) async fn serve(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
@@ -49,16 +41,17 @@ pub(super) async fn serve(stream: TcpStream, client: SocketAddr, shared: Arc<Sha
     let mut connection = Connection {
         socket: Socket::new(stream),
         client,
-        pending: VecDeque::new(),
+        unanswered: Unanswered::default(),
         rights: Rights::default(),
+        will: None,
         shared,
     };
     match timeout(CONNECT_TIMEOUT, connection.welcome()).await {
-        Ok(Some((protocol, silence))) => {
-            let end = connection.run(protocol, silence).await;
-            if let Err(End::Farewell) = end {
+        Ok(Some(mut let_in)) => {
+            if let Err(End::Farewell) = connection.run(&mut let_in).await {
                 connection.socket.goodbye().await;
             }
+            connection.publish_will(&mut let_in.protocol).await;
         }
         Ok(None) => {}
         Err(_) => connection.refused(Refused::ConnectTimeout),
@@ -70,24 +63,19 @@ struct Connection {
     client: SocketAddr,
     shared: Arc<Shared>,
     /// Publishes that are not answered yet, in their order.
-    pending: VecDeque<Pending>,
+    unanswered: Unanswered,
     /// What the client may do.
     rights: Rights,
+    /// What to publish when the client is gone without a word.
+    will: Option<Publish>,
 }
 
-/// A publish that is to be answered.
-struct Pending {
-    packet_id: NonZeroU16,
-    verdict: Awaited,
-}
-
-enum Awaited {
-    /// By the ingest loop.
-    Verdict {
-        verdict: oneshot::Receiver<Verdict>,
-        _unsettled: Unsettled,
-    },
-    Known(Answer),
+/// A client that is let in.
+struct LetIn {
+    protocol: Protocol,
+    identified: Identified,
+    /// How long it may be silent.
+    silence: Duration,
 }
 
 /// Why a connection ends.
@@ -99,8 +87,8 @@ enum End {
 }
 
 impl Connection {
-    /// Waits for a CONNECT and answers it. The protocol, and how long the client may be silent, if it is let in.
-    async fn welcome(&mut self) -> Option<(Protocol, Duration)> {
+    /// Waits for a CONNECT and answers it.
+    async fn welcome(&mut self) -> Option<LetIn> {
         let length = loop {
             match packet_length(&self.socket.input) {
                 Ok(Some(length)) => break length,
@@ -118,14 +106,10 @@ impl Connection {
         };
         let (protocol, hello) = match protocol::hello(&self.socket.input[..length]) {
             Ok(hello) => hello,
-            Err(NotWelcome::OtherVersion(answer)) => {
-                self.refused(Refused::UnsupportedProtocolVersion);
-                self.socket.output.extend_from_slice(answer);
+            Err(not_welcome) => {
+                self.refused(not_welcome.refused);
+                self.socket.output = not_welcome.answer;
                 self.socket.goodbye().await;
-                return None;
-            }
-            Err(NotWelcome::Malformed) => {
-                self.refused(Refused::NoConnect);
                 return None;
             }
         };
@@ -141,15 +125,7 @@ impl Connection {
             self.socket.goodbye().await;
             return None;
         }
-        // MQTT 5 (section 3.1.3.1): a client without an id learns the one that it got.
-        let given = (!hello.named).then(|| self.shared.unnamed.fetch_add(1, Ordering::Relaxed));
-        protocol.welcome(given.map(|number| format!("unnamed-{number}")), &mut self.socket.output);
-        // MQTT-3.1.2-22: one and a half times the keep-alive.
-        let silence = match hello.keep_alive_s {
-            0 => IDLE_MAX,
-            seconds => Duration::from_secs(seconds.into()) * 3 / 2,
-        };
-        Some((protocol, silence))
+        self.let_in(protocol, hello).await
     }
 
     fn admit(&mut self, hello: &Hello) -> Result<(), Refusal> {
@@ -163,43 +139,83 @@ impl Connection {
         if self.shared.open.load(Ordering::SeqCst) { Ok(()) } else { Err(Refusal::ServerUnavailable) }
     }
 
-    async fn run(&mut self, mut protocol: Protocol, silence: Duration) -> Result<(), End> {
+    async fn let_in(&mut self, protocol: Protocol, hello: Hello) -> Option<LetIn> {
+        let user = hello.user.as_deref().filter(|_| !self.shared.admission.is_open());
+        let identified = self.shared.clients.enter(user, &hello.client_id);
+        let keep_alive_s = match hello.keep_alive_s {
+            0 => KEEP_ALIVE_MAX_S,
+            seconds => seconds.min(KEEP_ALIVE_MAX_S),
+        };
+        let welcome = Welcome {
+            // MQTT-3.1.3-7: a client without an id learns the one that it got.
+            assigned_client_id: hello.client_id.is_empty().then(|| identified.client_id().to_owned()),
+            keep_alive_s: (keep_alive_s != hello.keep_alive_s).then_some(keep_alive_s),
+        };
+        if let Err(TooLong) = protocol.welcome(welcome, &mut self.socket.output) {
+            self.refused(Refused::PacketTooLarge);
+            protocol.refuse_too_long(&mut self.socket.output);
+            self.socket.goodbye().await;
+            return None;
+        }
+        self.will = hello.will;
+        // MQTT-3.1.2-24 of 3.1.1, MQTT-3.1.2-22 of 5: one and a half times the keep-alive.
+        Some(LetIn { protocol, identified, silence: Duration::from_secs(keep_alive_s.into()) * 3 / 2 })
+    }
+
+    async fn run(&mut self, LetIn { protocol, identified, silence }: &mut LetIn) -> Result<(), End> {
         let mut closing = self.shared.closing.subscribe();
         let mut heard = Instant::now();
         loop {
-            while self.may_take(&protocol)
-                && let Some(request) = self.next_request(&mut protocol)?
+            while self.may_take(protocol)
+                && let Some(request) = self.next_request(protocol)?
             {
-                self.handle(&mut protocol, request).await?;
+                self.handle(protocol, request).await?;
+                heard = Instant::now();
             }
             if self.socket.left {
                 return Err(End::Left);
             }
             self.socket.write();
-            let may_read = self.may_take(&protocol);
+            let may_read = self.may_take(protocol);
             let may_write = !self.socket.output.is_empty();
             tokio::select! {
                 biased;
-                verdict = settled(&mut self.pending) => {
-                    self.answer(&protocol, verdict)?;
-                    self.answer_settled(&protocol)?;
+                settled = self.unanswered.settled() => {
+                    self.answer(protocol, settled)?;
+                    self.answer_settled(protocol)?;
                 }
                 _ = closing.wait_for(|closing| *closing) => {
-                    self.answer_settled(&protocol)?;
-                    return Err(self.end(&protocol, Reason::ServerShuttingDown));
+                    self.answer_settled(protocol)?;
+                    return Err(self.end(protocol, Reason::ServerShuttingDown));
                 }
-                () = self.rights.revoked() => return Err(self.end(&protocol, Reason::NotAuthorized)),
+                () = self.rights.revoked() => return Err(self.end(protocol, Reason::NotAuthorized)),
+                () = identified.followed() => return Err(self.end(protocol, Reason::SessionTakenOver)),
                 readable = self.socket.readable(), if may_read => {
                     self.socket.left |= readable.is_err();
                     self.socket.read();
-                    heard = Instant::now();
                 }
                 _ = self.socket.writable(), if may_write => {}
                 // A client is not silent while it is not heard, but it is while it does not read.
-                () = sleep_until(heard + silence), if may_read || may_write => {
-                    return Err(self.end(&protocol, Reason::KeepAliveTimeout));
+                () = sleep_until(heard + *silence), if may_read || may_write => {
+                    return Err(self.end(protocol, Reason::KeepAliveTimeout));
                 }
             }
+            if !may_read {
+                heard = Instant::now();
+            }
+        }
+    }
+
+    /// Speaks for a client that is gone without having left as it should (MQTT-3.1.2-8). A process that ends says
+    /// nothing of its clients.
+    async fn publish_will(&mut self, protocol: &mut Protocol) {
+        if let Some(will) = self.will.take()
+            && self.rights.are_valid()
+            && !self.shared.gate.is_draining()
+        {
+            self.socket.input.clear();
+            self.socket.left = true;
+            let _ = self.publish(protocol, will).await;
         }
     }
 
@@ -207,7 +223,7 @@ impl Connection {
     fn may_take(&self, protocol: &Protocol) -> bool {
         // A client of MQTT 5 counts for itself; one that does not is cut off by `publish`.
         let bounded = !protocol.announces_receive_maximum();
-        let full = bounded && self.pending.len() >= usize::from(RECEIVE_MAX.get());
+        let full = bounded && self.unanswered.len() >= usize::from(RECEIVE_MAX.get());
         self.socket.left || (!full && self.socket.output.len() < OUTPUT_MAX)
     }
 
@@ -233,159 +249,33 @@ impl Connection {
                 protocol.unsubscribe(packet_id, filters, &mut self.socket.output);
             }
             Request::Ping => protocol.pong(&mut self.socket.output),
-            Request::Disconnect => return Err(End::Left),
-        }
-        Ok(())
-    }
-
-    /// Hands a message to the ingest loop. One of QoS 0 is not answered: nobody hears what became of it.
-    async fn publish(&mut self, protocol: &mut Protocol, publish: Publish) -> Result<(), End> {
-        let received = Moment::now();
-        if let Some(packet_id) = publish.packet_id
-            && !self.socket.left
-        {
-            if self.pending.len() >= usize::from(RECEIVE_MAX.get()) {
-                return Err(self.end(protocol, Reason::ReceiveMaximumExceeded));
-            }
-            if self.pending.iter().any(|pending| pending.packet_id == packet_id) {
-                return self.packet_id_in_use(protocol, packet_id);
-            }
-        }
-        if !self.rights.are_valid() {
-            return Err(self.end(protocol, Reason::NotAuthorized));
-        }
-        if !self.rights.may_publish(&publish.topic) {
-            return self.not_authorized(protocol, publish.packet_id);
-        }
-        let Some(unsettled) = self.shared.gate.take() else {
-            // 3.1.1 cannot refuse a message: it stays unanswered until the connection closes.
-            if let Some(packet_id) = publish.packet_id
-                && protocol.can_refuse()
-            {
-                self.pending.push_back(Pending { packet_id, verdict: Awaited::Known(Answer::ShuttingDown) });
-            }
-            return Ok(());
-        };
-        let (ack, verdict) = Ack::new();
-        let sender = match publish.packet_id {
-            Some(_) if protocol.can_refuse() => Sender::HearsRefusal,
-            _ => Sender::HearsNothing,
-        };
-        let message = Message {
-            topic: (&*publish.topic).into(),
-            payload: publish.payload.as_ref().into(),
-            retain: if publish.retain { Retain::Yes } else { Retain::No },
-            expiry_left_s: publish.expiry_left_s,
-            received,
-            sender,
-            ack,
-        };
-        if let Err((end, why)) = self.hand_on(protocol, message).await {
-            self.drop_rest(protocol, why);
-            return Err(end);
-        }
-        if let Some(packet_id) = publish.packet_id {
-            self.pending.push_back(Pending {
-                packet_id,
-                verdict: Awaited::Verdict { verdict, _unsettled: unsettled },
-            });
-        }
-        Ok(())
-    }
-
-    /// MQTT 5 has a word for it (section 3.4.2.1); in 3.1.1 it ends the connection (MQTT-2.3.1-3).
-    fn packet_id_in_use(&mut self, protocol: &Protocol, packet_id: NonZeroU16) -> Result<(), End> {
-        self.refused(Refused::PacketIdInUse);
-        if !protocol.can_refuse() {
-            return Err(End::Farewell);
-        }
-        protocol.acknowledge(packet_id, Answer::PacketIdInUse, &mut self.socket.output);
-        Ok(())
-    }
-
-    /// MQTT 5 has a word for it; to 3.1.1 an acknowledgement would say that the message was taken, so it ends the
-    /// connection (MQTT-3.3.5-2 of 3.1.1).
-    fn not_authorized(&mut self, protocol: &Protocol, packet_id: Option<NonZeroU16>) -> Result<(), End> {
-        self.refused(Refused::OtherDevicesTopic);
-        if !protocol.can_refuse() {
-            return Err(End::Farewell);
-        }
-        self.pending.extend(packet_id.map(|packet_id| {
-            let verdict = Awaited::Known(Answer::NotAuthorized);
-            Pending { packet_id, verdict }
-        }));
-        Ok(())
-    }
-
-    /// Waits for room in the inbox, and for a client that has left no longer than [`LAST_MESSAGES`]. Who is still
-    /// there hears meanwhile what became of earlier messages.
-    async fn hand_on(&mut self, protocol: &mut Protocol, message: Message) -> Result<(), (End, Dropped)> {
-        let shared = self.shared.clone();
-        // One place in the queue for all of the time.
-        let mut room = pin!(shared.inbox.reserve());
-        let mut gone = self.socket.left;
-        while !gone {
-            tokio::select! {
-                biased;
-                place = &mut room => {
-                    // The inbox closes only when the process ends.
-                    place.map_err(|_| (End::Farewell, Dropped::Draining))?.send(message);
-                    return Ok(());
+            Request::Release { packet_id } => protocol.complete(packet_id, &mut self.socket.output),
+            Request::Disconnect { normal } => {
+                // MQTT-3.14.4-3
+                if normal {
+                    self.will = None;
                 }
-                verdict = settled(&mut self.pending) => {
-                    let answered = self.answer(protocol, verdict).and_then(|()| self.answer_settled(protocol));
-                    answered.map_err(|end| (end, Dropped::IngestFailed))?;
-                    self.socket.write();
-                }
-                () = sleep(PEER_CHECK) => gone = self.socket.peer_has_closed().await || !self.rights.are_valid(),
+                return Err(End::Left);
             }
-        }
-        match timeout(LAST_MESSAGES, room).await {
-            Ok(Ok(place)) => place.send(message),
-            _ => return Err((End::Left, Dropped::ClientLeft)),
         }
         Ok(())
-    }
-
-    /// A message found no room in the inbox: it, and what its client had sent after it, is counted as dropped.
-    fn drop_rest(&mut self, protocol: &mut Protocol, why: Dropped) {
-        let mut messages = 1;
-        while let Ok(Some(length)) = packet_length(&self.socket.input)
-            && let Ok(request) = protocol.request(&self.socket.input[..length])
-        {
-            self.socket.consume(length);
-            if let Request::Publish(_) = request {
-                self.shared.ops.metrics.received.inc();
-                messages += 1;
-            }
-        }
-        self.shared.ops.dropped(why, messages);
     }
 
     /// Answers the publishes that are settled already.
     fn answer_settled(&mut self, protocol: &Protocol) -> Result<(), End> {
-        while let Some(pending) = self.pending.front_mut() {
-            let verdict = match &mut pending.verdict {
-                Awaited::Known(answer) => Ok(*answer),
-                Awaited::Verdict { verdict, .. } => match verdict.try_recv() {
-                    Ok(verdict) => Ok(answer_of(verdict)),
-                    Err(oneshot::error::TryRecvError::Empty) => return Ok(()),
-                    Err(oneshot::error::TryRecvError::Closed) => Err(NotStored),
-                },
-            };
-            self.answer(protocol, verdict)?;
+        while let Some(settled) = self.unanswered.settled_by_now() {
+            self.answer(protocol, settled)?;
         }
         Ok(())
     }
 
-    /// Answers the first of the publishes that wait. Only then it is no longer unsettled.
-    fn answer(&mut self, protocol: &Protocol, answer: Result<Answer, NotStored>) -> Result<(), End> {
-        let Some(Pending { packet_id, verdict }) = self.pending.pop_front() else { return Ok(()) };
-        let Ok(answer) = answer else { return Err(self.end(protocol, Reason::ImplementationSpecificError)) };
+    fn answer(&mut self, protocol: &Protocol, settled: Result<Settled, NotStored>) -> Result<(), End> {
+        let Ok(settled) = settled else {
+            return Err(self.end(protocol, Reason::ImplementationSpecificError));
+        };
         if !self.socket.mute {
-            protocol.acknowledge(packet_id, answer, &mut self.socket.output);
+            protocol.acknowledge(settled.packet_id, settled.answer, &mut self.socket.output);
         }
-        drop(verdict);
         Ok(())
     }
 
@@ -399,24 +289,5 @@ impl Connection {
 
     fn refused(&self, refused: Refused) {
         self.shared.ops.refused(refused, self.client);
-    }
-}
-
-/// The message may not be stored, so it must not be acknowledged, and its connection cannot go on.
-struct NotStored;
-
-/// The answer to the first of the publishes that wait; for ever when none does.
-async fn settled(pending: &mut VecDeque<Pending>) -> Result<Answer, NotStored> {
-    match pending.front_mut().map(|pending| &mut pending.verdict) {
-        Some(Awaited::Verdict { verdict, .. }) => verdict.await.map(answer_of).map_err(|_| NotStored),
-        Some(Awaited::Known(answer)) => Ok(*answer),
-        None => std::future::pending().await,
-    }
-}
-
-fn answer_of(verdict: Verdict) -> Answer {
-    match verdict {
-        Verdict::Accepted | Verdict::Duplicate | Verdict::Undecided => Answer::Success,
-        Verdict::Rejected(rejection) => Answer::Rejected(rejection),
     }
 }

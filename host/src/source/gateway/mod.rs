@@ -2,20 +2,24 @@
 //!
 //! It takes publishes of QoS 0 and 1 to status and presence topics; there is nothing to subscribe to, and it
 //! keeps no sessions: the store is the only memory. `protocol` turns bytes into requests and back,
-//! `socket` moves them, `connection` serves one client; here is what connections share, and how the gateway ends.
+//! `socket` moves them, `connection` serves one client, `clients` knows them by their ids; here is what connections
+//! share, and how the gateway ends.
 
+mod clients;
 mod connection;
 mod protocol;
 mod socket;
+mod unanswered;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use self::clients::Clients;
 use super::gate::Gate;
 use super::{Admission, Inbox, LogState, RunningSource, Source, Wait};
 use crate::ops::{Ops, Part};
@@ -56,8 +60,7 @@ struct Shared {
     closing: watch::Sender<bool>,
     /// Connections that are open.
     connections: AtomicUsize,
-    /// Numbers the clients that bring no id of their own.
-    unnamed: AtomicU64,
+    clients: Arc<Clients>,
     ops: Arc<Ops>,
     /// Makes the thread panic.
     #[cfg(feature = "testing")]
@@ -86,7 +89,7 @@ impl Gateway {
             gate: Gate::new(ops.clone()),
             closing: watch::Sender::new(false),
             connections: AtomicUsize::new(0),
-            unnamed: AtomicU64::new(0),
+            clients: Arc::default(),
             ops,
             #[cfg(feature = "testing")]
             fault: Arc::default(),

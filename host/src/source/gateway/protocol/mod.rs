@@ -5,21 +5,21 @@
 //! the codec look beyond it.
 
 mod connect;
+mod fields;
 mod request;
 
 use std::collections::HashMap;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
-use ntex_bytes::{BytePages, ByteString, BytesMut};
-use ntex_codec::{Decoder, Encoder};
+use ntex_bytes::{BytePages, ByteString};
+use ntex_codec::Encoder;
 use ntex_mqtt::v5::codec::{PublishAckReason, SubscribeAckReason, UnsubscribeAckReason};
 use ntex_mqtt::{v3, v5};
 use rollcall_wire::codec::Rejection;
 
-use self::request::{request_v5, request_v311};
 use crate::ops::Refused;
 
-pub(super) use self::connect::{Hello, NotWelcome, Refusal, hello};
+pub(super) use self::connect::{Hello, Refusal, TooLong, Welcome, hello};
 pub(super) use ntex_mqtt::v5::codec::DisconnectReasonCode as Reason;
 
 /// The longest packet that is read, in bytes beside its fixed header; a longer one ends the connection with
@@ -37,10 +37,23 @@ const TOPIC_ALIASES: u16 = 32;
 #[derive(Debug)]
 pub(super) enum Request {
     Publish(Publish),
-    Subscribe { packet_id: NonZeroU16, filters: usize },
-    Unsubscribe { packet_id: NonZeroU16, filters: usize },
+    Subscribe {
+        packet_id: NonZeroU16,
+        filters: usize,
+    },
+    Unsubscribe {
+        packet_id: NonZeroU16,
+        filters: usize,
+    },
+    /// The end of a message of QoS 2, which was not sent to us: a session that an earlier server had.
+    Release {
+        packet_id: NonZeroU16,
+    },
     Ping,
-    Disconnect,
+    /// A client that leaves as it should has no will any more.
+    Disconnect {
+        normal: bool,
+    },
 }
 
 /// A message as it was published.
@@ -69,7 +82,18 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) enum Protocol {
     V311(v3::codec::Codec),
-    V5(v5::codec::Codec, HashMap<NonZeroU16, ByteString>),
+    V5(V5),
+}
+
+/// What a connection of MQTT 5 has come to know.
+#[derive(Debug)]
+pub(super) struct V5 {
+    codec: v5::codec::Codec,
+    aliases: HashMap<NonZeroU16, ByteString>,
+    /// The longest packet that the client takes, if it says so.
+    packet_max: Option<NonZeroU32>,
+    /// Does it want a session that outlives the connection?
+    asked_for_session: bool,
 }
 
 /// The whole packet at the start of `input`, once it is there: its length with the fixed header.
@@ -94,32 +118,6 @@ pub(super) fn packet_length(input: &[u8]) -> Result<Option<usize>, Reason> {
 }
 
 impl Protocol {
-    /// Reads one whole packet.
-    ///
-    /// # Errors
-    /// The reason for which the connection has to end.
-    pub(super) fn request(&mut self, packet: &[u8]) -> Result<Request, Reason> {
-        let mut packet = BytesMut::from(packet);
-        let request = match self {
-            Self::V311(codec) => {
-                request_v311(codec.decode(&mut packet).map_err(|_| Reason::MalformedPacket)?)?
-            }
-            Self::V5(codec, aliases) => {
-                request_v5(codec.decode(&mut packet).map_err(|_| Reason::MalformedPacket)?, aliases)?
-            }
-        };
-        if let Request::Publish(publish) = &request {
-            // MQTT-4.7.3-1 and -2, MQTT-3.3.2-2: at least one character, no NUL and no wildcard.
-            if publish.topic.contains('\0') {
-                return Err(Reason::MalformedPacket);
-            }
-            if publish.topic.is_empty() || publish.topic.contains(['#', '+']) {
-                return Err(Reason::TopicNameInvalid);
-            }
-        }
-        Ok(request)
-    }
-
     /// Does a client count for itself what it has in flight, so that more than the maximum is its fault?
     pub(super) fn announces_receive_maximum(&self) -> bool {
         matches!(self, Self::V5(..))
@@ -141,7 +139,7 @@ impl Protocol {
         };
         match self {
             Self::V311(codec) => encode_v311(codec, v3::codec::Packet::PublishAck { packet_id }, output),
-            Self::V5(codec, _) => {
+            Self::V5(V5 { codec, .. }) => {
                 let reason_string = reason.map(ByteString::from_static);
                 let ack =
                     v5::codec::PublishAck { packet_id, reason_code, reason_string, ..Default::default() };
@@ -157,7 +155,7 @@ impl Protocol {
                 let status = vec![v3::codec::SubscribeReturnCode::Failure; filters];
                 encode_v311(codec, v3::codec::Packet::SubscribeAck { packet_id, status }, output);
             }
-            Self::V5(codec, _) => {
+            Self::V5(V5 { codec, .. }) => {
                 let ack = v5::codec::SubscribeAck {
                     packet_id,
                     properties: Vec::new(),
@@ -173,7 +171,7 @@ impl Protocol {
     pub(super) fn unsubscribe(&self, packet_id: NonZeroU16, filters: usize, output: &mut Vec<u8>) {
         match self {
             Self::V311(codec) => encode_v311(codec, v3::codec::Packet::UnsubscribeAck { packet_id }, output),
-            Self::V5(codec, _) => {
+            Self::V5(V5 { codec, .. }) => {
                 let ack = v5::codec::UnsubscribeAck {
                     packet_id,
                     properties: Vec::new(),
@@ -186,17 +184,33 @@ impl Protocol {
         }
     }
 
+    /// PUBCOMP, whose message nobody knows (MQTT-4.3.3-2 of 3.1.1, MQTT-4.3.3-11 of 5): a client that hears nothing
+    /// asks again at every connection.
+    pub(super) fn complete(&self, packet_id: NonZeroU16, output: &mut Vec<u8>) {
+        match self {
+            Self::V311(codec) => encode_v311(codec, v3::codec::Packet::PublishComplete { packet_id }, output),
+            Self::V5(V5 { codec, .. }) => {
+                let complete = v5::codec::PublishAck2 {
+                    packet_id,
+                    reason_code: v5::codec::PublishAck2Reason::PacketIdNotFound,
+                    ..Default::default()
+                };
+                encode_v5(codec, v5::codec::Packet::PublishComplete(complete), output);
+            }
+        }
+    }
+
     /// PINGRESP.
     pub(super) fn pong(&self, output: &mut Vec<u8>) {
         match self {
             Self::V311(codec) => encode_v311(codec, v3::codec::Packet::PingResponse, output),
-            Self::V5(codec, _) => encode_v5(codec, v5::codec::Packet::PingResponse, output),
+            Self::V5(V5 { codec, .. }) => encode_v5(codec, v5::codec::Packet::PingResponse, output),
         }
     }
 
     /// DISCONNECT; a server of 3.1.1 has none.
     pub(super) fn goodbye(&self, reason: Reason, output: &mut Vec<u8>) {
-        if let Self::V5(codec, _) = self {
+        if let Self::V5(V5 { codec, .. }) = self {
             encode_v5(codec, v5::codec::Packet::Disconnect(v5::codec::Disconnect::new(reason)), output);
         }
     }
@@ -214,6 +228,7 @@ pub(super) fn counted(reason: Reason) -> Option<Refused> {
         Reason::QosNotSupported => Refused::QosNotSupported,
         Reason::ReceiveMaximumExceeded => Refused::ReceiveMaximumExceeded,
         Reason::KeepAliveTimeout => Refused::KeepAliveTimeout,
+        Reason::SessionTakenOver => Refused::SessionTakenOver,
         Reason::ImplementationSpecificError => Refused::NotStored,
         _ => Refused::ProtocolError,
     })
