@@ -33,7 +33,10 @@ impl Session {
         session.send(&[0x20, 3, 1, 0, 0]);
         let (kind, body) = session.receive();
         assert_eq!(kind, SUBSCRIBE);
-        session.send(&[0x90, 4, body[0], body[1], 0, 1]);
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.contains("rollcall/+/+/status") && text.contains("rollcall/+/+/presence"), "{text}");
+        // Not the one to presence: that is no reason not to count.
+        session.send(&[0x90, 5, body[0], body[1], 0, 1, 0x87]);
         session
     }
 

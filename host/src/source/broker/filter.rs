@@ -20,12 +20,21 @@ impl Slots {
         self.0.contains(&(slot.index() as u8))
     }
 
-    /// The MQTT filters whose topics belong to these slots.
-    pub(super) fn filters(&self) -> Vec<String> {
+    /// The MQTT filters whose topics belong to these slots, and say how devices are.
+    pub(super) fn status(&self) -> Vec<String> {
+        self.filters("status")
+    }
+
+    /// The same for topics that say whether devices are there.
+    pub(super) fn presence(&self) -> Vec<String> {
+        self.filters("presence")
+    }
+
+    fn filters(&self, last_level: &str) -> Vec<String> {
         if self.0.len() == Slot::COUNT {
-            return vec!["rollcall/+/+/status".to_owned()];
+            return vec![format!("rollcall/+/+/{last_level}")];
         }
-        self.0.iter().map(|slot| format!("rollcall/{slot:x}/+/status")).collect()
+        self.0.iter().map(|slot| format!("rollcall/{slot:x}/+/{last_level}")).collect()
     }
 }
 
@@ -122,8 +131,10 @@ mod tests {
 
     #[test]
     fn a_worker_subscribes_to_its_slots_only() {
-        assert_eq!(Slots::all().filters(), ["rollcall/+/+/status"]);
-        assert_eq!("0,a".parse::<Slots>().unwrap().filters(), ["rollcall/0/+/status", "rollcall/a/+/status"]);
+        assert_eq!(Slots::all().status(), ["rollcall/+/+/status"]);
+        let slots: Slots = "0,a".parse().unwrap();
+        assert_eq!(slots.status(), ["rollcall/0/+/status", "rollcall/a/+/status"]);
+        assert_eq!(slots.presence(), ["rollcall/0/+/presence", "rollcall/a/+/presence"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! epoch is dropped: the broker delivers that message again, and it is found to be a duplicate.
 
 mod address;
+mod advice;
 mod checks;
 mod filter;
 mod options;
@@ -16,14 +17,13 @@ use std::time::{Duration, Instant};
 
 use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, ConnectReturnCode, Filter, Packet, Publish, RetainForwardRule, SubscribeReasonCode,
-};
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::v5::mqttbytes::v5::{ConnAck, Filter, Packet, Publish, RetainForwardRule, SubscribeReasonCode};
+use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use self::address::{BrokerAddress, BrokerAddressError, Transport};
+use self::advice::advice;
 pub use self::checks::checks;
 pub use self::filter::{PlainTopic, Slots};
 pub use self::options::SetupError;
@@ -291,27 +291,42 @@ impl Connection {
 
     /// At every connection: a session that is there may come from a process that died before it subscribed.
     fn subscribe(&self) {
-        let BrokerSettings { slots, plain_topic, .. } = &self.settings;
-        let plain = plain_topic.as_ref().and_then(|plain| plain.filter(slots));
-        let filters = slots.filters().into_iter().chain(plain).map(|path| {
-            let mut filter = Filter::new(path, QoS::AtLeastOnce);
-            // A retained status is old news; it is never counted.
-            filter.retain_forward_rule = RetainForwardRule::Never;
-            filter
+        // A retained status is old news; it is never counted.
+        let retain_forward_rule = RetainForwardRule::Never;
+        let filters = self.samples().into_iter().chain(self.settings.slots.presence());
+        let filters = filters.map(|path| Filter {
+            retain_forward_rule: retain_forward_rule.clone(),
+            ..Filter::new(path, QoS::AtLeastOnce)
         });
         if let Err(error) = self.client.try_subscribe_many(filters.collect::<Vec<_>>()) {
             self.ops.unhealthy(Part::Source, &format!("cannot subscribe: {error}"));
         }
     }
 
+    /// Where samples are published.
+    fn samples(&self) -> Vec<String> {
+        let BrokerSettings { slots, plain_topic, .. } = &self.settings;
+        let plain = plain_topic.as_ref().and_then(|plain| plain.filter(slots));
+        slots.status().into_iter().chain(plain).collect()
+    }
+
+    /// The codes are in the order of the filters (MQTT-3.9.3-1): samples first. Presence is best effort.
     fn subscribed(&self, codes: &[SubscribeReasonCode]) {
-        match codes.iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_))) {
+        let (samples, presence) = codes.split_at(self.samples().len().min(codes.len()));
+        let refused = |code: &&SubscribeReasonCode| !matches!(code, SubscribeReasonCode::Success(_));
+        match samples.iter().find(refused) {
             None => self.ops.healthy(Part::Source),
             Some(code) => {
                 let reason = format!("the broker refused our subscription: {code:?}");
                 tracing::error!("{reason}; its user needs the right to read rollcall/#");
                 self.ops.unhealthy(Part::Source, &reason);
             }
+        }
+        if let Some(code) = presence.iter().find(refused) {
+            tracing::warn!(
+                ?code,
+                "the broker does not tell us which devices come and go; its user needs the right to read rollcall/#"
+            );
         }
     }
 
@@ -371,19 +386,3 @@ impl Connection {
 
 /// The ingest loop is gone.
 struct Ended;
-
-/// What to do about an error that does not pass by itself.
-fn advice(error: &ConnectionError) -> &'static str {
-    match error {
-        ConnectionError::ConnectionRefused(
-            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
-        ) => "; check user and password (--broker mqtt://USER:PASSWORD@…, or --broker-password-file)",
-        ConnectionError::ConnectionRefused(
-            ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::UnsupportedProtocolVersion,
-        ) => "; it does not speak MQTT 5 (RabbitMQ does from 3.13 on)",
-        ConnectionError::MqttState(state) if state.to_string().contains("SessionTakenOver") => {
-            "; another process uses the same client id: give each ingest its own --slots or --client-id"
-        }
-        _ => "",
-    }
-}
