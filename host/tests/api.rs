@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use common::{device, record};
-use rollcall_host::api::{Api, parse_query, router};
+use rollcall_host::api::{Api, allow_origins, parse_query, router};
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::MemoryStore;
 use rollcall_host::model::{Record, RecordKind, TimeError, UnixMs};
@@ -117,11 +117,13 @@ async fn a_bad_query_is_a_problem_that_names_the_parameter() {
         ("?start=1&end=99999999999999999999999", "end"),
         ("?start=1&end=253402300801", "end"),
         ("?start=2024-07-20T00:01:16&end=2", "start"),
-        ("?start=2024-07-20T00:01:16.5Z&end=2", "start"),
+        ("?start=1721433676000&end=1721433677000", "start"),
         ("?start=2024-02-30T00:00:00Z&end=2", "start"),
         ("?start[$gt]=1&end=2", "start[$gt]"),
         ("?start=1&end=2&device=7", "device"),
-        ("?start=%ff&end=2", "%ff"),
+        ("?start=%ff&end=2", "start"),
+        ("?start=1&end=%ff", "end"),
+        ("?%ff=1&end=2", "%ff"),
         ("?start=NaN&end=2", "start"),
         ("?start=%D9%A1&end=2", "start"),
     ] {
@@ -136,6 +138,78 @@ async fn a_bad_query_is_a_problem_that_names_the_parameter() {
             !problem["title"].as_str().unwrap().is_empty() && !problem["detail"].as_str().unwrap().is_empty()
         );
     }
+}
+
+#[tokio::test]
+async fn a_fraction_is_rounded_down_and_the_answer_shows_the_range_that_was_used() {
+    let uri = "/status_count?start=2024-07-20T00:01:16.5Z&end=2024-07-20T00:01:17.999Z";
+    let (status, _, answer) =
+        request(Method::GET, uri, &[sampled_at(1_721_433_676, 3)], Ops::default()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!((&answer["start"], &answer["end"]), (&json!(1_721_433_676), &json!(1_721_433_677)));
+    assert_eq!(answer["total"], 1);
+}
+
+#[tokio::test]
+async fn as_of_is_taken_back_as_the_end() {
+    let (_, _, first) = get("/status_count?start=0&end=0").await;
+    let as_of = first["as_of"].as_str().unwrap();
+    let (status, _, second) = get(&format!("/status_count?start=0&end={as_of}")).await;
+    assert_eq!(status, StatusCode::OK, "{as_of}");
+    let end = second["end"].as_u64().unwrap();
+    assert_eq!(UnixMs(end * 1000).to_rfc3339()[..19], as_of[..19]);
+}
+
+#[tokio::test]
+async fn milliseconds_are_recognised_and_explained() {
+    for (end, detail) in [
+        ("1721433676123", "milliseconds; write whole Unix seconds: 1721433676"),
+        ("253402300800999", "milliseconds"),
+        ("253402300801000", "after the year 9999"),
+        ("99999999999999999999", "after the year 9999"),
+    ] {
+        let (status, _, problem) = get(&format!("/status_count?start=0&end={end}")).await;
+        assert_eq!((status, &problem["parameter"]), (StatusCode::BAD_REQUEST, &json!("end")));
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_trailing_slash_does_not_name_another_resource() {
+    for uri in ["/status_count/?start=1&end=2", "/healthz/", "/readyz/"] {
+        assert_eq!(get(uri).await.0, StatusCode::OK, "{uri}");
+    }
+    assert_eq!(get("/status_count//?start=1&end=2").await.0, StatusCode::NOT_FOUND);
+    let (status, ..) = request(Method::POST, "/status_count/", &[], Ops::default()).await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+/// What a page from `origin` is told about who may read the answer.
+async fn allowed(method: Method, allowed: &[&str], origin: &str) -> (StatusCode, Option<String>) {
+    let api = Api { store: Arc::new(MemoryStore::default()), ops: Arc::default() };
+    let origins: Vec<_> = allowed.iter().map(|origin| origin.parse().unwrap()).collect();
+    let request = Request::builder()
+        .method(method)
+        .uri("/status_count?start=1&end=2")
+        .header("origin", origin)
+        .header("access-control-request-method", "GET")
+        .header("access-control-request-headers", "authorization");
+    let request = request.body(Body::empty()).unwrap();
+    let response = allow_origins(router(api), &origins).oneshot(request).await.unwrap();
+    let header = response.headers().get("access-control-allow-origin");
+    (response.status(), header.map(|value| value.to_str().unwrap().to_owned()))
+}
+
+#[tokio::test]
+async fn pages_of_the_origins_that_are_named_may_read_the_answers_and_no_others() {
+    let (here, there) = ("https://dashboard.example", "https://elsewhere.example");
+    let some = |origin: &str| Some(origin.to_owned());
+    assert_eq!(allowed(Method::GET, &[here], here).await, (StatusCode::OK, some(here)));
+    assert_eq!(allowed(Method::GET, &[here], there).await, (StatusCode::OK, None));
+    assert_eq!(allowed(Method::GET, &["*"], there).await, (StatusCode::OK, some("*")));
+    assert_eq!(allowed(Method::GET, &[], here).await, (StatusCode::OK, None));
+    assert_eq!(allowed(Method::OPTIONS, &[here], here).await, (StatusCode::OK, some(here)));
+    assert_eq!(allowed(Method::OPTIONS, &[], here).await, (StatusCode::METHOD_NOT_ALLOWED, None));
 }
 
 #[tokio::test]

@@ -52,7 +52,8 @@ impl Guard {
             Ok(host) => host,
             Err(detail) => return Some((HttpRefused::BadHost, detail)),
         };
-        if OPEN.contains(&request.uri().path()) {
+        let path = request.uri().path();
+        if OPEN.contains(&path.strip_suffix('/').unwrap_or(path)) {
             return None;
         }
         if host.is_some_and(|host| !host.is_loopback() && !self.names.contains(&host)) {

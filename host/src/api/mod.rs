@@ -1,25 +1,29 @@
-//! The HTTP API. It reads the store; it knows nothing of ingest. `guard` stands before all of it.
+//! The HTTP API. It reads the store; it knows nothing of ingest. `guard` stands before all of it,
+//! and `cors` before that.
 
+mod cors;
 mod error;
 mod guard;
 mod health;
 mod host_name;
 mod metrics;
+mod range;
 mod status_count;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Uri;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 
 use crate::log::LogStore;
 use crate::ops::Ops;
 
+pub use cors::{Origin, OriginError, allow_origins};
 pub use error::Problem;
 pub use guard::{Guard, guarded};
 pub use host_name::{HostName, InvalidHostName};
-pub use status_count::parse_query;
+pub use range::parse_query;
 
 /// What the handlers share.
 pub struct Api<S> {
@@ -37,7 +41,7 @@ impl<S> Clone for Api<S> {
 
 /// Every route. The server and the tests call this same function.
 pub fn router<S: LogStore>(api: Api<S>) -> Router {
-    let routes = how_it_is().route("/status_count", get(status_count::get::<S>));
+    let routes = at("/status_count", get(status_count::get::<S>), how_it_is());
     finished(routes, "/status_count, /healthz, /readyz and /metrics", api)
 }
 
@@ -48,10 +52,14 @@ pub fn router_without_counts<S: LogStore>(api: Api<S>) -> Router {
 
 /// What every role answers.
 fn how_it_is<S: LogStore>() -> Router<Api<S>> {
-    Router::new()
-        .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready::<S>))
-        .route("/metrics", get(metrics::get::<S>))
+    let routes = at("/healthz", get(health::live), Router::new());
+    let routes = at("/readyz", get(health::ready::<S>), routes);
+    at("/metrics", get(metrics::get::<S>), routes)
+}
+
+/// Adds a resource. A trailing slash does not name another one.
+fn at<S: LogStore>(path: &str, handler: MethodRouter<Api<S>>, routes: Router<Api<S>>) -> Router<Api<S>> {
+    routes.route(&format!("{path}/"), handler.clone()).route(path, handler)
 }
 
 fn finished<S: LogStore>(routes: Router<Api<S>>, there_are: &'static str, api: Api<S>) -> Router {

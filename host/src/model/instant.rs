@@ -49,15 +49,12 @@ impl Moment {
     }
 }
 
-/// Reads an RFC 3339 instant with an offset as whole Unix seconds.
+/// The second, in Unix time, that holds an RFC 3339 instant with an offset.
 ///
-/// `None` when it is no such instant, has a fraction of a second other than zero, or lies before 1970.
+/// `None` when it is no such instant, or lies before 1970.
 pub fn parse_rfc3339_second(text: &str) -> Option<u64> {
     let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    if instant.nanosecond() != 0 {
-        return None;
-    }
-    u64::try_from(instant.unix_timestamp()).ok()
+    u64::try_from(instant.unix_timestamp_nanos().div_euclid(1_000_000_000)).ok()
 }
 
 #[cfg(test)]
@@ -76,8 +73,17 @@ mod tests {
     }
 
     #[test]
-    fn an_instant_without_an_offset_or_with_a_fraction_is_refused() {
-        for text in ["2024-07-20T00:01:16", "2024-07-20", "2024-07-20T00:01:16.5Z", "1969-12-31T23:59:59Z"] {
+    fn a_fraction_of_a_second_is_rounded_down() {
+        for text in ["2024-07-20T00:01:16.000Z", "2024-07-20T00:01:16.5Z", "2024-07-20T00:01:16.999999999Z"] {
+            assert_eq!(parse_rfc3339_second(text), Some(1_721_433_676), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_instant_without_an_offset_or_before_1970_is_refused() {
+        for text in
+            ["2024-07-20T00:01:16", "2024-07-20", "1969-12-31T23:59:59Z", "1969-12-31T23:59:59.5Z", "16.5Z"]
+        {
             assert_eq!(parse_rfc3339_second(text), None, "{text}");
         }
     }

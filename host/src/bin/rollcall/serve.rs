@@ -116,7 +116,9 @@ fn start_http(settings: HttpSettings, router: Router, ops: &Arc<Ops>) -> anyhow:
     let tokens = settings.tokens.map(|(tokens, rereader)| rereader.start(ops.clone()).map(|()| tokens));
     let tokens = tokens.transpose().context("cannot watch the tokens file")?;
     let guard = Guard { names: settings.names, tokens, ops: ops.clone() };
-    Http::start(settings.listen, api::guarded(router, guard), ops.clone())
+    // A browser asks what a page may read before it shows the page's token.
+    let router = api::allow_origins(api::guarded(router, guard), &settings.origins);
+    Http::start(settings.listen, router, ops.clone())
 }
 
 /// Waits for a store that is not there yet; `None` when it was not waited for to the end.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use rollcall_host::api::HostName;
+use rollcall_host::api::{HostName, Origin};
 use rollcall_host::credentials::{Live, Rereader, Tokens};
 
 use super::password::warn_of_readers;
@@ -41,6 +41,10 @@ struct GuardArgs {
     /// then. It is read again when it changes.
     #[arg(long, env = "ROLLCALL_TOKENS_FILE", value_name = "FILE")]
     tokens_file: Option<PathBuf>,
+    /// Let web pages from elsewhere read the answers: the origin of such pages, SCHEME://HOST[:PORT], or * for
+    /// all. It may be given more than once.
+    #[arg(long, env = "ROLLCALL_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    cors_origin: Vec<Origin>,
 }
 
 /// What was said of HTTP, checked.
@@ -52,6 +56,8 @@ pub(crate) struct HttpSettings {
     pub(crate) names: Vec<HostName>,
     /// The tokens that are needed, if any are, and what reads them again.
     pub(crate) tokens: Option<(Live<Tokens>, Rereader<Tokens>)>,
+    /// Which web pages elsewhere may read the answers.
+    pub(crate) origins: Vec<Origin>,
 }
 
 impl HttpArgs {
@@ -85,7 +91,7 @@ impl GuardArgs {
             warn_of_readers("tokens file", file);
             anyhow::Ok(tokens)
         });
-        Ok(HttpSettings { listen, names, tokens: tokens.transpose()? })
+        Ok(HttpSettings { listen, names, tokens: tokens.transpose()?, origins: self.cors_origin.clone() })
     }
 }
 
