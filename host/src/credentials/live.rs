@@ -4,9 +4,7 @@
 //! The file is looked at every [`LOOK_EVERY`], and read when it was the same at two looks: an editor that empties a file
 //! before it fills it again must not shut everybody out in between.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -16,7 +14,7 @@ use tokio::sync::watch;
 
 use super::file::FileError;
 use super::list::{Entry, List};
-use crate::ops::{CredentialsFile, Ops};
+use crate::ops::{CredentialsFile, FileStamp, Ops};
 
 /// A change is in force after two of these and the time to read it: within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -53,7 +51,7 @@ impl<T: Kept> Live<T> {
     /// [`FileError`]: there is nothing yet that could stay in force.
     pub fn open(path: &Path) -> Result<(Self, Rereader<T>), FileError> {
         // Before it is read, so that a change meanwhile is seen as one.
-        let read = Stamp::of(path);
+        let read = FileStamp::of(path);
         let (sender, receiver) = watch::channel(T::of(&List::open(path)?));
         let path = path.to_owned();
         Ok((Self(receiver), Rereader { path, read, seen: read, reported: None, sender }))
@@ -77,9 +75,9 @@ impl<T: Kept> Live<T> {
 pub struct Rereader<T> {
     path: PathBuf,
     /// How the file was when it was read last, whatever came of it.
-    read: Option<Stamp>,
+    read: Option<FileStamp>,
     /// How it was at the last look.
-    seen: Option<Stamp>,
+    seen: Option<FileStamp>,
     /// The error that was reported, as long as it lasts.
     reported: Option<String>,
     sender: watch::Sender<T>,
@@ -103,14 +101,14 @@ impl<T: Kept> Rereader<T> {
     }
 
     fn look(&mut self, ops: &Ops) {
-        let now = Stamp::of(&self.path);
+        let now = FileStamp::of(&self.path);
         let stands_still = std::mem::replace(&mut self.seen, now) == now;
         if !stands_still || now == self.read && now.is_some() {
             return;
         }
         match List::open(&self.path) {
             // Changed while it was read: the next look but one reads it.
-            Ok(_) if Stamp::of(&self.path) != now => {}
+            Ok(_) if FileStamp::of(&self.path) != now => {}
             Ok(list) => {
                 let new = T::of(&list);
                 self.read = now;
@@ -131,31 +129,10 @@ impl<T: Kept> Rereader<T> {
     }
 }
 
-/// Which file it is, and which version of it; `None` where there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let about = fs::metadata(path).ok()?;
-        Some(Self {
-            device: about.dev(),
-            inode: about.ino(),
-            bytes: about.size(),
-            modified: (about.mtime(), about.mtime_nsec()),
-            changed: (about.ctime(), about.ctime_nsec()),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::{Devices, SaltedHash};
     use super::*;
 

@@ -4,6 +4,7 @@
 pub mod check;
 mod clock;
 mod events;
+mod file_stamp;
 mod findings;
 mod health;
 mod log_limit;
@@ -13,6 +14,7 @@ mod refused;
 mod supervisor;
 
 pub use self::clock::watch_clock;
+pub(crate) use self::file_stamp::FileStamp;
 pub use self::findings::Findings;
 use self::health::Health;
 pub use self::health::Part;
