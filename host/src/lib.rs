@@ -11,3 +11,4 @@ pub mod log;
 pub mod model;
 pub mod ops;
 pub mod source;
+pub mod tls;

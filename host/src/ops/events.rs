@@ -9,6 +9,7 @@ use rollcall_wire::codec::Rejection;
 use rollcall_wire::{DeviceId, SampleId};
 
 use super::{CredentialsFile, Dropped, HttpRefused, Ops, Part, Refused};
+use crate::model::UnixMs;
 
 impl Ops {
     /// A message will never be counted.
@@ -79,6 +80,34 @@ impl Ops {
     pub fn credentials_broken(&self, file: CredentialsFile, error: &str) {
         self.metrics.credentials_file_broken(file, true);
         tracing::error!(error, "the {} file cannot be used; what it said before stays in force", file.name());
+    }
+
+    /// A certificate is in force that is valid until then.
+    pub fn certificate_in_force(&self, expires: UnixMs) {
+        self.metrics.certificate(expires);
+        self.metrics.certificate_files_broken.set(0);
+    }
+
+    /// Its files have changed, and what they hold now is in force for new connections.
+    pub fn certificate_read(&self, expires: UnixMs, path: &Path) {
+        self.certificate_in_force(expires);
+        let path = path.display();
+        tracing::info!(%path, "the certificate has changed and is in force; open connections keep the one they have");
+    }
+
+    /// They have changed, and cannot be used.
+    pub fn certificate_broken(&self, error: &str) {
+        self.metrics.certificate_files_broken.set(1);
+        tracing::error!(error, "the certificate cannot be used; the one before it stays in force");
+    }
+
+    /// The certificate in force ends soon, or has ended.
+    pub fn certificate_expires(&self, days_left: i64) {
+        if days_left < 0 {
+            tracing::error!("the certificate has expired: clients refuse it; renew it (rollcall tls init)");
+        } else {
+            tracing::warn!(days_left, "the certificate expires soon; renew it (rollcall tls init)");
+        }
     }
 
     /// Messages were received and are not stored. When the process ends or a connection does, that is as it

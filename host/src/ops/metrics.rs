@@ -17,6 +17,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use rollcall_wire::codec::Rejection;
 
 use super::{HttpRefused, Part, Refused};
+use crate::model::UnixMs;
 
 /// From a fsync on a good disk to a store that was away for half a minute.
 const FLUSH_SECONDS: (f64, f64, u16) = (0.001, 2.0, 16);
@@ -108,6 +109,9 @@ pub struct Metrics {
     http_refused: Family<Reason, Counter>,
     credentials: Family<OfFile, Gauge>,
     credentials_file_broken: Family<OfFile, Gauge>,
+    certificate_expires: Gauge,
+    /// 1 while the files of the certificate cannot be used as they are.
+    pub(super) certificate_files_broken: Gauge,
     /// Connections of clients.
     pub connections_open: Gauge,
     /// All of them since the start.
@@ -170,6 +174,16 @@ impl Default for Metrics {
             credentials_file_broken: names.add(
                 "credentials_file_broken",
                 "1 for a file that cannot be used as it is, so that an older version of it is in force",
+            ),
+            certificate_expires: names.with_unit(
+                "tls_certificate_expires_timestamp",
+                "When the certificate in force is valid no longer, as Unix time; 0 without TLS",
+                Unit::Seconds,
+                Gauge::default(),
+            ),
+            certificate_files_broken: names.add(
+                "tls_certificate_broken",
+                "1 for a certificate that cannot be used as it is, so that the one before it is in force",
             ),
             connections_open: names.add("connections_open", "Connections of clients to the gateway now"),
             connections: names.add("connections", "Connections that the gateway took"),
@@ -275,6 +289,10 @@ impl Metrics {
     pub(super) fn credentials(&self, file: CredentialsFile, entries: usize) {
         let entries = i64::try_from(entries).unwrap_or(i64::MAX);
         self.credentials.get_or_create(&OfFile { file: file.name() }).set(entries);
+    }
+
+    pub(super) fn certificate(&self, expires: UnixMs) {
+        self.certificate_expires.set(i64::try_from(expires.0 / 1000).unwrap_or(i64::MAX));
     }
 
     pub(super) fn credentials_file_broken(&self, file: CredentialsFile, broken: bool) {

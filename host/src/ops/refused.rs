@@ -23,6 +23,8 @@ pub enum Refused {
     IdentifierRejected,
     /// No CONNECT came in time.
     ConnectTimeout,
+    /// What came to the listener with TLS is no TLS, or not as it should be.
+    TlsFailed,
     /// A packet that cannot be read.
     MalformedPacket,
     /// A packet above the announced maximum, or a CONNACK above the client's.
@@ -51,7 +53,7 @@ pub enum Refused {
 
 impl Refused {
     /// Every refusal, in the order of declaration.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::BadUserNameOrPassword,
         Self::OtherDevicesClientId,
         Self::OtherDevicesTopic,
@@ -62,6 +64,7 @@ impl Refused {
         Self::NoConnect,
         Self::IdentifierRejected,
         Self::ConnectTimeout,
+        Self::TlsFailed,
         Self::MalformedPacket,
         Self::PacketTooLarge,
         Self::ProtocolError,
@@ -89,6 +92,7 @@ impl Refused {
             Self::NoConnect => "no_connect",
             Self::IdentifierRejected => "identifier_rejected",
             Self::ConnectTimeout => "connect_timeout",
+            Self::TlsFailed => "tls_failed",
             Self::MalformedPacket => "malformed_packet",
             Self::PacketTooLarge => "packet_too_large",
             Self::ProtocolError => "protocol_error",

@@ -28,15 +28,16 @@ const CRATES: [(&str, &[&str], &[&str]); 7] = [
 const BOARDS: [&str; 3] = ["rollcall-device", "rollcall-provision", "rollcall-wire"];
 
 /// A folder of `host/src`, from the ground floor up, and the folders that it may name.
-const FOLDERS: [(&str, &[&str]); 8] = [
+const FOLDERS: [(&str, &[&str]); 9] = [
     ("model", &[]),
     ("ops", &["model"]),
     ("log", &["model", "ops"]),
     ("credentials", &["model", "ops"]),
-    ("source", &["model", "ops", "credentials"]),
+    ("tls", &["model", "ops"]),
+    ("source", &["model", "ops", "credentials", "tls"]),
     ("intake", &["model", "ops", "log"]),
     ("api", &["model", "ops", "log", "credentials"]),
-    ("bin", &["model", "ops", "log", "credentials", "source", "intake", "api"]),
+    ("bin", &["model", "ops", "log", "credentials", "tls", "source", "intake", "api"]),
 ];
 
 /// What stands in `host/src` and in none of its folders.

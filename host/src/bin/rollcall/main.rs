@@ -15,6 +15,7 @@ mod output;
 mod serve;
 mod shutdown;
 mod telemetry;
+mod tls;
 mod token;
 
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate(config) => runtime.block_on(migrate::migrate(config))?,
         Command::Backup(config) => runtime.block_on(backup::backup(config))?,
         Command::Devices(args) => devices::devices(args)?,
+        Command::Tls(args) => tls::tls(args)?,
         Command::Token(args) => token::token(args)?,
         Command::Doctor(config) => return runtime.block_on(doctor::doctor(config)),
     }

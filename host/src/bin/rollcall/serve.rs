@@ -11,12 +11,13 @@ use rollcall_host::log::{AnyStore, LateStore, StoreAddress};
 use rollcall_host::model::Clock;
 use rollcall_host::ops::{GivenUp, Ops, Outage, Part, watch_clock};
 use rollcall_host::source::{self, Again, Inbox, LogState, Source, keep_running};
+use rollcall_host::tls::Certificates;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::config::{ApiArgs, HttpSettings, IngestArgs, ServeArgs, SourceSettings, refuse_open_doors};
+use crate::config::{ApiArgs, HttpSettings, IngestArgs, ServeArgs, SourceSettings};
 use crate::http::Http;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Hangup, Shutdown};
 
 /// How long a drain may take: a store that is away must not keep the process for ever.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -30,6 +31,8 @@ struct Role {
     flush_interval: FlushInterval,
     /// Where and whom it answers, if it does.
     http: Option<HttpSettings>,
+    /// With which certificate, if there is TLS.
+    certificates: Option<Arc<Certificates>>,
     /// Does it answer how many there are of each status?
     counts: bool,
 }
@@ -39,11 +42,13 @@ struct Role {
 /// # Errors
 /// What kept it from starting, from going on or from draining.
 pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
-    let (source, http) = (config.source.source()?, config.http.http()?);
-    refuse_open_doors(&[source.door(), http.door()], config.allow_anonymous)?;
+    let certificates = config.certificate.certificates()?;
+    let (source, http) = (config.source.source(certificates.as_ref())?, config.http.http()?);
+    config.doors.check(source.doors().into_iter().chain([http.door()]))?;
     let store = config.store.store()?;
     let flush_interval = config.intake.flush_interval;
-    run(Role { store, source: Some(source), flush_interval, http: Some(http), counts: true }).await
+    run(Role { store, source: Some(source), flush_interval, http: Some(http), certificates, counts: true })
+        .await
 }
 
 /// Takes and stores until SIGTERM or Ctrl-C.
@@ -51,12 +56,12 @@ pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
 /// # Errors
 /// As [`serve`].
 pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
-    let (source, http) = (config.source.source()?, config.http.http()?);
-    let doors = [source.door(), http.as_ref().and_then(HttpSettings::door)];
-    refuse_open_doors(&doors, config.allow_anonymous)?;
+    let certificates = config.certificate.certificates()?;
+    let (source, http) = (config.source.source(certificates.as_ref())?, config.http.http()?);
+    config.doors.check(source.doors().into_iter().chain(http.as_ref().map(HttpSettings::door)))?;
     let store = config.store.store()?;
     let flush_interval = config.intake.flush_interval;
-    run(Role { store, source: Some(source), flush_interval, http, counts: false }).await
+    run(Role { store, source: Some(source), flush_interval, http, certificates, counts: false }).await
 }
 
 /// Answers until SIGTERM or Ctrl-C.
@@ -64,11 +69,12 @@ pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
 /// # Errors
 /// As [`serve`].
 pub(crate) async fn api(config: ApiArgs) -> anyhow::Result<()> {
+    let certificates = config.certificate.certificates()?;
     let http = config.http.http()?;
-    refuse_open_doors(&[http.door()], config.allow_anonymous)?;
+    config.doors.check([http.door()])?;
     let store = config.store.store()?;
     let flush_interval = FlushInterval::default();
-    run(Role { store, source: None, flush_interval, http: Some(http), counts: true }).await
+    run(Role { store, source: None, flush_interval, http: Some(http), certificates, counts: true }).await
 }
 
 /// Both doors answer from the first moment, whatever is not there yet.
@@ -79,6 +85,9 @@ async fn run(role: Role) -> anyhow::Result<()> {
     let ops = Arc::new(Ops::starting(parts));
     let watched = ops.clone();
     tokio::spawn(async move { watch_clock(&watched).await });
+    if let Some(certificates) = role.certificates {
+        keep_current(certificates, ops.clone())?;
+    }
     let store = Arc::new(LateStore::default());
     let api = Api { store: store.clone(), ops: ops.clone() };
     let router = if role.counts { api::router(api) } else { api::router_without_counts(api) };
@@ -119,6 +128,19 @@ fn start_http(settings: HttpSettings, router: Router, ops: &Arc<Ops>) -> anyhow:
     // A browser asks what a page may read before it shows the page's token.
     let router = api::allow_origins(api::guarded(router, guard), &settings.origins);
     Http::start(settings.listen, router, ops.clone())
+}
+
+/// Reads the certificate again when its files change, and on SIGHUP.
+fn keep_current(certificates: Arc<Certificates>, ops: Arc<Ops>) -> anyhow::Result<()> {
+    certificates.watch(ops.clone()).context("cannot watch the certificate")?;
+    let mut hangup = Hangup::listen().context("cannot listen for signals")?;
+    tokio::spawn(async move {
+        loop {
+            hangup.received().await;
+            certificates.reread(&ops);
+        }
+    });
+    Ok(())
 }
 
 /// Waits for a store that is not there yet; `None` when it was not waited for to the end.

@@ -26,3 +26,22 @@ impl Shutdown {
         }
     }
 }
+
+/// SIGHUP: whoever sends it has changed a file. From now on it does not end the process.
+#[derive(Debug)]
+pub(crate) struct Hangup(Signal);
+
+impl Hangup {
+    /// # Errors
+    /// When the system refuses a signal handler.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Waits for one.
+    pub(crate) async fn received(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -36,10 +37,17 @@ const KEEP_ALIVE_MAX_S: u16 = 3_600;
 const OUTPUT_MAX: usize = 8 * 1024;
 
 /// Serves a client until it leaves, breaks the rules or the gateway closes.
-pub(super) async fn serve(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    client: SocketAddr,
+    shared: Arc<Shared>,
+) {
     let _connected = Connected::new(shared.clone());
+    // Out of random numbers: there is nobody to tell.
+    let Ok(socket) = Socket::new(stream, tls) else { return };
     let mut connection = Connection {
-        socket: Socket::new(stream),
+        socket,
         client,
         unanswered: Unanswered::default(),
         rights: Rights::default(),
@@ -98,8 +106,10 @@ impl Connection {
                     return None;
                 }
             }
-            self.socket.readable().await.ok()?;
-            self.socket.read();
+            self.socket.more().await.ok()?;
+            if self.socket.tls_failed {
+                self.refused(Refused::TlsFailed);
+            }
             if self.socket.left {
                 return None;
             }
@@ -172,12 +182,12 @@ impl Connection {
                 self.handle(protocol, request).await?;
                 heard = Instant::now();
             }
+            self.socket.write();
             if self.socket.left {
                 return Err(End::Left);
             }
-            self.socket.write();
             let may_read = self.may_take(protocol);
-            let may_write = !self.socket.output.is_empty();
+            let may_write = self.socket.wants_write();
             tokio::select! {
                 biased;
                 settled = self.unanswered.settled() => {

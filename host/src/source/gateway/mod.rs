@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::clients::Clients;
@@ -36,10 +37,26 @@ const CONNECTIONS_MAX: usize = 100_000;
 /// The pause before the next connection is taken when the system has no descriptor left for one.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// Where a gateway listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Without TLS.
+    pub plain: TcpListener,
+    /// With TLS, and how it answers there.
+    pub tls: Option<(TcpListener, Arc<ServerConfig>)>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(plain: TcpListener) -> Self {
+        Self { plain, tls: None }
+    }
+}
+
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     shared: Arc<Shared>,
     stop: oneshot::Sender<()>,
     thread: thread::JoinHandle<()>,
@@ -68,19 +85,25 @@ struct Shared {
 }
 
 impl Gateway {
-    /// Answers on `listener`, in a thread of its own: with "server unavailable" until
+    /// Answers on `listeners`, in a thread of its own: with "server unavailable" until
     /// [`Source::start`].
     ///
     /// # Errors
-    /// When the listener or a thread cannot be set up.
+    /// When a listener or a thread cannot be set up.
     pub fn bind(
-        listener: TcpListener,
+        listeners: impl Into<Listeners>,
         admission: impl Into<Admission>,
         inbox: Inbox,
         ops: Arc<Ops>,
     ) -> std::io::Result<Self> {
-        let address = listener.local_addr()?;
-        listener.set_nonblocking(true)?;
+        let Listeners { plain, tls } = listeners.into();
+        let address = plain.local_addr()?;
+        plain.set_nonblocking(true)?;
+        let mut tls_address = None;
+        if let Some((listener, _)) = &tls {
+            tls_address = Some(listener.local_addr()?);
+            listener.set_nonblocking(true)?;
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shared = Arc::new(Shared {
             inbox,
@@ -102,19 +125,32 @@ impl Gateway {
             let _living = living;
             let runtime = runtime;
             runtime.block_on(async {
+                let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+                let with_tls = async {
+                    match tls {
+                        Some((listener, config)) => accept(listener, Some(config), &places, &serving).await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
-                    () = accept(listener, &serving) => {}
+                    () = accept(plain, None, &places, &serving) => {}
+                    () = with_tls => {}
                     _ = stopped => {}
                     () = serving.fault() => {}
                 }
             });
         })?;
-        Ok(Self { address, shared, stop, thread, alive })
+        Ok(Self { address, tls_address, shared, stop, thread, alive })
     }
 
-    /// Where it listens.
+    /// Where it listens without TLS.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens with TLS, if it does.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_address
     }
 
     /// What makes its thread panic.
@@ -146,6 +182,9 @@ impl Source for Gateway {
         self.shared.open.store(true, Ordering::SeqCst);
         self.shared.ops.healthy(Part::Source);
         tracing::info!("mqtt listening on {}", self.address);
+        if let Some(address) = self.tls_address {
+            tracing::info!("mqtts listening on {address}");
+        }
         self
     }
 }
@@ -163,12 +202,16 @@ impl RunningSource for Gateway {
 }
 
 /// Takes connections, each into a task of its own.
-async fn accept(listener: TcpListener, shared: &Arc<Shared>) {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    places: &Arc<Semaphore>,
+    shared: &Arc<Shared>,
+) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "mqtt cannot listen"),
     };
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut failing = false;
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -179,9 +222,9 @@ async fn accept(listener: TcpListener, shared: &Arc<Shared>) {
                 }
                 // An acknowledgement is small, and its device waits for it.
                 let _ = stream.set_nodelay(true);
-                let shared = shared.clone();
+                let (shared, tls) = (shared.clone(), tls.clone());
                 tokio::spawn(async move {
-                    connection::serve(stream, client, shared).await;
+                    connection::serve(stream, tls, client, shared).await;
                     drop(place);
                 });
             }

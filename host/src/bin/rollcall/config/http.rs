@@ -8,6 +8,7 @@ use clap::Args;
 use rollcall_host::api::{HostName, Origin};
 use rollcall_host::credentials::{Live, Rereader, Tokens};
 
+use super::Door;
 use super::password::warn_of_readers;
 
 /// Flags of the API.
@@ -96,10 +97,9 @@ impl GuardArgs {
 }
 
 impl HttpSettings {
-    /// The address, if everyone on the network can reach it and needs no token.
-    pub(crate) fn door(&self) -> Option<String> {
-        let is_open = self.tokens.is_none() && !self.listen.ip().is_loopback();
-        is_open.then(|| format!("--http-listen {}", self.listen))
+    /// What it listens on.
+    pub(crate) fn door(&self) -> Door {
+        Door { flag: "--http-listen", address: self.listen, tls: false, locked: self.tokens.is_some() }
     }
 }
 
@@ -128,8 +128,8 @@ mod tests {
         let flags = ["--http-listen", "0.0.0.0:5000", "--tokens-file", file.to_str().unwrap()];
         assert!(settings(&flags).is_err());
         fs::write(&file, "# nobody yet\n").unwrap();
-        assert_eq!(settings(&flags).unwrap().door(), None);
-        assert!(settings(&flags[..2]).unwrap().door().is_some());
+        assert!(settings(&flags).unwrap().door().locked);
+        assert!(!settings(&flags[..2]).unwrap().door().locked);
         fs::write(&file, "page read\n").unwrap();
         assert!(format!("{:#}", settings(&flags).unwrap_err()).contains("line 1"));
     }

@@ -1,6 +1,7 @@
 //! The command line and the environment → what to run. Every mistake is found here, before anything starts.
 
 mod devices;
+mod doors;
 mod http;
 #[cfg(feature = "mongodb")]
 mod import;
@@ -8,18 +9,21 @@ mod intake;
 mod password;
 mod source;
 mod store;
+mod tls;
 mod token;
 
 use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 pub(crate) use self::devices::{DevicesArgs, DevicesCommand, ExportArgs, IssueArgs, RevokeArgs, RotateArgs};
+pub(crate) use self::doors::{Door, DoorArgs};
 pub(crate) use self::http::{HttpArgs, HttpSettings, OptionalHttpArgs};
 #[cfg(feature = "mongodb")]
 pub(crate) use self::import::ImportArgs;
 pub(crate) use self::intake::IntakeArgs;
 pub(crate) use self::source::{BrokerArgs, SourceArgs, SourceSettings, bind};
 pub(crate) use self::store::StoreArgs;
+pub(crate) use self::tls::{CertificateArgs, TlsArgs, TlsCommand};
 pub(crate) use self::token::{TokenArgs, TokenCommand};
 
 /// Rollcall's host: every device answers, every answer is counted exactly once.
@@ -52,6 +56,9 @@ pub(crate) enum Command {
     /// Give devices passwords of their own, and take them away.
     #[command(after_help = devices::EXAMPLES)]
     Devices(DevicesArgs),
+    /// Make certificates for TLS.
+    #[command(after_help = tls::EXAMPLES)]
+    Tls(TlsArgs),
     /// Give programs and people tokens for HTTP, and take them away.
     #[command(after_help = token::EXAMPLES)]
     Token(TokenArgs),
@@ -171,10 +178,10 @@ pub(crate) struct ServeArgs {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) http: HttpArgs,
-    /// Let anyone who can reach the listening addresses in. Needed to listen beyond this machine without
-    /// passwords or, for HTTP, tokens.
-    #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
-    pub(crate) allow_anonymous: bool,
+    #[command(flatten)]
+    pub(crate) certificate: CertificateArgs,
+    #[command(flatten)]
+    pub(crate) doors: DoorArgs,
 }
 
 /// Flags of `rollcall ingest`.
@@ -188,10 +195,10 @@ pub(crate) struct IngestArgs {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) http: OptionalHttpArgs,
-    /// Let anyone who can reach the listening addresses in. Needed to listen beyond this machine without
-    /// passwords or, for HTTP, tokens.
-    #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
-    pub(crate) allow_anonymous: bool,
+    #[command(flatten)]
+    pub(crate) certificate: CertificateArgs,
+    #[command(flatten)]
+    pub(crate) doors: DoorArgs,
 }
 
 /// Flags of `rollcall api`.
@@ -201,28 +208,10 @@ pub(crate) struct ApiArgs {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) http: HttpArgs,
-    /// Let anyone who can reach the listening address ask. Needed to listen beyond this machine without tokens.
-    #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
-    pub(crate) allow_anonymous: bool,
-}
-
-/// Refuses addresses that let everyone on the network in, unless that was asked for.
-///
-/// # Errors
-/// Names the doors and what to do.
-pub(crate) fn refuse_open_doors(doors: &[Option<String>], allow_anonymous: bool) -> anyhow::Result<()> {
-    let doors = doors.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" and ");
-    if doors.is_empty() {
-        return Ok(());
-    }
-    if !allow_anonymous {
-        anyhow::bail!(
-            "{doors} would let anyone on the network in: listen on 127.0.0.1, give --devices-file for MQTT (or \
-             --mqtt-user and --mqtt-password-file) and --tokens-file for HTTP, or say --allow-anonymous"
-        );
-    }
-    tracing::warn!("ANONYMOUS ACCESS: {doors} is open to everyone who can reach it");
-    Ok(())
+    #[command(flatten)]
+    pub(crate) certificate: CertificateArgs,
+    #[command(flatten)]
+    pub(crate) doors: DoorArgs,
 }
 
 #[cfg(test)]
@@ -241,8 +230,8 @@ mod tests {
     }
 
     fn doors(serve: &ServeArgs) -> anyhow::Result<()> {
-        let source = serve.source.source()?;
-        refuse_open_doors(&[source.door(), serve.http.http()?.door()], serve.allow_anonymous)
+        let source = serve.source.source(serve.certificate.certificates()?.as_ref())?;
+        serve.doors.check(source.doors().into_iter().chain([serve.http.http()?.door()]))
     }
 
     #[test]
@@ -250,7 +239,7 @@ mod tests {
         let serve = serve(&[]);
         doors(&serve).unwrap();
         assert!(
-            matches!(serve.source.source().unwrap(), SourceSettings::Gateway { admission, .. } if admission.is_open())
+            matches!(serve.source.source(None).unwrap(), SourceSettings::Gateway { admission, .. } if admission.is_open())
         );
     }
 
@@ -275,7 +264,7 @@ mod tests {
         let user = ["--mqtt-user", "fleet", "--mqtt-password-file", file];
         let mqtt = serve(&[&user[..], &["--mqtt-listen", "0.0.0.0:1883"]].concat());
         doors(&mqtt).unwrap();
-        match mqtt.source.source().unwrap() {
+        match mqtt.source.source(None).unwrap() {
             SourceSettings::Gateway {
                 admission: Admission { fleet: Some(fleet), devices: None }, ..
             } => {
@@ -294,7 +283,7 @@ mod tests {
         assert!(!format!("{credentials:?}").contains("secret"));
         let serve =
             serve(&["--broker", "mqtt://fleet:secret@a", "--store", "mongodb://fleet:secret@b/rollcall"]);
-        let source = serve.source.source().unwrap();
+        let source = serve.source.source(None).unwrap();
         assert!(!format!("{serve:?} {source:?}").contains("secret"));
     }
 
@@ -307,7 +296,7 @@ mod tests {
             ["--store", "mongodb:fleet:secret@b"],
         ] {
             let serve = serve(&arguments);
-            let errors = [serve.source.source().err(), serve.store.store().err()];
+            let errors = [serve.source.source(None).err(), serve.store.store().err()];
             let errors: Vec<_> = errors.iter().flatten().map(|error| format!("{error:#}")).collect();
             assert!(!errors.is_empty(), "{arguments:?}");
             assert!(errors.iter().all(|error| !error.contains("secret")), "{errors:?}");

@@ -11,11 +11,17 @@ use rollcall_host::ops::Ops;
 use rollcall_host::source::broker::{
     Broker, BrokerAddress, BrokerSettings, PlainTopic, RECEIVE_MAX, Slots, Transport,
 };
-use rollcall_host::source::gateway::Gateway;
+use rollcall_host::source::gateway::{Gateway, Listeners};
 use rollcall_host::source::{Admission, Inbox, Source};
+use rollcall_host::tls::{self, Certificates};
+use rustls::ServerConfig;
 
+use super::Door;
 use super::password::{password, warn_of_readers};
 use super::store::Secret;
+
+const MQTT_LISTEN: &str = "--mqtt-listen";
+const MQTT_TLS_LISTEN: &str = "--mqtt-tls-listen";
 
 /// A password for all that is shorter is not for a network: characters.
 const PASSWORD_MIN: usize = 12;
@@ -32,6 +38,15 @@ pub(crate) struct SourceArgs {
         conflicts_with = "broker"
     )]
     mqtt_listen: SocketAddr,
+    /// Where it listens with TLS (MQTT's port is 8883); needs --tls-cert and --tls-key.
+    #[arg(
+        long,
+        env = "ROLLCALL_MQTT_TLS_LISTEN",
+        value_name = "IP:PORT",
+        conflicts_with = "broker",
+        requires = "tls_cert"
+    )]
+    mqtt_tls_listen: Option<SocketAddr>,
     /// The user name that MQTT clients must show; who does may publish for every device.
     #[arg(long, env = "ROLLCALL_MQTT_USER", value_name = "NAME", conflicts_with = "broker")]
     mqtt_user: Option<String>,
@@ -86,8 +101,10 @@ pub(crate) struct BrokerArgs {
 pub(crate) enum SourceSettings {
     /// The built-in endpoint.
     Gateway {
-        /// Where it listens.
+        /// Where it listens without TLS.
         listen: SocketAddr,
+        /// Where with TLS, and how it answers there.
+        tls: Option<(SocketAddr, Arc<ServerConfig>)>,
         /// Whom it lets in.
         admission: Admission,
         /// What reads the devices file again, until it is started.
@@ -98,14 +115,18 @@ pub(crate) enum SourceSettings {
 }
 
 impl SourceSettings {
-    /// The address that it listens on, if everyone on the network can reach it and needs no password.
-    pub(crate) fn door(&self) -> Option<String> {
-        match self {
-            Self::Gateway { listen, admission, .. } if admission.is_open() && !listen.ip().is_loopback() => {
-                Some(format!("--mqtt-listen {listen}"))
-            }
-            _ => None,
-        }
+    /// What it listens on.
+    pub(crate) fn doors(&self) -> Vec<Door> {
+        let Self::Gateway { listen, tls, admission, .. } = self else { return Vec::new() };
+        let locked = !admission.is_open();
+        let plain = Door { flag: MQTT_LISTEN, address: *listen, tls: false, locked };
+        let tls = tls.as_ref().map(|(address, _)| Door {
+            flag: MQTT_TLS_LISTEN,
+            address: *address,
+            tls: true,
+            locked,
+        });
+        [plain].into_iter().chain(tls).collect()
     }
 
     /// Sets the source up. Another one in its place listens on the same port, also where port 0 was asked for.
@@ -114,13 +135,19 @@ impl SourceSettings {
     /// What cannot be listened on, or read.
     pub(crate) fn set_up(&mut self, inbox: Inbox, ops: Arc<Ops>) -> anyhow::Result<Box<dyn Source>> {
         Ok(match self {
-            Self::Gateway { listen, admission, devices } => {
+            Self::Gateway { listen, tls, admission, devices } => {
                 if let Some(devices) = devices.take() {
                     devices.start(ops.clone()).context("cannot watch the devices file")?;
                 }
-                let listener = bind(*listen, "--mqtt-listen")?;
-                *listen = listener.local_addr()?;
-                let gateway = Gateway::bind(listener, admission.clone(), inbox, ops);
+                let plain = bind(*listen, MQTT_LISTEN)?;
+                *listen = plain.local_addr()?;
+                let mut listeners = Listeners::from(plain);
+                if let Some((listen, config)) = tls {
+                    let listener = bind(*listen, MQTT_TLS_LISTEN)?;
+                    *listen = listener.local_addr()?;
+                    listeners.tls = Some((listener, config.clone()));
+                }
+                let gateway = Gateway::bind(listeners, admission.clone(), inbox, ops);
                 Box::new(gateway.context("cannot start the MQTT gateway")?)
             }
             Self::Broker(settings) => Box::new(Broker::new(settings.clone(), inbox, ops)?),
@@ -145,20 +172,22 @@ impl SourceArgs {
     ///
     /// # Errors
     /// Half of a credential, an unreadable file, or an address that is none.
-    pub(crate) fn source(&self) -> anyhow::Result<SourceSettings> {
+    pub(crate) fn source(&self, certificates: Option<&Arc<Certificates>>) -> anyhow::Result<SourceSettings> {
         match self.broker.settings()? {
             Some(broker) => Ok(SourceSettings::Broker(broker)),
-            None => self.gateway(),
+            None => self.gateway(certificates),
         }
     }
 
-    fn gateway(&self) -> anyhow::Result<SourceSettings> {
+    fn gateway(&self, certificates: Option<&Arc<Certificates>>) -> anyhow::Result<SourceSettings> {
         let (listen, fleet) = (self.mqtt_listen, self.fleet_credentials()?);
         let short = fleet.as_ref().is_some_and(|fleet| fleet.password.chars().count() < PASSWORD_MIN);
-        if short && !listen.ip().is_loopback() {
+        let beyond = [Some(listen), self.mqtt_tls_listen];
+        let beyond = beyond.into_iter().flatten().find(|address| !address.ip().is_loopback());
+        if let Some(address) = beyond.filter(|_| short) {
             bail!(
-                "the MQTT password has fewer than {PASSWORD_MIN} characters, and everyone who can reach --mqtt-listen \
-                 {listen} could try: give a longer one, or each device its own with --devices-file"
+                "the MQTT password has fewer than {PASSWORD_MIN} characters, and everyone who can reach {address} could \
+                 try: give a longer one, or each device its own with --devices-file"
             );
         }
         let (devices, rereader) = match &self.devices_file {
@@ -169,7 +198,14 @@ impl SourceArgs {
             }
             None => (None, None),
         };
-        Ok(SourceSettings::Gateway { listen, admission: Admission { fleet, devices }, devices: rereader })
+        let tls =
+            self.mqtt_tls_listen.zip(certificates.map(|certificates| certificates.server(tls::Door::Mqtt)));
+        Ok(SourceSettings::Gateway {
+            listen,
+            tls,
+            admission: Admission { fleet, devices },
+            devices: rereader,
+        })
     }
 
     fn fleet_credentials(&self) -> anyhow::Result<Option<Credentials>> {
@@ -244,7 +280,7 @@ mod tests {
     /// A gateway on the network with these flags.
     fn beyond_loopback(flags: &[&str]) -> anyhow::Result<SourceSettings> {
         let all = ["serve", "--mqtt-listen", "0.0.0.0:1883"].iter().chain(flags);
-        Flags::try_parse_from(all).unwrap().source.source()
+        Flags::try_parse_from(all).unwrap().source.source(None)
     }
 
     #[test]
@@ -258,7 +294,7 @@ mod tests {
         assert!(!error.contains("elevenchars"), "{error}");
         let on_this_machine = [&flags[..], &["--mqtt-listen", "[::1]:1883"]].concat();
         let on_this_machine = ["serve"].iter().chain(&on_this_machine);
-        assert!(Flags::try_parse_from(on_this_machine).unwrap().source.source().is_ok());
+        assert!(Flags::try_parse_from(on_this_machine).unwrap().source.source(None).is_ok());
         fs::write(&file, "twelve chars\n").unwrap();
         assert!(beyond_loopback(&flags).is_ok());
     }
@@ -271,8 +307,8 @@ mod tests {
         assert!(format!("{:#}", beyond_loopback(&flags).unwrap_err()).contains(file.to_str().unwrap()));
         let device = Device::new("porch".parse().unwrap(), &Secret::random().unwrap()).unwrap();
         fs::write(&file, format!("{device}\n")).unwrap();
-        assert_eq!(beyond_loopback(&flags).unwrap().door(), None);
-        assert!(beyond_loopback(&[]).unwrap().door().is_some());
+        let locked = |flags| beyond_loopback(flags).unwrap().doors()[0].locked;
+        assert!(locked(&flags) && !locked(&[]));
         fs::write(&file, "porch\n").unwrap();
         assert!(format!("{:#}", beyond_loopback(&flags).unwrap_err()).contains("line 1"));
     }
