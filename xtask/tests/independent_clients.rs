@@ -1,6 +1,7 @@
 //! MQTT clients that Rollcall's authors did not write: what they publish is counted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +9,7 @@ use rollcall_harness::cargo::{self, Profile, Program};
 use rollcall_harness::counts::StatusCounts;
 use rollcall_harness::host::{HostProcess, HostSettings};
 use rollcall_harness::tools::{self, Tool};
-use rollcall_harness::{skip, wait, workspace};
+use rollcall_harness::{ports, skip, wait, workspace};
 use rollcall_wire::{DeviceId, Kind, Topic};
 
 /// QoS 0 has no acknowledgement to wait for.
@@ -85,5 +86,49 @@ fn paho_is_counted_with_each_version_qos_and_payload() -> Result<()> {
     ensure!(output.status.success(), "paho: {}", String::from_utf8_lossy(&output.stderr));
     let published = serde_json::from_slice(&output.stdout).context("paho's script printed no JSON")?;
     expect_counts(&host, StatusCounts::from_array(&published)?, "paho's script")?;
+    host.stop()
+}
+
+/// Certificates of a host, made by its own command.
+fn certificates(binary: &Path, dir: PathBuf) -> Result<PathBuf> {
+    let mut init = Command::new(binary);
+    init.args(["tls", "init", "--name", "localhost", "--dir"]).arg(&dir).stdout(Stdio::null());
+    ensure!(init.status()?.success(), "rollcall tls init failed");
+    Ok(dir)
+}
+
+#[test]
+fn mosquitto_pub_is_counted_over_tls_and_trusts_this_host_only() -> Result<()> {
+    let tool = match tools::mosquitto_pub() {
+        Ok(tool) => tool,
+        Err(reason) => return skip::report("independent_clients, mosquitto_pub", &format!("{reason:#}")),
+    };
+    let dir = workspace::temporary_dir()?;
+    let binary = cargo::build(Program::LeanHost, Profile::Dev)?;
+    let own = certificates(&binary, dir.path().join("tls"))?;
+    let other = certificates(&binary, dir.path().join("other"))?;
+    let port = ports::free()?;
+    let mut settings = HostSettings::new(&binary, dir.path())?;
+    let file = |name: &str| own.join(name).display().to_string();
+    settings.arguments = [
+        ["--mqtt-tls-listen".to_owned(), format!("127.0.0.1:{port}")],
+        ["--tls-cert".to_owned(), file("server.pem")],
+        ["--tls-key".to_owned(), file("server.key")],
+    ]
+    .concat();
+    let host = HostProcess::start(&settings)?;
+    let publish = |authority: &Path, version: &str| -> Result<bool> {
+        let mut command = tool.command();
+        command.args(["-h", "localhost", "-p", &port.to_string(), "-V", version, "-q", "1"]);
+        command.args(["-t", &topic("mosquitto")?, "-m", r#"{"status":3}"#, "--cafile"]);
+        Ok(command.arg(authority.join("ca.pem")).stderr(Stdio::null()).status()?.success())
+    };
+    for version in ["5", "mqttv311"] {
+        ensure!(publish(&own, version)?, "mosquitto_pub -V {version} was not served over TLS");
+        ensure!(!publish(&other, version)?, "mosquitto_pub -V {version} took another host for this one");
+    }
+    let mut expected = StatusCounts::default();
+    expected.0[3] = 2;
+    expect_counts(&host, expected, "two messages over TLS")?;
     host.stop()
 }

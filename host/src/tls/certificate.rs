@@ -12,6 +12,12 @@ use rustls::sign::CertifiedKey;
 use x509_cert::der::Decode;
 
 use crate::model::UnixMs;
+use crate::ops::check::Check;
+
+/// From here on the log and `rollcall doctor` warn.
+pub(super) const WARN_DAYS: i64 = 30;
+
+const DAY_MS: i128 = 24 * 60 * 60 * 1000;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -87,12 +93,33 @@ impl Certificate {
     pub fn expires(&self) -> UnixMs {
         self.expires
     }
+
+    /// Whole days from `now` until it is valid no longer; negative after that.
+    pub(super) fn days_left(&self, now: UnixMs) -> i64 {
+        let ms = i128::from(self.expires.0) - i128::from(now.0);
+        i64::try_from(ms.div_euclid(DAY_MS)).unwrap_or(i64::MAX)
+    }
+}
+
+/// What `rollcall doctor` says of two files.
+pub fn check(certificate: &Path, key: &Path) -> Check {
+    const NAME: &str = "certificate";
+    const RENEW: &str = "renew it: rollcall tls init with the same --dir";
+    match Certificate::open(certificate, key).map(|pair| pair.days_left(UnixMs::now())) {
+        Err(error) => {
+            Check::fail(NAME, error.to_string(), "rollcall tls init makes a certificate and its key")
+        }
+        Ok(days) if days < 0 => Check::fail(NAME, "it has expired, and clients refuse it", RENEW),
+        Ok(days) if days < WARN_DAYS => Check::warn(NAME, format!("it expires in {days} days"), RENEW),
+        Ok(days) => Check::pass(NAME, format!("it is valid for {days} days")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::issue;
     use super::*;
+    use crate::ops::check::Outcome;
 
     #[test]
     fn a_pair_is_taken_and_two_halves_are_not() {
@@ -125,5 +152,25 @@ mod tests {
             }
             fs::write(path, &whole).unwrap();
         }
+    }
+
+    #[test]
+    fn days_are_whole_and_negative_once_past() {
+        let directory = tempfile::tempdir().unwrap();
+        let [certificate, key] = issue(directory.path(), &["localhost".to_owned()]).unwrap().server;
+        let day = 24 * 60 * 60 * 1000;
+        let certificate =
+            Certificate { expires: UnixMs(100 * day), ..Certificate::open(&certificate, &key).unwrap() };
+        let left = |now| certificate.days_left(UnixMs(now));
+        assert_eq!([70 * day, 70 * day + 1, 100 * day, 100 * day + 1].map(left), [30, 29, 0, -1]);
+    }
+
+    #[test]
+    fn doctor_says_how_long_it_is_valid_or_what_is_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        let [certificate, key] = issue(directory.path(), &["localhost".to_owned()]).unwrap().server;
+        let good = check(&certificate, &key);
+        assert_eq!((good.outcome, good.found.as_str()), (Outcome::Pass, "it is valid for 824 days"));
+        assert_eq!(check(&key, &certificate).outcome, Outcome::Fail);
     }
 }

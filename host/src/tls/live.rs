@@ -12,16 +12,14 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 
-use super::certificate::{Certificate, CertificateError};
+use super::certificate::{Certificate, CertificateError, WARN_DAYS};
 use crate::model::UnixMs;
 use crate::ops::{FileStamp, Ops};
 
 /// A change is in force after two of these and the time to read it: within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// From here on the log warns, once a day.
-const WARN_DAYS: i64 = 30;
-
+/// How often it is said that the certificate expires.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is spoken at a door.
@@ -118,7 +116,7 @@ impl Certificates {
         if stand_still && (stamps != watch.read || stamps.contains(&None)) {
             self.read(&mut watch, ops);
         }
-        let days_left = days_between(UnixMs::now(), self.current().expires());
+        let days_left = self.current().days_left(UnixMs::now());
         let is_said = watch.warned.is_some_and(|warned| now.duration_since(warned) < DAY);
         if days_left < WARN_DAYS && !is_said {
             watch.warned = Some(now);
@@ -164,12 +162,6 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current().key)
     }
-}
-
-/// Whole days from `now` to `then`, negative once it is past.
-fn days_between(now: UnixMs, then: UnixMs) -> i64 {
-    let ms = i128::from(then.0) - i128::from(now.0);
-    i64::try_from(ms.div_euclid(DAY.as_millis() as i128)).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -237,13 +229,5 @@ mod tests {
         issue(watched.directory.path(), &["localhost".to_owned()]).unwrap();
         watched.certificates.reread(&watched.ops);
         assert_ne!(watched.in_force(), first);
-    }
-
-    #[test]
-    fn days_are_whole_and_negative_once_past() {
-        let day = 24 * 60 * 60 * 1000;
-        let then = UnixMs(100 * day);
-        let left = |now| days_between(UnixMs(now), then);
-        assert_eq!([70 * day, 70 * day + 1, 100 * day, 100 * day + 1].map(left), [30, 29, 0, -1]);
     }
 }

@@ -5,5 +5,5 @@ mod certificate;
 mod live;
 
 pub use self::authority::{IssueError, Issued, issue};
-pub use self::certificate::{Certificate, CertificateError};
+pub use self::certificate::{Certificate, CertificateError, check};
 pub use self::live::{Certificates, Door};

@@ -6,6 +6,7 @@ use anyhow::bail;
 use rollcall_host::intake::{rebuild, recount};
 use rollcall_host::ops::check::{Check, Outcome, Report};
 use rollcall_host::source::broker;
+use rollcall_host::tls;
 use tokio::sync::mpsc;
 
 use crate::config::DoctorArgs;
@@ -23,8 +24,11 @@ const REPORTS_WAITING: usize = 16;
 pub(crate) async fn doctor(config: DoctorArgs) -> anyhow::Result<ExitCode> {
     let broker = config.broker.settings()?;
     let store = config.store.given_store()?;
-    if broker.is_none() && store.is_none() {
-        bail!("name what to look at: --broker mqtt://…, --store redb:DIRECTORY or mongodb://…, or both");
+    let certificate = config.certificate.files();
+    if broker.is_none() && store.is_none() && certificate.is_none() {
+        bail!(
+            "name what to look at: --broker mqtt://…, --store redb:DIRECTORY or mongodb://…, --tls-cert FILE, or several"
+        );
     }
     let (mut output, mut outcomes) = (Output::default(), Vec::new());
     if config.repair
@@ -37,6 +41,9 @@ pub(crate) async fn doctor(config: DoctorArgs) -> anyhow::Result<ExitCode> {
         output.line(&check);
         outcomes.push(check.outcome);
     };
+    if let Some((certificate, key)) = certificate {
+        report(tls::check(certificate, key));
+    }
     if let Some(settings) = broker {
         broker::checks(&settings, &mut report).await?;
     }

@@ -159,6 +159,8 @@ pub(crate) struct BackupArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
+    pub(crate) certificate: CertificateArgs,
+    #[command(flatten)]
     pub(crate) broker: BrokerArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
@@ -252,7 +254,25 @@ mod tests {
         );
         let error = doors(&serve(&["--http-listen", "[::]:5000"])).unwrap_err().to_string();
         assert!(error.contains("--http-listen [::]:5000"), "{error}");
-        assert!(doors(&serve(&["--mqtt-listen", "0.0.0.0:1883", "--allow-anonymous"])).is_ok());
+        let open = ["--mqtt-listen", "0.0.0.0:1883", "--allow-anonymous"];
+        let error = doors(&serve(&open)).unwrap_err().to_string();
+        assert!(error.contains("listen in") && error.contains("--allow-plaintext"), "{error}");
+        assert!(doors(&serve(&[&open[..], &["--allow-plaintext"]].concat())).is_ok());
+    }
+
+    #[test]
+    fn tls_needs_a_certificate_and_opens_a_door_that_nobody_can_listen_in_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let [certificate, key] =
+            rollcall_host::tls::issue(directory.path(), &["localhost".to_owned()]).unwrap().server;
+        let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+        let tls = ["--mqtt-tls-listen", "0.0.0.0:8883", "--allow-anonymous", "--tls-cert", certificate];
+        assert!(doors(&serve(&[&tls[..], &["--tls-key", key]].concat())).is_ok());
+        let error = doors(&serve(&[&tls[..], &["--tls-key", certificate]].concat())).unwrap_err();
+        assert!(format!("{error:#}").contains("--tls-cert"), "{error:#}");
+        for some in [&tls[..], &tls[..2]] {
+            assert!(Cli::try_parse_from(["rollcall", "serve"].iter().chain(some)).is_err(), "{some:?}");
+        }
     }
 
     #[test]
@@ -262,7 +282,7 @@ mod tests {
         fs::write(&file, "long and secret\n").unwrap();
         let file = file.to_str().unwrap();
         let user = ["--mqtt-user", "fleet", "--mqtt-password-file", file];
-        let mqtt = serve(&[&user[..], &["--mqtt-listen", "0.0.0.0:1883"]].concat());
+        let mqtt = serve(&[&user[..], &["--mqtt-listen", "0.0.0.0:1883", "--allow-plaintext"]].concat());
         doors(&mqtt).unwrap();
         match mqtt.source.source(None).unwrap() {
             SourceSettings::Gateway {
@@ -272,7 +292,10 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
-        assert!(doors(&serve(&[&user[..], &["--http-listen", "0.0.0.0:5000"]].concat())).is_err());
+        assert!(
+            doors(&serve(&[&user[..], &["--http-listen", "0.0.0.0:5000", "--allow-plaintext"]].concat()))
+                .is_err()
+        );
         assert!(doors(&serve(&user[..2])).is_err());
         assert!(doors(&serve(&user[2..])).is_err());
     }

@@ -269,12 +269,15 @@ mod tests {
     use clap::Parser;
     use rollcall_host::credentials::{Device, Secret};
 
+    use super::super::CertificateArgs;
     use super::*;
 
     #[derive(Debug, Parser)]
     struct Flags {
         #[command(flatten)]
         source: SourceArgs,
+        #[command(flatten)]
+        _certificate: CertificateArgs,
     }
 
     /// A gateway on the network with these flags.

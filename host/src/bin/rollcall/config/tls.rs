@@ -1,6 +1,6 @@
 //! Flags of `rollcall tls`, and those that say with which certificate a server answers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -59,12 +59,17 @@ pub(crate) struct CertificateArgs {
 }
 
 impl CertificateArgs {
+    /// Where it is, if there is one.
+    pub(crate) fn files(&self) -> Option<(&Path, &Path)> {
+        self.tls_cert.as_deref().zip(self.tls_key.as_deref())
+    }
+
     /// The certificate, if there is one.
     ///
     /// # Errors
     /// Files that cannot be used.
     pub(crate) fn certificates(&self) -> anyhow::Result<Option<Arc<Certificates>>> {
-        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let Some((certificate, key)) = self.files() else { return Ok(None) };
         let certificates = Certificates::open(certificate, key).context("--tls-cert")?;
         warn_of_readers("key for TLS", key);
         Ok(Some(certificates))
