@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::counts::StatusCounts;
 use crate::process::Process;
+use crate::tools::Tool;
 use crate::{ports, wait};
 
 /// Opening a store of many millions of messages, on a busy machine.
@@ -79,6 +80,8 @@ pub struct HostSettings {
     pub mongodb: Option<String>,
     /// Further arguments.
     pub arguments: Vec<String>,
+    /// How long each sync of its disk takes longer than it does, and [`crate::tools::strace`], which makes it so.
+    pub slow_disk: Option<(Tool, Duration)>,
 }
 
 impl HostSettings {
@@ -97,12 +100,23 @@ impl HostSettings {
             broker: None,
             mongodb: None,
             arguments: Vec::new(),
+            slow_disk: None,
         })
     }
 
     /// The command that starts it.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = match &self.slow_disk {
+            None => Command::new(&self.binary),
+            Some((strace, delay)) => {
+                let mut command = strace.command();
+                let delay = format!("inject=fdatasync:delay_exit={}", delay.as_micros());
+                // -D: the process that is started is the host, and strace a child of its own.
+                command.args(["-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"]);
+                command.args(["-e", "trace=fdatasync", "-e", &delay]).arg(&self.binary);
+                command
+            }
+        };
         command.arg(self.role.name()).arg("--store").arg(self.store());
         match &self.broker {
             _ if self.role == Role::Api => {}

@@ -17,6 +17,15 @@ use crate::wait;
 /// How many of a log's last lines a message shows.
 const TAIL_LINES: usize = 20;
 
+/// Resident memory now and at most, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryUse {
+    /// At this moment.
+    pub now: u64,
+    /// Since the process began.
+    pub most: u64,
+}
+
 /// A running child.
 pub struct Process {
     name: &'static str,
@@ -148,6 +157,20 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The memory of a process, as the kernel counts it: proc(5).
+///
+/// # Errors
+/// When it has ended.
+pub fn memory(pid: u32) -> Result<MemoryUse> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.with_context(|| format!("no {name} in /proc/PID/status"))? * 1024)
+    };
+    Ok(MemoryUse { now: field("VmRSS:")?, most: field("VmHWM:")? })
 }
 
 fn append_to(path: &Path) -> Result<File> {

@@ -22,9 +22,14 @@ const MOSQUITTO: &str = "mosquitto";
 /// Downloads the package that follows and whatever it depends on that this system lacks; installs nothing.
 const INSTALL: [&str; 4] = ["install", "--yes", "--download-only", "--no-install-recommends"];
 
+/// Debian's package and its program.
+const STRACE: &str = "strace";
+
 const PAHO_PACKAGE: &str = "paho-mqtt==2.1.0";
 
 const PYMONGO_PACKAGE: &str = "pymongo==4.20.0";
+
+const MQTTJS_PACKAGE: &str = "mqtt@5.16.0";
 
 const FLASK_PACKAGE: &str = "flask==3.1.3";
 
@@ -32,15 +37,16 @@ const FLASK_PACKAGE: &str = "flask==3.1.3";
 #[derive(Clone, Debug)]
 pub struct Tool {
     program: PathBuf,
-    library_path: Option<OsString>,
+    /// Where it finds what it needs: a variable and its value.
+    environment: Option<(&'static str, OsString)>,
 }
 
 impl Tool {
     /// A command that runs it.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        if let Some(path) = &self.library_path {
-            command.env("LD_LIBRARY_PATH", path);
+        if let Some((variable, value)) = &self.environment {
+            command.env(variable, value);
         }
         command
     }
@@ -51,12 +57,12 @@ impl Tool {
 /// # Errors
 /// When there is none and it cannot be fetched: no Debian, or no network.
 pub fn mosquitto_pub() -> Result<Tool> {
-    let installed = Tool { program: "mosquitto_pub".into(), library_path: None };
+    let installed = Tool { program: "mosquitto_pub".into(), environment: None };
     if installed.command().arg("--help").output().is_ok() {
         return Ok(installed);
     }
     let root = prepare("mosquitto", |dir| unpack(dir, &[&["download"], &MOSQUITTO_PACKAGES[..]].concat()))?;
-    let tool = Tool { program: root.join("usr/bin/mosquitto_pub"), library_path: Some(libraries(&root)?) };
+    let tool = Tool { program: root.join("usr/bin/mosquitto_pub"), environment: Some(libraries(&root)?) };
     // It exits with 1 after its help, so only starting counts: a missing library ends it with 127.
     let help = output(tool.command().arg("--help"))?;
     ensure!(help.contains("mosquitto_pub"), "the fetched mosquitto_pub does not run here: {help}");
@@ -70,13 +76,13 @@ pub fn mosquitto_pub() -> Result<Tool> {
 pub fn mosquitto() -> Result<Tool> {
     // Debian installs it where a user's PATH does not lead.
     for program in [MOSQUITTO, "/usr/sbin/mosquitto"] {
-        let installed = Tool { program: program.into(), library_path: None };
+        let installed = Tool { program: program.into(), environment: None };
         if installed.command().arg("-h").output().is_ok() {
             return Ok(installed);
         }
     }
     let root = prepare("mosquitto-broker", |dir| unpack(dir, &[&INSTALL[..], &[MOSQUITTO]].concat()))?;
-    let tool = Tool { program: root.join("usr/sbin").join(MOSQUITTO), library_path: Some(libraries(&root)?) };
+    let tool = Tool { program: root.join("usr/sbin").join(MOSQUITTO), environment: Some(libraries(&root)?) };
     let help = output(tool.command().arg("-h"))?;
     ensure!(help.contains("MQTT"), "the fetched mosquitto does not run here: {help}");
     Ok(tool)
@@ -87,14 +93,32 @@ pub fn mosquitto() -> Result<Tool> {
 /// # Errors
 /// When there is none and it cannot be fetched: no Debian, or no network.
 pub fn qemu_system_arm() -> Result<Tool> {
-    let installed = Tool { program: QEMU.into(), library_path: None };
+    let installed = Tool { program: QEMU.into(), environment: None };
     if installed.command().arg("--version").output().is_ok() {
         return Ok(installed);
     }
     let root = prepare(QEMU, |dir| unpack(dir, &[&INSTALL[..], &[QEMU]].concat()))?;
-    let tool = Tool { program: root.join("usr/bin").join(QEMU), library_path: Some(libraries(&root)?) };
+    let tool = Tool { program: root.join("usr/bin").join(QEMU), environment: Some(libraries(&root)?) };
     let version = output(tool.command().arg("--version"))?;
     ensure!(version.contains("QEMU"), "the fetched {QEMU} does not run here: {version}");
+    Ok(tool)
+}
+
+/// `strace`, if it may trace here: the system's, or else Debian's package unpacked under `target/`.
+///
+/// # Errors
+/// When there is none and it cannot be fetched, or the system lets nobody trace.
+pub fn strace() -> Result<Tool> {
+    let installed = Tool { program: STRACE.into(), environment: None };
+    let tool = if installed.command().arg("--version").output().is_ok() {
+        installed
+    } else {
+        let root = prepare(STRACE, |dir| unpack(dir, &[&INSTALL[..], &[STRACE]].concat()))?;
+        // The system may have all the libraries that it needs.
+        Tool { program: root.join("usr/bin").join(STRACE), environment: libraries(&root).ok() }
+    };
+    succeed(tool.command().args(["-f", "-e", "trace=fdatasync", "true"]))
+        .context("strace cannot trace here")?;
     Ok(tool)
 }
 
@@ -122,13 +146,27 @@ pub fn python_with_demo() -> Result<Tool> {
     python_with("demo", &[PAHO_PACKAGE, PYMONGO_PACKAGE, FLASK_PACKAGE])
 }
 
+/// A Node.js with mqtt.js from npm's registry under `target/`.
+///
+/// # Errors
+/// When there is no Node.js with npm, or no network.
+pub fn node_with_mqttjs() -> Result<Tool> {
+    let root = prepare("mqttjs", |dir| {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
+        succeed(npm.arg(dir).arg(MQTTJS_PACKAGE))
+    })?;
+    let modules = root.join("node_modules").into_os_string();
+    Ok(Tool { program: "node".into(), environment: Some(("NODE_PATH", modules)) })
+}
+
 fn python_with(name: &str, packages: &[&str]) -> Result<Tool> {
     let root = prepare(name, |dir| {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
         let mut pip = Command::new(dir.join("bin/python"));
         succeed(pip.args(["-m", "pip", "install", "--quiet"]).args(packages))
     })?;
-    Ok(Tool { program: root.join("bin/python"), library_path: None })
+    Ok(Tool { program: root.join("bin/python"), environment: None })
 }
 
 /// The folder of one tool, filled by `fill` if no earlier run has filled it.
@@ -197,7 +235,7 @@ fn apt_options(dir: &Path) -> [(&'static str, String); 4] {
 }
 
 /// `usr/lib/x86_64-linux-gnu` and `lib/x86_64-linux-gnu`, or what they are called on this architecture.
-fn libraries(root: &Path) -> Result<OsString> {
+fn libraries(root: &Path) -> Result<(&'static str, OsString)> {
     let mut folders = Vec::new();
     for parent in ["usr/lib", "lib"] {
         let Ok(entries) = fs::read_dir(root.join(parent)) else { continue };
@@ -209,7 +247,7 @@ fn libraries(root: &Path) -> Result<OsString> {
         }
     }
     ensure!(!folders.is_empty(), "there are no libraries in the fetched packages");
-    Ok(env::join_paths(folders)?)
+    Ok(("LD_LIBRARY_PATH", env::join_paths(folders)?))
 }
 
 pub(crate) fn succeed(command: &mut Command) -> Result<()> {

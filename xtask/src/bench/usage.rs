@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+pub(super) use rollcall_harness::process::memory;
 
 /// The processor time of a process, its threads' included.
 pub(super) fn cpu_time(pid: u32) -> Result<Duration> {
@@ -36,23 +37,6 @@ pub(super) fn bytes_written(pid: u32) -> Result<u64> {
     let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
     let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
     Ok(written.context("no write_bytes in /proc/PID/io")?.trim().parse()?)
-}
-
-/// Resident memory now and at most, in bytes.
-pub(super) struct MemoryUse {
-    pub(super) now: u64,
-    pub(super) most: u64,
-}
-
-/// The memory of a process.
-pub(super) fn memory(pid: u32) -> Result<MemoryUse> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let field = |name: &str| -> Result<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        Ok(kib.with_context(|| format!("no {name} in /proc/PID/status"))? * 1024)
-    };
-    Ok(MemoryUse { now: field("VmRSS:")?, most: field("VmHWM:")? })
 }
 
 /// What a folder's files take.
