@@ -8,6 +8,7 @@ pub mod broker;
 mod gate;
 pub mod gateway;
 mod keep_running;
+mod kept;
 
 use std::pin::Pin;
 

@@ -29,7 +29,7 @@ pub use self::filter::{PlainTopic, Slots};
 pub use self::options::SetupError;
 use self::options::options;
 use super::gate::{Gate, Unsettled};
-use super::{INBOX_MESSAGES, Inbox, LogState, RunningSource, Source, Wait};
+use super::{INBOX_MESSAGES, Inbox, LogState, RunningSource, Source, Wait, kept};
 use crate::model::{Ack, Message, Moment, Retain, Sender, Verdict};
 use crate::ops::{Dropped, Ops, Part};
 
@@ -346,8 +346,8 @@ impl Connection {
         let topic = self.settings.plain_topic.as_ref().map_or(topic, |plain| plain.renamed(topic));
         let (ack, verdict) = Ack::new();
         let message = Message {
-            topic: topic.into(),
-            payload: publish.payload.as_ref().into(),
+            topic: kept::topic(topic),
+            payload: kept::payload(&publish.payload),
             retain: if publish.retain { Retain::Yes } else { Retain::No },
             expiry_left_s: publish.properties.and_then(|properties| properties.message_expiry_interval),
             received,

@@ -83,6 +83,9 @@ impl Unanswered {
 
     fn take(&mut self, answer: Result<Answer, NotStored>) -> Result<Settled, NotStored> {
         let Pending { packet_id, answer: awaited } = self.0.pop_front().ok_or(NotStored)?;
+        if self.0.is_empty() {
+            self.0 = VecDeque::new();
+        }
         let unsettled = match awaited {
             Awaited::Verdict(_, unsettled) => Some(unsettled),
             Awaited::Known(_) => None,

@@ -13,6 +13,7 @@ use crate::ops::{Dropped, Refused};
 use crate::source::gateway::protocol::{
     Answer, Protocol, Publish, RECEIVE_MAX, Reason, Request, packet_length,
 };
+use crate::source::kept;
 
 /// While a message waits for room in the inbox, how often is looked whether its client is still there.
 const PEER_CHECK: Duration = Duration::from_secs(1);
@@ -56,8 +57,8 @@ impl Connection {
             _ => Sender::HearsNothing,
         };
         let message = Message {
-            topic: (&*publish.topic).into(),
-            payload: publish.payload.as_ref().into(),
+            topic: kept::topic(&publish.topic),
+            payload: kept::payload(&publish.payload),
             retain: if publish.retain { Retain::Yes } else { Retain::No },
             expiry_left_s: publish.expiry_left_s,
             received,

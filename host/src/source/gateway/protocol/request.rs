@@ -10,6 +10,7 @@ use ntex_mqtt::{QoS, v3, v5};
 use super::connect::can_be_published_to;
 use super::fields::{self, Version};
 use super::{Protocol, Publish, Reason, Request, TOPIC_ALIASES, V5};
+use crate::source::kept;
 
 impl Protocol {
     /// Reads one whole packet.
@@ -180,6 +181,6 @@ fn dealias(
         return aliases.get(&alias).cloned().ok_or(Reason::ProtocolError);
     }
     // A copy of its own: the topic that was decoded shares its packet's memory.
-    aliases.insert(alias, ByteString::from(topic.to_string()));
+    aliases.insert(alias, ByteString::from(kept::topic(&topic).into_string()));
     Ok(topic)
 }
