@@ -1,7 +1,11 @@
 //! MQTT clients that Rollcall's authors did not write: what they publish is counted.
 
+use std::hint;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -75,17 +79,39 @@ fn mosquitto_pub_is_counted_with_each_version_qos_and_payload() -> Result<()> {
 
 #[test]
 fn paho_is_counted_with_each_version_qos_and_payload() -> Result<()> {
-    let python = match tools::python_with_paho() {
-        Ok(python) => python,
-        Err(reason) => return skip::report("independent_clients, paho-mqtt", &format!("{reason:#}")),
+    check_script("paho-mqtt", tools::python_with_paho, "paho_publish.py")
+}
+
+#[test]
+fn bursts_of_paho_with_qos_0_are_counted_whole_on_a_busy_machine() -> Result<()> {
+    let _busy = Busy::new();
+    check_script("bursts of paho-mqtt", tools::python_with_paho, "paho_bursts.py")
+}
+
+#[test]
+fn bursts_of_mqttjs_are_counted_whole_with_each_version_and_qos() -> Result<()> {
+    let _busy = Busy::new();
+    check_script("bursts of mqtt.js", tools::node_with_mqttjs, "mqttjs_bursts.js")
+}
+
+/// What a script says that it published, and nothing else, is counted.
+fn check_script(client: &str, tool: impl FnOnce() -> Result<Tool>, script: &str) -> Result<()> {
+    let tool = match tool() {
+        Ok(tool) => tool,
+        Err(reason) => {
+            return skip::report(&format!("independent_clients, {client}"), &format!("{reason:#}"));
+        }
     };
     let dir = workspace::temporary_dir()?;
     let (host, port) = start_host(dir.path())?;
-    let script = workspace::root().join("xtask/tests/paho_publish.py");
-    let output = python.command().arg(script).args([port.to_string(), topic("paho")?]).output()?;
-    ensure!(output.status.success(), "paho: {}", String::from_utf8_lossy(&output.stderr));
-    let published = serde_json::from_slice(&output.stdout).context("paho's script printed no JSON")?;
-    expect_counts(&host, StatusCounts::from_array(&published)?, "paho's script")?;
+    let path = workspace::root().join("xtask/tests").join(script);
+    let output = tool.command().arg(path).args([port.to_string(), topic("script")?]).output()?;
+    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    let published = serde_json::from_slice(&output.stdout).context("the script printed no JSON")?;
+    let published = StatusCounts::from_array(&published)?;
+    ensure!(published.total() > 0, "{script} published nothing");
+    println!("{script}: {published}");
+    expect_counts(&host, published, script)?;
     host.stop()
 }
 
@@ -131,4 +157,32 @@ fn mosquitto_pub_is_counted_over_tls_and_trusts_this_host_only() -> Result<()> {
     expected.0[3] = 2;
     expect_counts(&host, expected, "two messages over TLS")?;
     host.stop()
+}
+
+/// Threads that keep every core of the machine busy twice over.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Busy {
+    fn new() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let cores = thread::available_parallelism().map_or(1, Into::into);
+        let spin = |stop: Arc<AtomicBool>| {
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            })
+        };
+        Self { threads: (0..2 * cores).map(|_| spin(stop.clone())).collect(), stop }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
 }
