@@ -56,12 +56,12 @@ impl From<StoreError> for Stop {
     }
 }
 
-/// An error of the store is a finding; nobody to hear of it is the end.
-fn heard<T>(done: Result<T, Stop>) -> Result<Result<T, StoreError>, Unheard> {
+/// What is not readable is a finding, and the rest is looked at; a store that is away is the end.
+fn readable<T>(done: Result<T, Stop>) -> Result<Result<T, String>, Stop> {
     match done {
         Ok(done) => Ok(Ok(done)),
-        Err(Stop::Store(error)) => Ok(Err(error)),
-        Err(Stop::Unheard) => Err(Unheard),
+        Err(Stop::Store(error @ StoreError::Corrupt(_))) => Ok(Err(error.to_string())),
+        Err(stop) => Err(stop),
     }
 }
 
@@ -70,19 +70,30 @@ fn heard<T>(done: Result<T, Stop>) -> Result<Result<T, StoreError>, Unheard> {
 /// # Errors
 /// [`Unheard`].
 pub fn recount(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(), Unheard> {
-    let checkpoints = match snapshot.checkpoints() {
+    match compare(snapshot, reporter) {
+        Ok(()) => Ok(()),
+        Err(Stop::Unheard) => Err(Unheard),
+        Err(Stop::Store(error)) => {
+            let found = format!("it was not looked at to the end: {error}");
+            reporter.check(Check::fail("store", found, "try again"))
+        }
+    }
+}
+
+fn compare(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(), Stop> {
+    let checkpoints = match readable(snapshot.checkpoints().map_err(Stop::from))? {
         Ok(checkpoints) => checkpoints,
-        Err(error) => return reporter.check(Check::fail(LOG, error.to_string(), RESTORE)),
+        Err(error) => return Ok(reporter.check(Check::fail(WINDOWS, error, REPAIR))?),
     };
     let mut coverage = Coverage::new(&checkpoints);
     let mut digest = Digest::default();
-    let listed = heard(list(snapshot, reporter, 0..u64::MAX, &mut coverage, &mut digest))?;
+    let listed = readable(list(snapshot, reporter, 0..u64::MAX, &mut coverage, &mut digest))?;
     let (mut log, mut rows) = (Findings::default(), Findings::default());
     let (mut entries, mut messages, mut compared) = (0_u64, 0_u64, 0);
     let mut unread = false;
     for slot in Slot::all() {
         let checkpoint = checkpoints[slot.index()].rows;
-        let mut of_slot = heard(SlotRows::read(snapshot, reporter, slot, checkpoint))?;
+        let mut of_slot = readable(SlotRows::read(snapshot, reporter, slot, checkpoint))?;
         let furthest = of_slot.as_ref().map_or(0, SlotRows::furthest).max(coverage.furthest(slot));
         let mut sums = SlotSums::new(slot, &coverage, &mut digest);
         let read = read(snapshot, reporter, slot, furthest, |logged| {
@@ -97,18 +108,18 @@ pub fn recount(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(
             }
             sums.add(entry.number, counted)
         });
-        match (heard(read.and_then(|()| Ok(sums.finish()?)))?, of_slot) {
+        match (readable(read.and_then(|()| Ok(sums.finish()?)))?, of_slot) {
             (Ok(()), Ok(of_slot)) => compared += of_slot.compare(&mut rows),
-            (Ok(()), Err(error)) => rows.add(|| error.to_string()),
+            (Ok(()), Err(error)) => rows.add(|| error),
             (Err(error), _) => {
                 unread = true;
-                log.add(|| error.to_string());
+                log.add(|| error);
             }
         }
     }
     log.report(reporter, LOG, format!("{entries} entries with {messages} messages"), RESTORE)?;
     match listed {
-        Err(error) => reporter.check(Check::fail(WINDOWS, error.to_string(), REPAIR))?,
+        Err(error) => reporter.check(Check::fail(WINDOWS, error, REPAIR))?,
         Ok(_) if unread => {
             reporter.check(Check::skip(WINDOWS, "the log that they are made from is not readable"))?
         }
@@ -117,7 +128,8 @@ pub fn recount(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(
             windows(snapshot, reporter, listed, &differing)?;
         }
     }
-    rows.report(reporter, ROWS, format!("{compared} agree with the log"), REPAIR)
+    rows.report(reporter, ROWS, format!("{compared} agree with the log"), REPAIR)?;
+    Ok(())
 }
 
 /// Says what is wrong with the windows of the days in which something is.
@@ -126,18 +138,19 @@ fn windows(
     reporter: &mut Reporter,
     listed: u64,
     days: &[u64],
-) -> Result<(), Unheard> {
+) -> Result<(), Stop> {
     let mut findings = Findings::default();
-    match heard(look_again(snapshot, reporter, &days[..days.len().min(DAYS_SHOWN)]))? {
+    match readable(look_again(snapshot, reporter, &days[..days.len().min(DAYS_SHOWN)]))? {
         Ok(exact) => exact.differing().for_each(|(cell, stored, logged)| {
             findings.add(|| words::window_difference(cell, stored, logged));
         }),
-        Err(error) => findings.add(|| error.to_string()),
+        Err(error) => findings.add(|| error),
     }
     if let Some(more) = days.len().checked_sub(DAYS_SHOWN).filter(|more| *more > 0) {
         findings.rest(format!("{more} more days have windows that differ"));
     }
-    findings.report(reporter, WINDOWS, format!("{listed} agree with the log"), REPAIR)
+    findings.report(reporter, WINDOWS, format!("{listed} agree with the log"), REPAIR)?;
+    Ok(())
 }
 
 /// Looks at a few days window by window.
@@ -210,9 +223,8 @@ fn read(
             next += 1;
             with(logged)?;
         }
-        reporter.progress(|| {
-            format!("reading the log of slot {slot}: entry {next}, {furthest} and more are there")
-        })?;
+        reporter
+            .progress(|| format!("reading the log of slot {slot}: {next} entries of {furthest} or more"))?;
         if last {
             break;
         }

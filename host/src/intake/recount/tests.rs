@@ -34,6 +34,8 @@ struct Beside {
     sweep: Option<(Vec<DeviceId>, u64)>,
     /// The most steps between two looks.
     steps: usize,
+    /// Can its log not be reached?
+    away: bool,
 }
 
 impl Beside {
@@ -49,6 +51,7 @@ impl Beside {
             seen: Seen::default(),
             sweep: None,
             steps,
+            away: false,
         }
     }
 
@@ -155,6 +158,9 @@ impl Snapshot for Beside {
     }
 
     fn read(&mut self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Logged>, StoreError> {
+        if self.away {
+            return Err(StoreError::Unavailable("no answer".to_owned()));
+        }
         self.go_on();
         let from = if slot == self.slot {
             self.log.partition_point(|entry| entry.number < from)
@@ -213,10 +219,11 @@ fn spoil(beside: &mut Beside) -> String {
     }
     let at = random.usize(..beside.rows.len());
     let device = *beside.rows.keys().nth(at).unwrap();
-    if random.bool() {
+    let row = beside.rows.get_mut(&device).unwrap();
+    // Without its row, a device that was heard after the checkpoint is one whose row is not written yet.
+    if random.bool() && row.upto <= beside.checkpoint.rows {
         beside.rows.remove(&device);
     } else {
-        let row = beside.rows.get_mut(&device).unwrap();
         let mut state = crate::log::row::DeviceState::from_bytes(&row.state).unwrap();
         state.undecided += 1;
         row.state = state.to_bytes();
@@ -272,4 +279,16 @@ fn many_differences_are_counted_and_a_few_written_out() {
     assert_eq!(wrong.len(), 12, "{wrong:?}");
     assert!(wrong[10].starts_with("and ") && wrong[10].ends_with(" more"), "{wrong:?}");
     assert!(wrong[11].ends_with(" more days have windows that differ"), "{wrong:?}");
+}
+
+#[test]
+fn a_store_that_goes_away_is_no_difference() {
+    let mut beside = Beside::new(rollcall_harness::random(), 60);
+    while beside.checkpoint.windows == 0 {
+        beside.go_on();
+    }
+    beside.away = true;
+    let (wrong, checks) = looked(&mut beside);
+    assert!(wrong.len() == 1 && wrong[0].starts_with("it was not looked at to the end"), "{wrong:?}");
+    assert_eq!(checks, 1);
 }
