@@ -24,6 +24,10 @@ use crate::model::{Record, TimeError, UnixMs};
 const BUCKET_MS: u64 = 60_000;
 const BUCKET_MESSAGES: u8 = 4;
 
+/// What comes again late says that the clock reads less than the window does. When so many messages in a row do, it
+/// began again.
+const BEHIND_MAX: u8 = 16;
+
 /// Two bounds within this agree: nothing held up two messages equally, unless both came at once.
 const AGREE_MS: i64 = 250;
 
@@ -149,6 +153,8 @@ struct Dated {
 struct Clock {
     /// What it read in the first message of the bucket that is being filled.
     bucket_up_ms: u64,
+    /// So many messages in a row were of a time before the window.
+    behind: u8,
     filling: Bucket,
     full: Bucket,
 }
@@ -211,8 +217,11 @@ impl Clock {
     fn hear(&mut self, reading: &ClockReading, received_ms: i64) {
         let up_ms = reading.up_ms;
         let bound = self.bound(reading, received_ms);
-        if self.filling.all.messages >= BUCKET_MESSAGES && up_ms.abs_diff(self.bucket_up_ms) >= BUCKET_MS {
-            self.full = std::mem::take(&mut self.filling);
+        let is_behind = up_ms.saturating_add(BUCKET_MS) <= self.bucket_up_ms;
+        self.behind = if is_behind { self.behind + 1 } else { 0 };
+        let is_beyond = up_ms >= self.bucket_up_ms + BUCKET_MS || self.behind >= BEHIND_MAX;
+        if self.filling.all.messages >= BUCKET_MESSAGES && is_beyond {
+            (self.full, self.behind) = (std::mem::take(&mut self.filling), 0);
         }
         if self.filling.all.messages == 0 {
             self.bucket_up_ms = up_ms;

@@ -195,6 +195,18 @@ fn a_clock_that_starts_again_under_the_same_name_is_found_out() {
 }
 
 #[test]
+fn a_message_that_comes_again_late_makes_nothing_forgotten() {
+    let mut heard = Heard::new();
+    for second in 0..130 {
+        heard.one(sent(second * 1000, if second == 125 { 3 } else { 200 }));
+    }
+    heard.one(sent(10_000, 120_000));
+    for second in 130..140 {
+        assert_eq!(heard.one(sent(second * 1000, 200)), (3, TimeError::Exact), "second {second}");
+    }
+}
+
+#[test]
 fn a_bound_from_long_ago_makes_nothing_exact() {
     // Once an hour, by a clock that loses 100 ppm: 360 ms.
     let mut heard = Heard::new();
