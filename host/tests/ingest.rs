@@ -74,6 +74,18 @@ async fn two_workers_on_the_same_slots_log_each_record_once() {
 }
 
 #[tokio::test]
+async fn two_workers_log_a_bare_message_each_though_they_came_at_the_same_moment() {
+    let store = Arc::new(MemoryStore::default());
+    let mut workers =
+        [Ingest::open(store.clone()).await.unwrap(), Ingest::open(store.clone()).await.unwrap()];
+    let bare = Record { id: None, ..record(&mut common::random(), device(1), 0) };
+    for worker in &mut workers {
+        assert_eq!(worker.commit(&[bare], NOW).await.unwrap(), [Verdict::Accepted]);
+    }
+    assert_eq!(logged(&*store).await, [bare; 2]);
+}
+
+#[tokio::test]
 async fn a_duplicate_within_one_flush_is_logged_once_and_a_bare_message_twice() {
     let mut random = common::random();
     let store = Arc::new(MemoryStore::default());

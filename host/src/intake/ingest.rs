@@ -140,13 +140,12 @@ impl<S: LogStore> Ingest<S> {
             }
             let entries: Vec<_> = batch.in_doubt.iter().map(|draft| draft.entry.clone()).collect();
             let taken = self.store.append(&entries).await?;
-            let (lost, won): (Vec<_>, Vec<_>) = std::mem::take(&mut batch.in_doubt)
-                .into_iter()
-                .partition(|draft| taken.contains(&draft.entry.slot));
-            batch.in_doubt = lost;
-            for draft in won {
-                batch.accept(&draft);
-                self.apply(&draft.entry)?;
+            // There is an answer: what was not appended is another's, however alike the two may be.
+            for draft in std::mem::take(&mut batch.in_doubt) {
+                if !taken.contains(&draft.entry.slot) {
+                    batch.accept(&draft);
+                    self.apply(&draft.entry)?;
+                }
             }
             for entry in entries.iter().filter(|entry| taken.contains(&entry.slot)) {
                 self.yield_to_other(entry, batch).await?;
