@@ -130,7 +130,9 @@ pub(crate) enum BrokerFault {
         ms: u64,
     },
     /// What is not acknowledged is delivered again, after what is newer.
-    Redeliver,
+    Redeliver {
+        late_ms: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +253,7 @@ pub(crate) fn draw(settings: &Settings, parts: &Parts) -> Vec<(u64, Fault)> {
             Area::ALL.into_iter().filter(|_| chance.percent(percent)).collect()
         }
     };
-    let most = chance.pick(&[3, 10, 30]) * settings.run_ms / 120_000;
+    let most = chance.pick(&[2, 8, 25, 60]) * settings.run_ms / 120_000;
     let count = if areas.is_empty() { 0 } else { chance.within(1, most.max(1)) };
     let mut faults: Vec<(u64, Fault)> = (0..count)
         .map(|_| {
@@ -307,7 +309,7 @@ fn what(area: Area, settings: &Settings, parts: &Parts, chance: &mut Chance) -> 
             (Peer::Broker, 3) => What::Broker(BrokerFault::Kill { restart_ms: ms(chance) }),
             (Peer::Broker, 4) => What::Broker(BrokerFault::Freeze { ms: ms(chance) }),
             (Peer::Broker, 5) => What::Broker(BrokerFault::Refuse { ms: ms(chance) }),
-            (Peer::Broker, _) => What::Broker(BrokerFault::Redeliver),
+            (Peer::Broker, _) => What::Broker(BrokerFault::Redeliver { late_ms: chance.within(1, 20_000) }),
         },
         Area::Hostile => What::Hostile(match chance.below(6) {
             0..2 => HostileFault::Boots { device, count: chance.within(1, 40) },

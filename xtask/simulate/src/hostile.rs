@@ -45,6 +45,7 @@ pub(crate) async fn visit(
     }
     // It reads what it is told, so that nobody has to wait for it.
     tokio::select! {
+        biased;
         () = sleep(LEAVES_MS) => {}
         () = async { while socket.read(&mut [0; 256]).await.is_ok_and(|count| count > 0) {} } => {}
     }

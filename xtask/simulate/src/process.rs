@@ -64,8 +64,8 @@ impl Process {
 
     /// All parts but the first end.
     pub(crate) fn end_all_but_first(&self) {
-        let threads = self.0.borrow_mut().threads.split_off(1);
-        for thread in threads {
+        let others: Vec<_> = self.0.borrow_mut().threads.drain(1..).collect();
+        for thread in others {
             let work = thread.borrow_mut().work.take();
             drop(work);
         }

@@ -196,7 +196,9 @@ impl World {
                 self.later(ms, |world| world.broker.iter().for_each(|broker| broker.thaw()));
             }
             BrokerFault::Refuse { ms } => broker.refuse(now_ms() + ms),
-            BrokerFault::Redeliver => self.fired_if(broker.redeliver(), Kind::Overtaken),
+            BrokerFault::Redeliver { late_ms } => {
+                self.fired_if(broker.redeliver(late_ms), Kind::Overtaken);
+            }
         }
     }
 

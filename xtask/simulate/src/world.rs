@@ -7,7 +7,6 @@ use std::time::Duration;
 use rollcall_host::log::MemoryStore;
 use rollcall_wire::DeviceId;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::chance::Chance;
@@ -33,7 +32,7 @@ const DRAIN_MS: u64 = 180_000;
 const POLL_MS: u64 = 20;
 
 /// After the last message, rows are stored within so long.
-const ROWS_MS: u64 = 7_000;
+const ROWS_MS: u64 = 10_000;
 
 /// What came of a run.
 #[derive(Debug)]
@@ -111,7 +110,7 @@ pub(crate) struct World {
     pub(crate) broker: Option<Rc<Broker>>,
     pub(crate) conditions: Conditions,
     pub(crate) echoes: Echoes,
-    stop: watch::Sender<Option<Stop>>,
+    stop: Rc<Stop>,
 }
 
 impl World {
@@ -147,13 +146,13 @@ impl World {
         let hosts = if parts.storage == Storage::Memory { 2 } else { 1 };
         let hosts =
             (0..hosts).map(|name| Host::new(name, setup.clone(), Chance::new(settings.seed, "host", name)));
-        let (hosts, (stop, stopped)) = (hosts.collect(), watch::channel(None));
+        let (hosts, stop) = (hosts.collect(), Rc::<Stop>::default());
         let devices = (0..settings.devices).map(|number| {
             let chance = |purpose| Chance::new(settings.seed, purpose, number);
             let line = Line::new(doors.clone(), Weather::good(&parts), chance("line"));
             let build = Build::draw(&mut chance("build"), &parts);
             let id = DeviceId::new(&format!("sim-{number}")).expect("it is short");
-            Device::new(id, build, line, scene.clone(), chance("device"), stopped.clone())
+            Device::new(id, build, line, scene.clone(), chance("device"), stop.clone())
         });
         let devices = devices.collect();
         let settings = settings.clone();
@@ -218,7 +217,7 @@ impl World {
     /// Waits until everything that was sampled is stored; false when that does not come to pass.
     async fn drain(&self) -> bool {
         let drain_until_ms = now_ms() + DRAIN_MS;
-        self.stop.send_replace(Some(Stop { drain_until_ms }));
+        self.stop.stop(drain_until_ms);
         let is_done = || {
             self.taking_part().all(|device| device.has_ended())
                 && self.broker.as_ref().is_none_or(|broker| broker.is_empty())

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rollcall_device::{DeviceId, Stats};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use self::flash::Model;
 use crate::chance::Chance;
@@ -55,8 +55,7 @@ pub(crate) struct Device {
     pub(crate) build: Build,
     scene: Arc<Scene>,
     chance: RefCell<Chance>,
-    /// When to stop sampling, once that is known.
-    stop: watch::Receiver<Option<Stop>>,
+    stop: Rc<Stop>,
     flash: RefCell<Model>,
     running: RefCell<Running>,
     /// Hears that the power is gone.
@@ -65,11 +64,30 @@ pub(crate) struct Device {
     has_ended: Cell<bool>,
 }
 
-/// A request to stop.
-#[derive(Clone, Copy, Debug)]
+/// When to stop sampling. All hear of it in the order in which they wait, which a channel of tokio's would draw.
+#[derive(Default)]
 pub(crate) struct Stop {
-    /// Until when to drain, in milliseconds of the run.
-    pub(crate) drain_until_ms: u64,
+    /// Until when to drain, in milliseconds of the run, once sampling is over.
+    drain_until_ms: Cell<Option<u64>>,
+    is_over: Notify,
+}
+
+impl Stop {
+    /// Sampling is over.
+    pub(crate) fn stop(&self, drain_until_ms: u64) {
+        self.drain_until_ms.set(Some(drain_until_ms));
+        self.is_over.notify_waiters();
+    }
+
+    async fn drain_until_ms(&self) -> u64 {
+        loop {
+            let is_over = self.is_over.notified();
+            if let Some(drain_until_ms) = self.drain_until_ms.get() {
+                return drain_until_ms;
+            }
+            is_over.await;
+        }
+    }
 }
 
 #[derive(Default)]
@@ -85,7 +103,7 @@ impl Device {
         line: Rc<Line>,
         scene: Arc<Scene>,
         chance: Chance,
-        stop: watch::Receiver<Option<Stop>>,
+        stop: Rc<Stop>,
     ) -> Rc<Self> {
         scene.oracle().add_device(id);
         Rc::new(Self {
@@ -204,10 +222,7 @@ impl Device {
     }
 
     async fn stopped(&self, clock: &impl rollcall_device::Clock) -> u64 {
-        let mut stop = self.stop.clone();
-        match stop.wait_for(Option::is_some).await.ok().and_then(|stop| *stop) {
-            Some(stop) => clock.now_ms() + stop.drain_until_ms.saturating_sub(now_ms()),
-            None => std::future::pending().await,
-        }
+        let drain_until_ms = self.stop.drain_until_ms().await;
+        clock.now_ms() + drain_until_ms.saturating_sub(now_ms())
     }
 }

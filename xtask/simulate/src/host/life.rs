@@ -23,6 +23,9 @@ const POLL_MS: u64 = 5;
 /// A drain that takes longer is given up.
 const DRAIN_MS: u64 = 20_000;
 
+/// Why a drain came to nothing.
+const KILLED: &str = "it is killed meanwhile";
+
 /// See the module.
 pub(super) struct Life {
     pub(super) process: Process,
@@ -119,8 +122,14 @@ impl Life {
         // Acknowledgements that are on their way leave; then the inbox closes, and with it the ingest loop.
         sleep(POLL_MS).await;
         self.taking.borrow_mut().take();
+        if self.process.is_dead() {
+            return Err(KILLED.to_owned());
+        }
         self.process.end_all_but_first();
         while self.ended.borrow().is_none() {
+            if self.process.is_dead() {
+                return Err(KILLED.to_owned());
+            }
             if now_ms() > deadline_ms {
                 return Err("the ingest loop does not end".to_owned());
             }
@@ -128,16 +137,32 @@ impl Life {
         }
         match &*self.ended.borrow() {
             Some(Err(error)) => Err(error.to_string()),
-            _ => Ok(()),
+            _ => self.check_counters(),
         }
     }
 
     /// How often the ingest loop was started again.
     fn restarts(&self) -> u64 {
+        self.sum(r#"rollcall_restarts_total{part="ingest"}"#)
+    }
+
+    /// Everything that was received is in exactly one counter, once nothing waits any more.
+    fn check_counters(&self) -> Result<(), String> {
+        let received = self.sum("rollcall_messages_received_total");
+        let became = ["accepted", "duplicate", "undecided", "presence", "rejected", "dropped"];
+        let sums = became.map(|name| self.sum(&format!("rollcall_messages_{name}_total")));
+        if received == sums.iter().sum::<u64>() {
+            Ok(())
+        } else {
+            Err(format!("{received} messages were received, and {became:?} are {sums:?}"))
+        }
+    }
+
+    /// The sum of the metrics that begin so.
+    fn sum(&self, name: &str) -> u64 {
         let text = self.ops.metrics.text(true);
-        let count =
-            text.lines().find_map(|line| line.strip_prefix(r#"rollcall_restarts_total{part="ingest"} "#));
-        count.and_then(|count| count.parse().ok()).unwrap_or(0)
+        let values = text.lines().filter(|line| line.starts_with(name));
+        values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
     /// It is gone; what is wrong with how it lived is told.

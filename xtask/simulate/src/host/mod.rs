@@ -186,6 +186,9 @@ impl Host {
     pub(crate) async fn stop(&self, restart_ms: u64) -> Result<(), String> {
         let Some(life) = self.life() else { return Ok(()) };
         let drained = life.drain(self).await;
+        if life.process.is_dead() {
+            return drained;
+        }
         self.down_until_ms.set(now_ms() + restart_ms);
         match &drained {
             Ok(()) => {

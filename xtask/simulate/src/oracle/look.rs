@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use rollcall_host::log::plan::{self, Plan};
 use rollcall_host::log::{LogStore, StoreError};
 use rollcall_host::model::{self, BySecond, Entry, Record, RecordKind, UnixMs};
-use rollcall_wire::{DeviceId, Slot};
+use rollcall_wire::{BootId, DeviceId, Slot};
 
 use super::{Found, Oracle};
 use crate::chance::Chance;
@@ -79,6 +79,7 @@ impl Oracle {
                     return Err(failure("log", format!("entry {number} of slot {slot} is {entry:?}")));
                 }
                 before = entry.log_time;
+                self.look_at_order(entry)?;
                 for record in &entry.records {
                     self.look_at_record(record, slot, &mut bare)?;
                     if record.kind != RecordKind::Undecided {
@@ -129,6 +130,31 @@ impl Oracle {
             _ => sample.found = (look, Found::Counted),
         }
         self.check_time(record)
+    }
+
+    /// The samples of a boot stand in an entry as they came.
+    fn look_at_order(&self, entry: &Entry) -> Result<(), Failure> {
+        let mut last = BTreeMap::<(DeviceId, BootId), u64>::new();
+        for record in &entry.records {
+            let Some((id, sample)) = record.id.zip(self.known_sample(record)) else { continue };
+            let before = last.entry((record.device, id.boot)).or_default();
+            let mut arrivals =
+                sample.copies.iter().filter(|copy| copy.received_at == record.received_at).peekable();
+            if arrivals.peek().is_none() {
+                continue;
+            }
+            match arrivals.map(|copy| copy.order).filter(|order| order > before).min() {
+                Some(order) => *before = order,
+                None => {
+                    let (slot, number) = (entry.slot, entry.number);
+                    let found = format!(
+                        "entry {number} of slot {slot}: {record:?} came before what stands before it"
+                    );
+                    return Err(failure("order", found));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn look_at_bare(&self, found: &BTreeMap<(DeviceId, UnixMs), u64>) -> Result<(), Failure> {

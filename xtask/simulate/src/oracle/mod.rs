@@ -7,6 +7,7 @@ mod sums;
 mod time;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use rollcall_device::outbox::Sample as Taken;
 use rollcall_host::model::{UnixMs, Verdict};
@@ -32,6 +33,7 @@ pub(crate) struct Oracle {
     bare_granted: BTreeMap<DeviceId, u64>,
     looks: u32,
     last_at_ms: u64,
+    arrivals: u64,
 }
 
 /// A device that takes samples.
@@ -83,19 +85,25 @@ struct Copied {
     at_ms: u64,
     /// Which process that was.
     life: u64,
+    /// Its place among all arrivals.
+    order: u64,
     run: Option<RunId>,
     /// The device's clock when it was encoded; `None` if another run than the one that took it sent it.
     up_ms: Option<u64>,
+    /// How many messages had arrived when somebody heard what became of it.
+    settled_after: Option<u64>,
 }
 
 /// A message about a device's clock.
 #[derive(Clone, Copy)]
 struct Heard {
     life: u64,
+    order: u64,
     at_ms: u64,
     up_ms: u64,
-    /// The clock started then at the latest, in the run's time.
-    bound_ms: i64,
+    /// How long brokers had held it, and for how long it says so.
+    waited_ms: u64,
+    waited_s: u32,
 }
 
 /// How a message arrives at an ingest loop.
@@ -104,6 +112,8 @@ pub(crate) struct Arrival {
     /// By the host's clock.
     pub(crate) at: UnixMs,
     pub(crate) expiry_left_s: Option<u32>,
+    /// How long a broker had held it.
+    pub(crate) waited_ms: u64,
     /// Which process takes it.
     pub(crate) life: u64,
 }
@@ -117,6 +127,16 @@ pub(crate) enum Subject {
     Bare(DeviceId),
     /// Nothing that could be counted.
     Other,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sample(device, id) => write!(f, "{device} {} of {}", id.seq.get(), id.boot),
+            Self::Bare(device) => write!(f, "{device}, bare"),
+            Self::Other => f.write_str("something else"),
+        }
+    }
 }
 
 /// What a message is about.
@@ -209,30 +229,37 @@ impl Oracle {
         samples.get_mut(usize::try_from(id.seq.get()).ok()?)?.as_mut()
     }
 
-    /// A message enters the inbox of an ingest loop.
-    pub(crate) fn handed_on(&mut self, subject: Subject, payload: &[u8], arrival: Arrival) {
-        let Arrival { at: received_at, expiry_left_s, life } = arrival;
+    /// A message enters the inbox of an ingest loop; its place among all that do.
+    pub(crate) fn handed_on(&mut self, subject: Subject, payload: &[u8], arrival: Arrival) -> u64 {
+        let Arrival { at: received_at, expiry_left_s, waited_ms, life } = arrival;
         let at_ms = now_ms();
-        self.last_at_ms = at_ms;
+        (self.last_at_ms, self.arrivals) = (at_ms, self.arrivals + 1);
+        let order = self.arrivals;
         match subject {
             Subject::Sample(id, sample_id) => {
                 let (Ok(reading), Some(sample)) = (codec::decode(payload), self.sample(id, sample_id)) else {
-                    return;
+                    return order;
                 };
                 let (run, up_ms) = (reading.run, reading.up_ms);
-                let of_its_run = up_ms.filter(|_| reading.taken == InRun::ThisRun);
-                sample.copies.push(Copied { received_at, at_ms, life, run, up_ms: of_its_run });
+                sample.copies.push(Copied {
+                    received_at,
+                    at_ms,
+                    life,
+                    order,
+                    run,
+                    up_ms: up_ms.filter(|_| reading.taken == InRun::ThisRun),
+                    settled_after: None,
+                });
                 if let (Some(up_ms), Some(device)) = (up_ms, self.devices.get_mut(&id)) {
-                    // A wait is stated in whole seconds, and may be rounded up.
-                    let waited_s = codec::waited_s(expiry_left_s).unwrap_or(0).saturating_sub(1);
-                    let bound_ms = at_ms as i64 - up_ms as i64 - 1000 * i64::from(waited_s);
+                    let waited_s = codec::waited_s(expiry_left_s).unwrap_or(0);
                     let heard = device.heard.entry((sample_id.boot, run)).or_default();
-                    heard.push(Heard { life, at_ms, up_ms, bound_ms });
+                    heard.push(Heard { life, order, at_ms, up_ms, waited_ms, waited_s });
                 }
             }
             Subject::Bare(device) => *self.bare.entry((device, received_at)).or_default() += 1,
             Subject::Other => {}
         }
+        order
     }
 
     /// When a message came last.
@@ -240,14 +267,18 @@ impl Oracle {
         self.last_at_ms
     }
 
-    /// What became of a message, before its sender hears it.
+    /// What became of a message, by its place among all, before its sender hears it.
     ///
     /// # Errors
     /// [`Failure`] when a device's own sample is rejected without a reason.
-    pub(crate) fn settled(&mut self, subject: Subject, verdict: Verdict) -> Result<(), Failure> {
+    pub(crate) fn settled(&mut self, subject: Subject, order: u64, verdict: Verdict) -> Result<(), Failure> {
         match (subject, verdict) {
             (Subject::Sample(device, id), verdict) => {
+                let arrivals = self.arrivals;
                 let Some(sample) = self.sample(device, id) else { return Ok(()) };
+                if let Some(copy) = sample.copies.iter_mut().find(|copy| copy.order == order) {
+                    copy.settled_after = Some(arrivals);
+                }
                 match verdict {
                     Verdict::Accepted | Verdict::Duplicate => sample.is_granted = true,
                     Verdict::Undecided | Verdict::Rejected(Rejection::CannotTell) => {

@@ -17,7 +17,7 @@ use crate::coverage::Kind;
 use crate::net::{Doors, Socket};
 use crate::process::Process;
 use crate::scene::Scene;
-use crate::time::{now_ms, sleep_until};
+use crate::time::{now_ms, sleep, sleep_until};
 
 /// Unacknowledged publishes of a connection at most.
 const RECEIVE_MAX: u16 = 20;
@@ -56,6 +56,8 @@ struct State {
 struct Session {
     queue: VecDeque<Held>,
     unacknowledged: VecDeque<(u64, Held)>,
+    /// What will be delivered again, but not yet.
+    late: VecDeque<Held>,
     tags: u64,
     /// Counts connections.
     connection: u64,
@@ -73,6 +75,7 @@ struct Held {
 pub(crate) struct Delivery {
     pub(crate) tag: u64,
     pub(crate) publish: Publish,
+    pub(crate) waited_ms: u64,
 }
 
 /// The connection has ended.
@@ -135,23 +138,33 @@ impl Broker {
         self.state.borrow_mut().refuses_until_ms = until_ms;
     }
 
-    /// What is not acknowledged is delivered again, after what is newer; says whether there was anything.
-    pub(crate) fn redeliver(&self) -> bool {
-        let mut state = self.state.borrow_mut();
+    /// Connections of subscribers end, and what was not acknowledged is delivered again so much later, after what is
+    /// newer; says whether there was anything.
+    pub(crate) fn redeliver(self: &Rc<Self>, late_ms: u64) -> bool {
         let mut any = false;
-        for session in state.sessions.values_mut() {
-            any |= !session.unacknowledged.is_empty() && !session.queue.is_empty();
-            let late: Vec<_> = session.unacknowledged.drain(..).map(|(_, held)| held).collect();
-            session.queue.extend(late);
+        for session in self.state.borrow_mut().sessions.values_mut() {
+            any |= !session.unacknowledged.is_empty();
+            session.late.extend(session.unacknowledged.drain(..).map(|(_, held)| held));
             session.disconnect();
         }
+        let broker = self.clone();
+        tokio::task::spawn_local(async move {
+            sleep(late_ms).await;
+            for session in broker.state.borrow_mut().sessions.values_mut() {
+                session.queue.append(&mut session.late);
+                session.wake();
+            }
+        });
         any
     }
 
     /// Does it hold nothing any more?
     pub(crate) fn is_empty(&self) -> bool {
         let state = self.state.borrow();
-        state.sessions.values().all(|session| session.queue.is_empty() && session.unacknowledged.is_empty())
+        let is_empty = |session: &Session| {
+            session.queue.is_empty() && session.unacknowledged.is_empty() && session.late.is_empty()
+        };
+        state.sessions.values().all(is_empty)
     }
 
     /// A subscriber connects, to the session that it had; `None` while nobody answers.
@@ -197,14 +210,19 @@ impl Broker {
 
     fn deliver(&self, session: &mut Session, held: Held) -> Delivery {
         let waited_ms = now_ms() - held.since_ms;
-        let waited_s = if self.rounds_up_waits { waited_ms.div_ceil(1000) } else { waited_ms / 1000 };
+        // RabbitMQ rounds what is left of its life down; mosquitto looks at a clock of whole seconds.
+        let waited_s = if self.rounds_up_waits {
+            waited_ms.div_ceil(1000)
+        } else {
+            now_ms() / 1000 - held.since_ms / 1000
+        };
         let mut publish = held.publish.clone();
         publish.expiry_s = publish
             .expiry_s
             .map(|seconds| seconds.saturating_sub(u32::try_from(waited_s).unwrap_or(seconds)));
         session.tags += 1;
         session.unacknowledged.push_back((session.tags, held));
-        Delivery { tag: session.tags, publish }
+        Delivery { tag: session.tags, publish, waited_ms }
     }
 
     /// A message is done with.

@@ -75,7 +75,7 @@ async fn connected(
             () = taking.drains.notified(), if !is_draining => {}
             delivery = broker.next(name, connection), if !is_draining => {
                 let Ok(delivery) = delivery else { return false };
-                match taking.take(delivery.publish, Sender::HearsNothing, delivery.tag).await {
+                match taking.take(delivery.publish, Sender::HearsNothing, delivery.waited_ms, delivery.tag).await {
                     Some(pending) => waiting.push_back(pending),
                     None => return false,
                 }

@@ -72,7 +72,7 @@ async fn take(taking: &Rc<Taking>, publish: Publish) -> Result<Option<Pending<Op
     }
     let packet_id = publish.packet_id;
     let sender = if packet_id.is_some() { Sender::HearsRefusal } else { Sender::HearsNothing };
-    taking.take(publish, sender, packet_id).await.map(Some).ok_or(Ended)
+    taking.take(publish, sender, 0, packet_id).await.map(Some).ok_or(Ended)
 }
 
 fn answer(socket: &Socket, packet_id: u16, verdict: Verdict) {

@@ -48,6 +48,8 @@ pub(crate) struct Pending<T> {
     /// By what its sender knows it.
     pub(crate) tag: T,
     pub(crate) subject: Subject,
+    /// Its place among all messages.
+    order: u64,
     verdict: oneshot::Receiver<Verdict>,
     shared: Rc<Taking>,
 }
@@ -59,20 +61,21 @@ impl<T> Drop for Pending<T> {
 }
 
 impl Taking {
-    /// Hands a message to the ingest loop, `None` when there is no loop any more.
+    /// Hands a message to the ingest loop, after so long in a broker; `None` when there is no loop any more.
     pub(crate) async fn take<T>(
         self: &Rc<Self>,
         publish: Publish,
         sender: Sender,
+        waited_ms: u64,
         tag: T,
     ) -> Option<Pending<T>> {
+        self.ops.metrics.received.inc();
         self.unsettled.set(self.unsettled.get() + 1);
         self.echoes.maybe(self, &publish);
         let subject = subject(&publish.topic, &publish.payload);
         let received = Moment { at: self.clock.now(), instant: Instant::now() };
-        self.scene.note(format_args!("takes {subject:?}"));
+        self.scene.note(format_args!("takes {subject}"));
         let (ack, verdict) = Ack::new();
-        let pending = Pending { tag, subject, verdict, shared: self.clone() };
         let (payload, expiry_left_s) = (publish.payload.clone(), publish.expiry_s);
         let message = Message {
             topic: publish.topic,
@@ -83,8 +86,9 @@ impl Taking {
             sender,
             ack,
         };
-        let arrival = Arrival { at: received.at, expiry_left_s, life: self.life };
-        self.scene.oracle().handed_on(subject, &payload, arrival);
+        let arrival = Arrival { at: received.at, expiry_left_s, waited_ms, life: self.life };
+        let order = self.scene.oracle().handed_on(subject, &payload, arrival);
+        let pending = Pending { tag, subject, order, verdict, shared: self.clone() };
         self.inbox.send(message).await.ok()?;
         Some(pending)
     }
@@ -99,9 +103,9 @@ pub(crate) async fn settled<T>(waiting: &mut VecDeque<Pending<T>>) -> (Pending<T
     match waiting.pop_front() {
         Some(first) => {
             let shared = &first.shared;
-            shared.scene.note(format_args!("settled {:?}: {verdict:?}", first.subject));
+            shared.scene.note(format_args!("settled {}: {verdict:?}", first.subject));
             if let Some(verdict) = verdict {
-                let outcome = shared.scene.oracle().settled(first.subject, verdict);
+                let outcome = shared.scene.oracle().settled(first.subject, first.order, verdict);
                 shared.scene.expect(outcome);
             }
             (first, verdict)
@@ -153,7 +157,7 @@ impl Echoes {
             let target = echoes.0.target.borrow().upgrade();
             let Some(target) = target.filter(|target| !target.is_draining.get()) else { return };
             // Nobody waits for what becomes of it.
-            drop(target.take(publish, Sender::HearsNothing, ()).await);
+            drop(target.take(publish, Sender::HearsNothing, 0, ()).await);
         });
     }
 }
