@@ -9,6 +9,7 @@ use rollcall_wire::{Sequence, Status, Taken};
 
 use crate::clock::Clock;
 use crate::fmt::warning;
+use crate::mutant::mutant;
 use crate::outbox::{Contents, Outbox, Restored, Sample};
 use crate::stats::{LinkError, Snapshot, State, Stats};
 use crate::wait::until;
@@ -53,6 +54,7 @@ impl<'a, const N: usize> Ledger<'a, N> {
     pub(crate) fn restore(&self, sample: Sample) {
         let next = self.next_seq.get().max(sample.seq.next());
         self.next_seq.set(next);
+        mutant!(NumberReused => self.next_seq.set(Sequence::ZERO));
         self.first_seq.set(next);
         let restored = self.outbox.borrow_mut().restore(sample);
         self.update(|stats| {

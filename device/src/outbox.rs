@@ -8,6 +8,7 @@ use rollcall_wire::codec::AGE_MAX_MS;
 use rollcall_wire::{Sequence, Status};
 
 use crate::config::WINDOW;
+use crate::mutant::mutant;
 
 /// One taken sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +150,7 @@ impl<const N: usize> Outbox<N> {
 
     /// Makes every sample unsent again: the link is gone.
     pub fn release_all(&mut self) {
+        mutant!(InFlightKept => return);
         self.slots.iter_mut().for_each(|slot| slot.in_flight = false);
     }
 

@@ -27,6 +27,7 @@ use crate::config::{
 };
 use crate::fmt::{Name, info, warning};
 use crate::ledger::Ledger;
+use crate::mutant::mutant;
 use crate::outbox::Sample;
 use crate::stats::LinkError;
 use crate::wait::{until, within};
@@ -261,7 +262,7 @@ where
             Err(Error::Peer(PeerError::Rejected(reason))) => Some(u8::from(reason)),
             _ => None,
         };
-        let refusal = self.seen.take_refusal().or(refusal);
+        let refusal = mutant!(RefusalIsSuccess, None, self.seen.take_refusal().or(refusal));
         let completed =
             self.window.iter().filter(|in_flight| self.connection.is_complete(&in_flight.op)).count();
         let mut index = 0;

@@ -2,7 +2,7 @@
 
 use rollcall_wire::{BootId, DeviceId};
 
-use crate::model::{Entry, Record, RecordKind, Sender, Verdict};
+use crate::model::{Entry, Record, RecordKind, Sender, Verdict, mutant};
 
 /// An entry to be appended, and which of the records it holds.
 pub(super) struct Draft {
@@ -16,6 +16,7 @@ impl Draft {
     pub(super) fn sorted(mut self) -> Self {
         let mut placed: Vec<_> = self.entry.records.into_iter().zip(self.places).collect();
         placed.sort_by_key(|(record, _)| stream(record));
+        mutant!(OrderLost => placed.sort_by_key(|(record, _)| (stream(record), record.status)));
         (self.entry.records, self.places) = placed.into_iter().unzip();
         self
     }
@@ -69,6 +70,7 @@ impl<'a> Batch<'a> {
 
     /// An entry of the log was read; it may be one that we had lost sight of.
     pub(super) fn recognise(&mut self, entry: &Entry) {
+        mutant!(InDoubtForgotten => return);
         if let Some(at) = self.in_doubt.iter().position(|draft| draft.is(entry)) {
             let draft = self.in_doubt.swap_remove(at);
             self.accept(&draft);

@@ -18,7 +18,7 @@ use super::partition::Partition;
 use super::seen::Sighting;
 use crate::log::rollup::Chunk;
 use crate::log::{Checkpoint, LogStore, StoreError};
-use crate::model::{Clock, Entry, Record, RecordKind, Sender, UnixMs, Verdict};
+use crate::model::{Clock, Entry, Record, RecordKind, Sender, UnixMs, Verdict, mutant};
 
 /// How many entries, and how many rows, are read back at a time.
 const READ_ENTRIES: usize = 256;
@@ -139,7 +139,8 @@ impl<S: LogStore> Ingest<S> {
                 return Ok(());
             }
             let entries: Vec<_> = batch.in_doubt.iter().map(|draft| draft.entry.clone()).collect();
-            let taken = self.store.append(&entries).await?;
+            let answer = self.store.append(&entries).await?;
+            let taken = mutant!(FenceIgnored, Vec::new(), answer);
             // There is an answer: what was not appended is another's, however alike the two may be.
             for draft in std::mem::take(&mut batch.in_doubt) {
                 if !taken.contains(&draft.entry.slot) {
@@ -161,6 +162,7 @@ impl<S: LogStore> Ingest<S> {
             if batch.verdicts[place].is_some() {
                 continue;
             }
+            mutant!(DuplicateInFlushCounted => met.clear());
             let sender = *batch.senders.get(place).unwrap_or(&Sender::HearsRefusal);
             let kind = match (self.sighting(record), sender) {
                 // The same sample is drafted already, and it is not sure yet what becomes of it.
@@ -174,6 +176,7 @@ impl<S: LogStore> Ingest<S> {
                 }
                 (Sighting::CannotTell, Sender::HearsRefusal) => {
                     batch.verdicts[place] = Some(Verdict::Rejected(Rejection::CannotTell));
+                    mutant!(SuccessForUnknown => batch.verdicts[place] = Some(Verdict::Duplicate));
                     continue;
                 }
                 (Sighting::CannotTell, Sender::HearsNothing) => RecordKind::Undecided,
@@ -196,6 +199,7 @@ impl<S: LogStore> Ingest<S> {
 
     /// Is a record in the log? One without an identity is new as often as it comes.
     fn sighting(&self, record: &Record) -> Sighting {
+        mutant!(DuplicateCounted => return Sighting::New);
         let partition = &self.partitions[Slot::of(&record.device).index()];
         record.id.map_or(Sighting::New, |id| partition.check(&record.device, id))
     }
@@ -227,7 +231,8 @@ impl<S: LogStore> Ingest<S> {
             self.partitions[slot.index()].abandon_sweep();
             let checkpoint = self.store.checkpoint(slot).await?;
             let known = self.partitions[slot.index()].stored();
-            if checkpoint.windows < known.windows || checkpoint.rows < known.rows {
+            let is_behind = checkpoint.windows < known.windows || checkpoint.rows < known.rows;
+            if mutant!(StateKeptAfterError, false, is_behind) {
                 tracing::warn!(%slot, ?known, stored = ?checkpoint, "the store lost windows or rows that were not durable yet; they are made again from the log");
                 self.unrolled.retain(|chunk| chunk.slot != slot);
                 self.partitions[slot.index()] = restored(&*self.store, slot, checkpoint).await?;
@@ -332,6 +337,7 @@ impl<S: LogStore> Ingest<S> {
                 writes.push(write);
             }
         }
+        mutant!(CheckpointBeforeRows => self.store.write_rows(&without_rows(&writes)).await?);
         if !writes.is_empty() {
             self.store.write_rows(&writes).await?;
         }
@@ -354,6 +360,11 @@ impl<S: LogStore> Ingest<S> {
         let devices: usize = self.partitions.iter().map(Partition::devices).sum();
         if devices <= FEW_DEVICES { SWEEP_LATEST.0 } else { SWEEP_LATEST.1 }
     }
+}
+
+#[cfg(feature = "mutants")]
+fn without_rows(writes: &[crate::log::RowWrite]) -> Vec<crate::log::RowWrite> {
+    writes.iter().map(|write| crate::log::RowWrite { rows: Vec::new(), ..write.clone() }).collect()
 }
 
 /// A partition at a checkpoint, with the rows that the store has.

@@ -6,7 +6,7 @@ use rollcall_wire::Slot;
 use tokio::time::Instant;
 
 use super::partition::Partition;
-use crate::model::UnixMs;
+use crate::model::{UnixMs, mutant};
 
 /// How far log time may be: no further than a clock that nobody sets.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ impl LogClock {
 
     /// The log time of the next entry of `partition`.
     pub(super) fn time(&self, slot: Slot, partition: &Partition, now: UnixMs) -> UnixMs {
+        mutant!(LogTimeFollowsClock => return now.max(partition.log_time()));
         let passed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let latest = UnixMs(self.from[slot.index()].0.saturating_add(passed_ms));
         now.min(latest).max(partition.log_time())

@@ -14,7 +14,7 @@ use super::seen::{Seen, Sighting};
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
 use crate::log::row::Row;
 use crate::log::{Checkpoint, RowWrite, StoreError};
-use crate::model::{BySecond, Entry, UnixMs};
+use crate::model::{BySecond, Entry, UnixMs, mutant};
 
 /// What an ingest worker knows of a partition that it writes.
 #[derive(Debug)]
@@ -205,6 +205,7 @@ impl Partition {
     /// The store may have forgotten rows of a sweep that is not at its end: they are written again.
     pub fn abandon_sweep(&mut self) {
         if let Some(sweep) = self.sweep.take() {
+            mutant!(SweepForgotten => return);
             self.seen.put_back(sweep.devices);
             self.changed_at.get_or_insert_with(Instant::now);
         }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use rollcall_wire::{DeviceId, SampleId, Sequence};
 
 use crate::log::row::{Boot, ClosedBoots, DeviceState, OPEN_BOOTS_MAX, RANGES_MAX, Row, SeqRange};
-use crate::model::{Record, RecordKind, UnixMs};
+use crate::model::{Record, RecordKind, UnixMs, mutant};
 
 /// How many devices a slot may have: two million in all, which take some 700 MB. One more is not taken: of its
 /// samples it could not be told whether they are in the log.
@@ -202,7 +202,7 @@ impl Device {
 
     /// A new boot is the occasion to forget those of which nothing can come any more.
     fn forget(&mut self, log_time: UnixMs) {
-        let before = UnixMs(log_time.0.saturating_sub(BOOT_KEPT_MS));
+        let before = mutant!(BootsForgotten, log_time, UnixMs(log_time.0.saturating_sub(BOOT_KEPT_MS)));
         self.state.boots.retain(|boot| boot.last_logged >= before);
         if let Some(closed) = &mut self.closed {
             let length = closed.len();
@@ -228,7 +228,8 @@ fn insert(boot: &mut Boot, seq: Sequence, sampled_at: UnixMs) {
         return;
     }
     let joins_next = ranges.get(at).is_some_and(|range| range.first == seq + 1);
-    let joins_last = at > 0 && ranges[at - 1].last + 1 == seq;
+    let follows = at > 0 && ranges[at - 1].last + 1 == seq;
+    let joins_last = mutant!(GapClosed, at > 0 && ranges[at - 1].last + 2 >= seq, follows);
     match (joins_last, joins_next) {
         (true, true) => {
             let next = ranges.remove(at);

@@ -17,7 +17,7 @@ use rollcall_wire::codec::AGE_MAX_MS;
 use rollcall_wire::{RunId, Taken};
 use tokio::time::Instant;
 
-use crate::model::{Record, TimeError, UnixMs};
+use crate::model::{Record, TimeError, UnixMs, mutant};
 
 /// A window is two buckets, each of so much uptime and of so many messages at least: in 60 s a clock that is off by
 /// 1 % gains 0.6 s, one that is off by 100 ppm 6 ms.
@@ -117,7 +117,8 @@ impl Timing {
         let clock = self.recent.get(&key).or_else(|| self.older.get(&key));
         record.time_error = TimeError::Unknown;
         let Some(dated) = clock.and_then(|clock| clock.date(reading, self.ms(received))) else { return };
-        let before_ms = dated.held_up_ms.saturating_add(i64::from(reading.age_ms));
+        let held_up_ms = mutant!(DatedByArrival, 0, dated.held_up_ms);
+        let before_ms = held_up_ms.saturating_add(i64::from(reading.age_ms));
         // Beyond the horizon lies no sample: what says so is no clock.
         if (0..=i64::from(AGE_MAX_MS)).contains(&before_ms) {
             record.sampled_at = UnixMs(record.received_at.0.saturating_sub(before_ms.cast_unsigned()));

@@ -2,7 +2,7 @@
 
 use rollcall_wire::{DeviceId, SampleId, Slot, Status};
 
-use super::{BySecond, UnixMs};
+use super::{BySecond, UnixMs, mutant};
 
 /// A stored sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,9 @@ impl Entry {
 
     /// Adds [`Entry::counts`] to others.
     pub fn add_to(&self, counts: &mut BySecond) {
-        for record in self.records.iter().filter(|record| record.kind != RecordKind::Undecided) {
+        let is_counted =
+            |record: &&Record| mutant!(UndecidedCounted, true, record.kind != RecordKind::Undecided);
+        for record in self.records.iter().filter(is_counted) {
             let second = counts.entry(record.sampled_at.second()).or_default();
             second.count(record.status, record.time_error);
         }

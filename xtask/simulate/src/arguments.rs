@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, anyhow, bail, ensure};
 use pico_args::Arguments;
 use rollcall_simulate::Settings;
+use rollcall_simulate::mutants::Mutant;
 
 /// The same that `cargo xtask simulate --help` prints.
 pub(crate) const HELP: &str = include_str!("../help.txt");
@@ -17,12 +18,21 @@ pub(crate) struct Asked {
     pub(crate) jobs: usize,
     pub(crate) prints_trace: bool,
     pub(crate) shrinks: bool,
+    pub(crate) keeps_going: bool,
 }
 
 /// Which seeds.
 pub(crate) enum Seeds {
     One(u64),
-    Many { first: u64, count: u64 },
+    /// Until each mutant is found by one.
+    Mutants {
+        first: u64,
+        count: u64,
+    },
+    Many {
+        first: u64,
+        count: u64,
+    },
 }
 
 impl Asked {
@@ -47,18 +57,24 @@ impl Asked {
         }
         settings.faults = arguments.opt_value_from_fn("--faults", numbers)?;
         settings.only = arguments.opt_value_from_fn("--only", numbers)?;
+        Mutant::switch_on(arguments.opt_value_from_str("--mutant").map_err(|error| anyhow!("{error}"))?);
+        let all_mutants = arguments.contains("--mutants");
         let (one, many) = (arguments.opt_value_from_str("--seed")?, arguments.opt_value_from_str("--seeds")?);
         let seeds = match (one, many) {
             (Some(_), Some(_)) => bail!("--seed and --seeds: one of them"),
             (Some(seed), None) => Seeds::One(seed),
+            (None, count) if all_mutants => {
+                Seeds::Mutants { first: rollcall_harness::seed(), count: count.unwrap_or(1_000) }
+            }
             (None, count) => Seeds::Many { first: rollcall_harness::seed(), count: count.unwrap_or(200) },
         };
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = arguments.opt_value_from_str("--jobs")?.unwrap_or_else(processors);
         let prints_trace = arguments.contains("--trace");
         let shrinks = !arguments.contains("--no-shrink");
+        let keeps_going = arguments.contains("--keep-going");
         match arguments.finish().first() {
-            None => Ok(Self { seeds, settings, jobs, prints_trace, shrinks }),
+            None => Ok(Self { seeds, settings, jobs, prints_trace, shrinks, keeps_going }),
             Some(unknown) => bail!("unexpected argument {unknown:?}\n\n{HELP}"),
         }
     }

@@ -11,6 +11,8 @@ mod disk;
 mod faults;
 mod host;
 mod hostile;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod net;
 mod oracle;
 mod peer;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use pico_args::Arguments;
+use rollcall_simulate::mutants::Mutant;
 use rollcall_simulate::{Failure, Outcome, Settings, run};
 
 use self::arguments::{Asked, HELP, Seeds};
@@ -46,6 +47,7 @@ fn simulate(mut arguments: Arguments) -> Result<ExitCode> {
             outcome.failure.map(|failure| (settings, failure))
         }
         Seeds::Many { first, count } => many(&asked, first, count, &mut tally),
+        Seeds::Mutants { first, count } => return Ok(mutants(&asked, first, count)),
     };
     if let Some((settings, failure)) = failed {
         println!("\nseed {}: {failure}", settings.seed);
@@ -73,13 +75,33 @@ fn many(asked: &Asked, first: u64, count: u64, tally: &mut Tally) -> Option<(Set
                     tally.add(&outcome);
                     tally.progress(count, start);
                     if let Some(failure) = outcome.failure {
-                        lock(&failed).get_or_insert((settings, failure));
+                        if asked.keeps_going {
+                            tally.failed(&settings, &failure);
+                        } else {
+                            lock(&failed).get_or_insert((settings, failure));
+                        }
                     }
                 }
             });
         }
     });
     failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Looks for a seed that finds each mutant.
+fn mutants(asked: &Asked, first: u64, count: u64) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for mutant in Mutant::all() {
+        Mutant::switch_on(Some(mutant));
+        match many(asked, first, count, &mut Tally::default()) {
+            Some((settings, failure)) => println!("{mutant:<28} {:>20}  {}", settings.seed, failure.check),
+            None => {
+                println!("{mutant:<28} is not found by {count} seeds");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

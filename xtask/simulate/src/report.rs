@@ -22,6 +22,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Tally {
     seeds: u64,
+    failed: u64,
     damaged: u64,
     coverage: Coverage,
     device_seconds: u64,
@@ -36,6 +37,12 @@ impl Tally {
         self.coverage.add(&outcome.coverage);
         self.device_seconds += outcome.device_seconds;
         self.processor += outcome.processor;
+    }
+
+    /// A seed failed, and others run on.
+    pub(crate) fn failed(&mut self, settings: &Settings, failure: &Failure) {
+        self.failed += 1;
+        println!("seed {}: {failure}", settings.seed);
     }
 
     /// On a terminal, how far it is.
@@ -54,10 +61,13 @@ impl Tally {
         }
         let speed = self.device_seconds as f64 / self.processor.as_secs_f64();
         println!(
-            "{} seeds without a failure ({} ended with a store that says that it is damaged); {} device-seconds, \
+            "{} seeds, {} failures ({} ended with a store that says that it is damaged); {} device-seconds, \
              {speed:.0} a second of processor time",
-            self.seeds, self.damaged, self.device_seconds
+            self.seeds, self.failed, self.damaged, self.device_seconds
         );
+        if self.failed > 0 {
+            return ExitCode::FAILURE;
+        }
         let never = Kind::ALL.iter().filter(|kind| self.coverage.count(**kind) == 0);
         let never: Vec<_> = never.map(|kind| kind.name()).collect();
         let is_enough = matches!(asked.seeds, Seeds::Many { count, .. } if count >= ENOUGH_SEEDS)

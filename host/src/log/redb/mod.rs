@@ -47,7 +47,7 @@ use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::{Checkpoint, LogStore, RowWrite, StoreError, codec};
-use crate::model::{self, Entry};
+use crate::model::{self, Entry, mutant};
 
 /// So many commits at most follow each other without an fsync.
 const UNSYNCED_MAX: usize = 64;
@@ -278,7 +278,8 @@ impl LogStore for RedbStore {
         let rows: Vec<_> = entries.iter().map(tail::Row::of).collect();
         let (tail, unsynced) = (self.tail.clone(), self.unsynced.clone());
         self.run(move |database| {
-            let transaction = database.begin_write()?;
+            let transaction =
+                mutant!(AppendNotDurable, unsynced.begin_write(database)?, database.begin_write()?);
             let (taken, written) = tail::append(&transaction, rows)?;
             transaction.commit()?;
             unsynced.none();

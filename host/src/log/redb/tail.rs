@@ -14,7 +14,7 @@ use super::{Decode, WorkError, damage, packed, sealed};
 use crate::log::plan::TailEntry;
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
 use crate::log::{StoreError, codec, key};
-use crate::model::Entry;
+use crate::model::{Entry, mutant};
 
 /// The key of an entry → the entry; a slot's last key → the length of its log.
 pub(super) const TAIL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tail");
@@ -204,6 +204,7 @@ impl Tail {
                 entries.push_back(Arc::new(TailEntry::new(slot, number, counts)));
                 Ok(())
             })?;
+            mutant!(TailCountedTwice => entries.extend(entries.clone()));
         }
         Ok(())
     }

@@ -1,0 +1,105 @@
+//! Faults of kinds that really happened, to be switched on in a build with the feature `mutants`: they show that the
+//! simulation finds them. In every other build there are none, and nothing of what asks for them is compiled.
+
+/// `mutant!(Name => this)` does this if it is switched on; `mutant!(Name, this, that)` is this then, and otherwise that.
+#[cfg(feature = "mutants")]
+macro_rules! mutant {
+    ($mutant:ident => $this:expr) => {
+        if $crate::model::Mutant::$mutant.is_on() {
+            $this;
+        }
+    };
+    ($mutant:ident, $this:expr, $that:expr) => {
+        if $crate::model::Mutant::$mutant.is_on() { $this } else { $that }
+    };
+}
+
+#[cfg(not(feature = "mutants"))]
+macro_rules! mutant {
+    ($mutant:ident => $this:expr) => {};
+    ($mutant:ident, $this:expr, $that:expr) => {
+        $that
+    };
+}
+
+pub(crate) use mutant;
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// The place of the mutant that is switched on, from 1.
+    static ACTIVE: AtomicUsize = AtomicUsize::new(0);
+
+    macro_rules! mutants {
+        ($($(#[$doc:meta])* $mutant:ident => $name:literal,)*) => {
+            /// A fault that can be switched on.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub enum Mutant {
+                $($(#[$doc])* $mutant,)*
+            }
+
+            impl Mutant {
+                /// Every mutant, in the order of declaration.
+                pub const ALL: &[Self] = &[$(Self::$mutant,)*];
+
+                /// The name on a command line.
+                pub const fn name(self) -> &'static str {
+                    match self {
+                        $(Self::$mutant => $name,)*
+                    }
+                }
+
+                /// Switches it on in this process, or none.
+                pub fn switch_on(mutant: Option<Self>) {
+                    ACTIVE.store(mutant.map_or(0, |mutant| mutant as usize + 1), Ordering::Relaxed);
+                }
+
+                /// Is it switched on?
+                pub(crate) fn is_on(self) -> bool {
+                    ACTIVE.load(Ordering::Relaxed) == self as usize + 1
+                }
+            }
+        };
+    }
+
+    mutants! {
+        /// Success is answered for what a store did not take.
+        AckBeforeCommit => "ack-before-commit",
+        /// Success is answered for what may have been counted or not.
+        SuccessForUnknown => "success-for-unknown",
+        /// A repetition is counted.
+        DuplicateCounted => "duplicate-counted",
+        /// A repetition within one flush is counted.
+        DuplicateInFlushCounted => "duplicate-in-flush-counted",
+        /// What was appended without an answer is not recognised, and appended again.
+        InDoubtForgotten => "in-doubt-forgotten",
+        /// An entry that another writer has appended is taken for ours.
+        FenceIgnored => "fence-ignored",
+        /// After an error of the store, what is known stays although the store has forgotten it.
+        StateKeptAfterError => "state-kept-after-error",
+        /// After an error of the store, rows that may not be stored are not written again.
+        SweepForgotten => "sweep-forgotten",
+        /// The checkpoint of rows is stored before they are.
+        CheckpointBeforeRows => "checkpoint-before-rows",
+        /// A sequence that is one ahead closes the gap before it.
+        GapClosed => "gap-closed",
+        /// A boot is forgotten as soon as there is another.
+        BootsForgotten => "boots-forgotten",
+        /// What is forgotten after a time is forgotten by a clock that people set.
+        LogTimeFollowsClock => "log-time-follows-clock",
+        /// A sample is dated by when its message came.
+        DatedByArrival => "dated-by-arrival",
+        /// The samples of a boot change their order in a flush.
+        OrderLost => "order-lost",
+        /// What is undecided is counted in windows.
+        UndecidedCounted => "undecided-counted",
+        /// An append is not durable when it returns.
+        AppendNotDurable => "append-not-durable",
+        /// When a store is opened, what is not rolled up is counted twice.
+        TailCountedTwice => "tail-counted-twice",
+    }
+}
+
+#[cfg(feature = "mutants")]
+pub use self::switch::Mutant;
