@@ -9,14 +9,14 @@ use rollcall_harness::emulated_board::EmulatedBoard;
 use rollcall_harness::hardware_board;
 
 use crate::tally::TestTally;
-use crate::{firmware, help, test};
+use crate::{firmware, help, simulate, test};
 
 mod tidy;
 
 pub(crate) const HELP: &str = "\
 Checks everything that CI checks: which crate and which folder of the host uses which, the length of files,
 formatting, clippy and documentation of both workspaces, firmware for its own targets among them, without a warning,
-and then every test (cargo xtask test).
+200 seeds of cargo xtask simulate and those that are kept, and then every test (cargo xtask test).
 
   cargo xtask ci
 
@@ -51,6 +51,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     ]);
     lean.args(CLIPPY);
     tally.check("clippy of the host without MongoDB", cargo::run(lean));
+    let mut mutants = Workspace::Root.cargo(&["clippy", "--package", "rollcall-simulate"]);
+    mutants.args(["--all-targets", "--features", "mutants"]).args(CLIPPY);
+    tally.check("clippy of the simulation with mutants", cargo::run(mutants));
     for board in EmulatedBoard::EMULATED {
         match (board.cargo("clippy"), board.cargo("doc")) {
             (Ok(mut clippy), Ok(mut doc)) => {
@@ -70,6 +73,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     tally.check("sizes of the firmware (cargo xtask firmware)", firmware::check());
+    tally.check("the simulation (cargo xtask simulate)", simulate::check());
     test::everything(tally)
 }
 
