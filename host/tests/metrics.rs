@@ -186,8 +186,14 @@ fn each_refusal_of_the_gateway_moves_the_number_of_its_name_and_no_other() {
             wait(&ops, &format!("rollcall_gateway_refusals_total{{reason=\"{reason}\"}} {count}"));
         }
     };
-    Client::hello(closed.address(), Version::V5, "test", Some(("fleet", "wrong"))).leave();
-    check(Refused::BadUserNameOrPassword);
+    let guess = || Client::hello(closed.address(), Version::V5, "test", Some(("fleet", "wrong")));
+    let mut guesses = Vec::new();
+    for _ in 0..10 {
+        guesses.push(guess());
+        check(Refused::BadUserNameOrPassword);
+    }
+    guesses.push(guess());
+    check(Refused::TooManyFailedLogins);
     let method = [0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 4, 0x15, 0, 1, b'x', 0, 0];
     raw(&connect(&method));
     check(Refused::BadAuthenticationMethod);
@@ -207,6 +213,8 @@ fn each_refusal_of_the_gateway_moves_the_number_of_its_name_and_no_other() {
     check(Refused::PacketTooLarge);
     misbehave(at, &[connect(&[0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 0, 0, 0])]);
     check(Refused::ProtocolError);
+    misbehave(at, &vec![vec![0xc0, 0]; 101]);
+    check(Refused::PacketRate);
     misbehave(at, &[publish(Version::V5, 1, "rollcall/#", b"", None)]);
     check(Refused::TopicNameInvalid);
     misbehave(at, &[vec![0x30, 7, 0, 1, b't', 3, 0x23, 0, 33]]);

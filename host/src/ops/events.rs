@@ -1,13 +1,14 @@
 //! What happens to the parts: each method counts an event and, where an operator should hear of it, logs it.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rollcall_wire::codec::Rejection;
 use rollcall_wire::{DeviceId, SampleId};
 
+use super::door::TurnedAway;
 use super::{CredentialsFile, Dropped, HttpRefused, Ops, Part, Refused};
 use crate::model::UnixMs;
 
@@ -130,11 +131,37 @@ impl Ops {
     }
 
     /// The system gave no descriptor for a connection: until it does, clients wait in the kernel's queue.
-    pub fn accept_failed(&self, error: &std::io::Error) {
+    pub fn accept_failed(&self, door: Part, error: &std::io::Error) {
         self.metrics.accept_errors.inc();
-        self.unhealthy(Part::Source, &format_args!("cannot take an mqtt connection: {error}"));
-        if self.limit.allows("accept", Instant::now()) {
-            tracing::error!(%error, "cannot take an mqtt connection; trying again, and said once a minute");
+        let (name, protocol) = if door == Part::Http { ("accept_http", "http") } else { ("accept", "mqtt") };
+        self.unhealthy(door, &format_args!("cannot take an {protocol} connection: {error}"));
+        if self.limit.allows(name, Instant::now()) {
+            tracing::error!(%error, "cannot take an {protocol} connection; trying again, and said once a minute");
+        }
+    }
+
+    /// A connection from `client` is closed for want of places.
+    pub fn turned_away(&self, door: Part, why: TurnedAway, client: IpAddr) {
+        let total = self.metrics.turned_away(door, why);
+        let name = if door == Part::Http { "places_http" } else { "places_mqtt" };
+        if self.limit.allows(name, Instant::now()) {
+            let reason = why.name();
+            tracing::warn!(
+                %door,
+                reason,
+                total,
+                %client,
+                "too many connections: this one is closed; the next of this door is logged in a minute"
+            );
+        }
+    }
+
+    /// A query found too many others before it.
+    pub fn query_refused(&self, client: Option<SocketAddr>) {
+        let total = self.metrics.query_refused();
+        if self.limit.allows("queries", Instant::now()) {
+            let client = client.map(tracing::field::display);
+            tracing::warn!(total, client, "too many queries at a time; the next is logged in a minute");
         }
     }
 

@@ -16,6 +16,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 use rollcall_wire::codec::Rejection;
 
+use super::door::TurnedAway;
 use super::{HttpRefused, Part, Refused};
 use crate::model::UnixMs;
 
@@ -38,6 +39,12 @@ struct OfPart {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfFile {
     file: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AtDoor {
+    door: &'static str,
+    reason: &'static str,
 }
 
 type Seconds = Counter<f64, AtomicU64>;
@@ -116,8 +123,12 @@ pub struct Metrics {
     pub connections_open: Gauge,
     /// All of them since the start.
     pub connections: Counter,
+    /// Connections over HTTP.
+    pub http_connections_open: Gauge,
     /// Connections that could not be taken.
     pub accept_errors: Counter,
+    turned_away: Family<AtDoor, Counter>,
+    queries_refused: Counter,
     flush_seconds: Histogram,
     flush_messages: Histogram,
     /// How often the store was away.
@@ -187,7 +198,10 @@ impl Default for Metrics {
             ),
             connections_open: names.add("connections_open", "Connections of clients to the gateway now"),
             connections: names.add("connections", "Connections that the gateway took"),
+            http_connections_open: names.add("http_connections_open", "Connections over HTTP now"),
             accept_errors: names.add("accept_errors", "Attempts to take a connection that failed"),
+            turned_away: names.turned_away(),
+            queries_refused: names.add("queries_refused", "Queries that found too many others before them"),
             flush_seconds: names.with_unit(
                 "flush_duration",
                 "From the begin of a flush until all of it is stored, outages of the store included",
@@ -261,6 +275,19 @@ impl Names {
     }
 }
 
+impl Names {
+    fn turned_away(&mut self) -> Family<AtDoor, Counter> {
+        let help = "Connections that were closed for want of places";
+        let family = self.add::<Family<AtDoor, Counter>>("connections_turned_away", help);
+        for door in [Part::Source, Part::Http].map(Part::name) {
+            for reason in TurnedAway::ALL.map(TurnedAway::name) {
+                drop(family.get_or_create(&AtDoor { door, reason }));
+            }
+        }
+        family
+    }
+}
+
 impl Metrics {
     /// All of them as OpenMetrics text.
     pub fn text(&self, ready: bool) -> String {
@@ -297,6 +324,15 @@ impl Metrics {
 
     pub(super) fn credentials_file_broken(&self, file: CredentialsFile, broken: bool) {
         self.credentials_file_broken.get_or_create(&OfFile { file: file.name() }).set(broken.into());
+    }
+
+    /// One more connection that was turned away; all of its door and reason so far.
+    pub(super) fn turned_away(&self, door: Part, reason: TurnedAway) -> u64 {
+        self.turned_away.get_or_create(&AtDoor { door: door.name(), reason: reason.name() }).inc() + 1
+    }
+
+    pub(super) fn query_refused(&self) -> u64 {
+        self.queries_refused.inc() + 1
     }
 
     pub(super) fn dropped(&self, why: Dropped, messages: u64) {

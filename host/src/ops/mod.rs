@@ -3,7 +3,9 @@
 
 pub mod check;
 mod clock;
+pub mod door;
 mod events;
+mod failed_logins;
 mod file_stamp;
 mod findings;
 mod health;
@@ -14,6 +16,7 @@ mod refused;
 mod supervisor;
 
 pub use self::clock::watch_clock;
+pub use self::failed_logins::FailedLogins;
 pub(crate) use self::file_stamp::FileStamp;
 pub use self::findings::Findings;
 use self::health::Health;

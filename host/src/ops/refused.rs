@@ -5,6 +5,8 @@
 pub enum Refused {
     /// CONNECT with another user or password.
     BadUserNameOrPassword,
+    /// CONNECT with a name that has come with too many wrong passwords from that address: it is not looked at.
+    TooManyFailedLogins,
     /// CONNECT with the client id of another device.
     OtherDevicesClientId,
     /// A message to a topic of another device.
@@ -45,6 +47,8 @@ pub enum Refused {
     Subscription,
     /// Nothing was heard for one and a half times the keep-alive.
     KeepAliveTimeout,
+    /// More packets a second than are read, besides messages: the rest waits.
+    PacketRate,
     /// Another client came with the same client id.
     SessionTakenOver,
     /// A message of the connection may not be stored, so it cannot go on.
@@ -53,8 +57,9 @@ pub enum Refused {
 
 impl Refused {
     /// Every refusal, in the order of declaration.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::BadUserNameOrPassword,
+        Self::TooManyFailedLogins,
         Self::OtherDevicesClientId,
         Self::OtherDevicesTopic,
         Self::PasswordRevoked,
@@ -75,6 +80,7 @@ impl Refused {
         Self::PacketIdInUse,
         Self::Subscription,
         Self::KeepAliveTimeout,
+        Self::PacketRate,
         Self::SessionTakenOver,
         Self::NotStored,
     ];
@@ -83,6 +89,7 @@ impl Refused {
     pub const fn name(self) -> &'static str {
         match self {
             Self::BadUserNameOrPassword => "bad_user_name_or_password",
+            Self::TooManyFailedLogins => "too_many_failed_logins",
             Self::OtherDevicesClientId => "other_devices_client_id",
             Self::OtherDevicesTopic => "other_devices_topic",
             Self::PasswordRevoked => "password_revoked",
@@ -103,6 +110,7 @@ impl Refused {
             Self::PacketIdInUse => "packet_id_in_use",
             Self::Subscription => "subscription",
             Self::KeepAliveTimeout => "keep_alive_timeout",
+            Self::PacketRate => "packet_rate",
             Self::SessionTakenOver => "session_taken_over",
             Self::NotStored => "not_stored",
         }

@@ -7,6 +7,7 @@ mod common;
 #[path = "../common/host.rs"]
 mod host;
 
+mod bounds;
 mod connecting;
 mod publishing;
 mod standard;

@@ -14,20 +14,25 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::clients::Identified;
+use super::pace::Pace;
 use super::protocol::{
     self, Hello, Protocol, Publish, RECEIVE_MAX, Reason, Refusal, Request, TooLong, Welcome, packet_length,
 };
 use super::socket::Socket;
 use super::unanswered::{NotStored, Settled, Unanswered};
 use super::{Connected, Shared};
-use crate::ops::Refused;
+use crate::ops::door::{Place, TurnedAway};
+use crate::ops::{Part, Refused};
 use crate::source::admission::{NotAdmitted, Rights};
 
 /// A client has this long to send its CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who shows a wrong password hears so after this long.
+const FAILED_LOGIN_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest keep-alive: for clients that ask for more, or for none. Without a bound a client that has vanished
 /// keeps its descriptor for 18 hours or for ever.
@@ -41,6 +46,7 @@ pub(super) async fn serve(
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
     client: SocketAddr,
+    place: Place,
     shared: Arc<Shared>,
 ) {
     let _connected = Connected::new(shared.clone());
@@ -52,10 +58,19 @@ pub(super) async fn serve(
         unanswered: Unanswered::default(),
         rights: Rights::default(),
         will: None,
+        pace: Pace::new(Instant::now()),
         shared,
     };
-    match timeout(CONNECT_TIMEOUT, connection.welcome()).await {
+    let welcomed = tokio::select! {
+        welcomed = timeout(CONNECT_TIMEOUT, connection.welcome()) => welcomed,
+        () = place.sent_away() => {
+            let ops = &connection.shared.ops;
+            return ops.turned_away(Part::Source, TurnedAway::ForAnother, client.ip());
+        }
+    };
+    match welcomed {
         Ok(Some(mut let_in)) => {
+            place.is_busy();
             if let Err(End::Farewell) = connection.run(&mut let_in).await {
                 connection.socket.goodbye().await;
             }
@@ -76,6 +91,7 @@ struct Connection {
     rights: Rights,
     /// What to publish when the client is gone without a word.
     will: Option<Publish>,
+    pace: Pace,
 }
 
 /// A client that is let in.
@@ -131,6 +147,9 @@ impl Connection {
         };
         if let Some(refusal) = refusal {
             self.refused(refusal.counted());
+            if let Refusal::BadUserNameOrPassword = refusal {
+                sleep(FAILED_LOGIN_DELAY).await;
+            }
             protocol.refuse(refusal, &mut self.socket.output);
             self.socket.goodbye().await;
             return None;
@@ -141,9 +160,16 @@ impl Connection {
     fn admit(&mut self, hello: &Hello) -> Result<(), Refusal> {
         let user = hello.user.as_ref().map(|user| user.as_bytes().as_ref());
         let password = hello.password.as_ref().map(AsRef::as_ref);
+        let visitor = self.shared.failed_logins.visitor(self.client.ip(), user);
+        if self.shared.failed_logins.shuts_out(visitor, Instant::now().into_std()) {
+            return Err(Refusal::TooManyFailedLogins);
+        }
         let rights = self.shared.admission.admit(user, password, &hello.client_id);
         self.rights = rights.map_err(|reason| match reason {
-            NotAdmitted::BadUserNameOrPassword => Refusal::BadUserNameOrPassword,
+            NotAdmitted::BadUserNameOrPassword => {
+                self.shared.failed_logins.failed(visitor, Instant::now().into_std());
+                Refusal::BadUserNameOrPassword
+            }
             NotAdmitted::OtherDevicesClientId => Refusal::OtherDevicesClientId,
         })?;
         if self.shared.open.load(Ordering::SeqCst) { Ok(()) } else { Err(Refusal::ServerUnavailable) }
@@ -188,6 +214,7 @@ impl Connection {
             }
             let may_read = self.may_take(protocol);
             let may_write = self.socket.wants_write();
+            let rests_until = self.pace.rests_until();
             tokio::select! {
                 biased;
                 settled = self.unanswered.settled() => {
@@ -205,6 +232,9 @@ impl Connection {
                     self.socket.read();
                 }
                 _ = self.socket.writable(), if may_write => {}
+                () = sleep_until(rests_until.unwrap_or(heard)), if rests_until.is_some() => {
+                    self.pace.go_on(Instant::now());
+                }
                 // A client is not silent while it is not heard, but it is while it does not read.
                 () = sleep_until(heard + *silence), if may_read || may_write => {
                     return Err(self.end(protocol, Reason::KeepAliveTimeout));
@@ -234,7 +264,8 @@ impl Connection {
         // A client of MQTT 5 counts for itself; one that does not is cut off by `publish`.
         let bounded = !protocol.announces_receive_maximum();
         let full = bounded && self.unanswered.len() >= usize::from(RECEIVE_MAX.get());
-        self.socket.left || (!full && self.socket.output.len() < OUTPUT_MAX)
+        let rests = self.pace.rests_until().is_some();
+        self.socket.left || (!full && !rests && self.socket.output.len() < OUTPUT_MAX)
     }
 
     /// The next request, if all of it is there.
@@ -249,6 +280,9 @@ impl Connection {
     }
 
     async fn handle(&mut self, protocol: &mut Protocol, request: Request) -> Result<(), End> {
+        if !matches!(request, Request::Publish(_)) && self.pace.packet(Instant::now()) {
+            self.refused(Refused::PacketRate);
+        }
         match request {
             Request::Publish(publish) => self.publish(protocol, publish).await?,
             Request::Subscribe { packet_id, filters } => {

@@ -7,6 +7,7 @@
 
 mod clients;
 mod connection;
+mod pace;
 mod protocol;
 mod socket;
 mod unanswered;
@@ -18,21 +19,19 @@ use std::thread;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use self::clients::Clients;
 use super::gate::Gate;
 use super::{Admission, Inbox, LogState, RunningSource, Source, Wait};
-use crate::ops::{Ops, Part};
+use crate::ops::door::{Door, Places};
+use crate::ops::{FailedLogins, Ops, Part};
 
 /// When draining, how long connections may take to send the last acknowledgements and close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// When closing, how often is looked whether all connections are closed.
 const POLL: Duration = Duration::from_millis(5);
-
-/// Connections at a time; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 100_000;
 
 /// The pause before the next connection is taken when the system has no descriptor left for one.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -78,6 +77,7 @@ struct Shared {
     /// Connections that are open.
     connections: AtomicUsize,
     clients: Arc<Clients>,
+    failed_logins: FailedLogins,
     ops: Arc<Ops>,
     /// Makes the thread panic.
     #[cfg(feature = "testing")]
@@ -113,6 +113,7 @@ impl Gateway {
             closing: watch::Sender::new(false),
             connections: AtomicUsize::new(0),
             clients: Arc::default(),
+            failed_logins: FailedLogins::default(),
             ops,
             #[cfg(feature = "testing")]
             fault: Arc::default(),
@@ -125,15 +126,15 @@ impl Gateway {
             let _living = living;
             let runtime = runtime;
             runtime.block_on(async {
-                let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+                let door = Door::new(Places::mqtt());
                 let with_tls = async {
                     match tls {
-                        Some((listener, config)) => accept(listener, Some(config), &places, &serving).await,
+                        Some((listener, config)) => accept(listener, Some(config), &door, &serving).await,
                         None => std::future::pending().await,
                     }
                 };
                 tokio::select! {
-                    () = accept(plain, None, &places, &serving) => {}
+                    () = accept(plain, None, &door, &serving) => {}
                     () = with_tls => {}
                     _ = stopped => {}
                     () = serving.fault() => {}
@@ -205,7 +206,7 @@ impl RunningSource for Gateway {
 async fn accept(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
-    places: &Arc<Semaphore>,
+    door: &Arc<Door>,
     shared: &Arc<Shared>,
 ) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
@@ -214,7 +215,6 @@ async fn accept(
     };
     let mut failing = false;
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, client)) => {
                 if std::mem::take(&mut failing) {
@@ -222,15 +222,19 @@ async fn accept(
                 }
                 // An acknowledgement is small, and its device waits for it.
                 let _ = stream.set_nodelay(true);
-                let (shared, tls) = (shared.clone(), tls.clone());
-                tokio::spawn(async move {
-                    connection::serve(stream, tls, client, shared).await;
-                    drop(place);
-                });
+                match door.enter(client.ip()) {
+                    Ok(place) => {
+                        let client = connection::serve(stream, tls.clone(), client, place, shared.clone());
+                        tokio::spawn(client);
+                    }
+                    Err(why) => shared.ops.turned_away(Part::Source, why, client.ip()),
+                }
+                // Who was sent away for it goes now, so that no more descriptors are taken than there are places.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 failing = true;
-                shared.ops.accept_failed(&error);
+                shared.ops.accept_failed(Part::Source, &error);
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }

@@ -32,6 +32,7 @@ pub(crate) struct Hello {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refusal {
     BadUserNameOrPassword,
+    TooManyFailedLogins,
     OtherDevicesClientId,
     BadAuthenticationMethod,
     /// The store is not there yet.
@@ -43,6 +44,7 @@ impl Refusal {
     pub(crate) fn counted(self) -> Refused {
         match self {
             Self::BadUserNameOrPassword => Refused::BadUserNameOrPassword,
+            Self::TooManyFailedLogins => Refused::TooManyFailedLogins,
             Self::OtherDevicesClientId => Refused::OtherDevicesClientId,
             Self::BadAuthenticationMethod => Refused::BadAuthenticationMethod,
             Self::ServerUnavailable => Refused::ServerUnavailable,
@@ -288,7 +290,9 @@ impl Protocol {
             Self::V311(codec) => {
                 let return_code = match refusal {
                     Refusal::ServerUnavailable => v3::codec::ConnectAckReason::ServiceUnavailable,
-                    Refusal::OtherDevicesClientId => v3::codec::ConnectAckReason::NotAuthorized,
+                    Refusal::OtherDevicesClientId | Refusal::TooManyFailedLogins => {
+                        v3::codec::ConnectAckReason::NotAuthorized
+                    }
                     Refusal::BadUserNameOrPassword | Refusal::BadAuthenticationMethod => {
                         v3::codec::ConnectAckReason::BadUserNameOrPassword
                     }
@@ -299,6 +303,7 @@ impl Protocol {
                 let reason_code = match refusal {
                     Refusal::ServerUnavailable => v5::codec::ConnectAckReason::ServerUnavailable,
                     Refusal::BadUserNameOrPassword => v5::codec::ConnectAckReason::BadUserNameOrPassword,
+                    Refusal::TooManyFailedLogins => v5::codec::ConnectAckReason::QuotaExceeded,
                     Refusal::OtherDevicesClientId => v5::codec::ConnectAckReason::NotAuthorized,
                     Refusal::BadAuthenticationMethod => v5::codec::ConnectAckReason::BadAuthenticationMethod,
                 };
