@@ -26,7 +26,12 @@ pub(crate) fn rollcall(command: &str, store: &str) -> Command {
 impl Process {
     /// `rollcall serve` or `rollcall ingest`.
     pub(crate) fn start(command: &str, store: &str) -> Self {
-        let mut child = rollcall(command, store)
+        Self::start_as(rollcall(command, store))
+    }
+
+    /// A command that only lacks the flags for free ports.
+    pub(crate) fn start_as(mut command: Command) -> Self {
+        let mut child = command
             .args(["--mqtt-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
             .stderr(Stdio::piped())
             .spawn()
