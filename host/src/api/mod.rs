@@ -7,6 +7,7 @@ mod guard;
 mod health;
 mod host_name;
 mod metrics;
+mod queries;
 mod range;
 mod status_count;
 
@@ -14,8 +15,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Uri;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get};
 
+use self::queries::Queries;
 use crate::log::LogStore;
 use crate::ops::Ops;
 
@@ -41,7 +44,8 @@ impl<S> Clone for Api<S> {
 
 /// Every route. The server and the tests call this same function.
 pub fn router<S: LogStore>(api: Api<S>) -> Router {
-    let routes = at("/status_count", get(status_count::get::<S>), how_it_is());
+    let in_turn = from_fn_with_state(Queries::new(api.ops.clone()), queries::in_turn);
+    let routes = at("/status_count", get(status_count::get::<S>).layer(in_turn), how_it_is());
     finished(routes, "/status_count, /healthz, /readyz and /metrics", api)
 }
 

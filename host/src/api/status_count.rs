@@ -51,7 +51,9 @@ pub(super) async fn get<S: LogStore>(
     let as_of = UnixMs::now().to_rfc3339();
     let plan = Plan::new(range.clone());
     let view = api.store.view(&plan).await.map_err(|error| Problem::unavailable(error.to_string()))?;
-    let counts = plan::total(&plan, &view);
+    // A long tail takes its time, and other requests do not wait for it.
+    let counts = tokio::task::spawn_blocking(move || plan::total(&plan, &view)).await;
+    let counts = counts.map_err(|error| Problem::unavailable(error.to_string()))?;
     let time_uncertain = TimeUncertain { one_second: counts.one_second, unknown: counts.unknown };
     let total = counts.total();
     let answer = Answer { start: range.start, end: range.end, counts, total, time_uncertain, as_of };
