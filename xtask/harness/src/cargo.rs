@@ -58,6 +58,13 @@ fn cargo_in(dir: &Path, arguments: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(dir).args(arguments);
+    // What cargo said of the package whose test this is. Some build scripts look at their own, and would run again, and
+    // all that depends on them be built again, here and after the tests.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
