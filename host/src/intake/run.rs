@@ -33,6 +33,7 @@ pub(super) async fn run<S: LogStore>(
 ) {
     let mut batch = Vec::new();
     let mut last = 0;
+    ops.metrics.made_from_log(ingest.beyond_checkpoints(), ingest.devices());
     while collect(inbox, &mut batch, last, interval, ingest.rows_due_at()).await {
         last = batch.len();
         if !batch.is_empty() {

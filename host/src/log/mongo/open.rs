@@ -20,6 +20,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database of an address that names none.
 const DEFAULT_DATABASE: &str = "rollcall";
 
+/// How WiredTiger keeps `entries`. In a page of 128 KB, in place of 32, the ids of devices and boots repeat more often: 12
+/// bytes a message in place of 19 with 1,000 devices, and 20 in place of 24 with 400,000. A collection that is there stays
+/// as it is.
+const ENTRIES_PACKED: &str = "block_compressor=zstd,leaf_page_max=128KB";
+
 /// The server's codes for a collection and for an index that exist.
 const NAMESPACE_EXISTS: i32 = 48;
 
@@ -158,8 +163,8 @@ fn ignore_race<T: Default>(error: Error) -> Result<T, Error> {
 }
 
 async fn prepare(database: &Database) -> Result<(), Error> {
-    let zstd = doc! { "wiredTiger": { "configString": "block_compressor=zstd" } };
-    database.create_collection("entries").storage_engine(zstd).await.or_else(ignore_race)?;
+    let packed = doc! { "wiredTiger": { "configString": ENTRIES_PACKED } };
+    database.create_collection("entries").storage_engine(packed).await.or_else(ignore_race)?;
     let view = database.create_collection("messages").view_on("entries".to_owned());
     view.pipeline(messages_view()).await.or_else(ignore_race)?;
     // For people who look for the messages of a time: Rollcall itself reads by `_id` only.
