@@ -8,6 +8,8 @@ use crate::model::TimeError;
 use proptest::prelude::*;
 use rollcall_wire::{BootId, Status};
 
+mod model;
+
 /// The 28th of November 2023.
 const START: UnixMs = UnixMs(1_701_129_600_000);
 
@@ -48,7 +50,9 @@ impl Seen {
             self.device(&id).closed_changed = self.device(&id).closed.is_some();
             assert!(restored.restore(&self.row(id, 1)));
             let (ours, theirs) = (&self.devices[&id], &restored.devices[&id]);
-            assert_eq!((&ours.state, &ours.closed), (&theirs.state, &theirs.closed));
+            // One list that is empty now is written, so that the store forgets it too.
+            let closed = ours.closed.as_deref().filter(|closed| !closed.is_empty());
+            assert_eq!((&ours.state, closed), (&theirs.state, theirs.closed.as_deref()));
         }
         restored
     }
