@@ -159,6 +159,10 @@ impl World {
             }
             HostFault::SecondWorker { ms } => {
                 let Some(second) = self.hosts.get(1).filter(|second| !second.is_alive()) else { return };
+                // What a broker holds for the second alone is gone with it.
+                if self.broker.as_ref().is_some_and(|broker| !broker.knows(host.name)) {
+                    return;
+                }
                 self.fired_if(second.start().is_some(), Kind::SecondWorker);
                 self.later(ms, |world| world.dismiss_second());
             }

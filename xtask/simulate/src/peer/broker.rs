@@ -189,6 +189,11 @@ impl Broker {
         }
     }
 
+    /// Was it ever here, so that messages are held for it?
+    pub(crate) fn knows(&self, subscriber: u64) -> bool {
+        self.state.borrow().sessions.contains_key(&subscriber)
+    }
+
     /// The next message for a subscriber.
     pub(crate) async fn next(&self, subscriber: u64, connection: u64) -> Result<Delivery, Lost> {
         poll_fn(|context| {
