@@ -27,7 +27,7 @@ async fn request(method: Method, uri: &str, records: &[Record], ops: Ops) -> (St
     let response = router(Api { store, ops: Arc::new(ops) }).oneshot(request).await.unwrap();
     let status = response.status();
     let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
-    let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+    let body = axum::body::to_bytes(response.into_body(), 1_000_000).await.unwrap();
     (status, content_type, serde_json::from_slice(&body).unwrap())
 }
 
@@ -210,6 +210,59 @@ async fn pages_of_the_origins_that_are_named_may_read_the_answers_and_no_others(
     assert_eq!(allowed(Method::GET, &[], here).await, (StatusCode::OK, None));
     assert_eq!(allowed(Method::OPTIONS, &[here], here).await, (StatusCode::OK, some(here)));
     assert_eq!(allowed(Method::OPTIONS, &[], here).await, (StatusCode::METHOD_NOT_ALLOWED, None));
+}
+
+#[tokio::test]
+async fn a_series_has_every_step_and_its_first_and_last_may_be_parts() {
+    let records =
+        [sampled_at(99, 1), sampled_at(100, 1), sampled_at(119, 3), sampled_at(121, 3), sampled_at(185, 6)];
+    let uri = "/v1/series?start=100&end=190&step=60";
+    let (status, content_type, mut answer) = request(Method::GET, uri, &records, Ops::default()).await;
+    assert_eq!((status, content_type.as_str()), (StatusCode::OK, "application/json"));
+    assert!(answer["as_of"].take().as_str().unwrap().ends_with('Z'));
+    let none = [0, 0, 0];
+    let expected = json!({
+        "start": 100, "end": 190, "step": 60, "first": 60,
+        "counts": {
+            "0": none, "1": [1, 0, 0], "2": none, "3": [1, 1, 0], "4": none, "5": none, "6": [0, 0, 1],
+        },
+        "total": [2, 1, 1],
+        "time_uncertain": {"one_second": none, "unknown": none},
+        "as_of": null,
+    });
+    assert_eq!(answer, expected);
+    let (_, _, empty) = request(Method::GET, "/v1/series?start=100&end=100", &records, Ops::default()).await;
+    assert_eq!((&empty["total"], &empty["step"]), (&json!([]), &json!(60)));
+}
+
+#[tokio::test]
+async fn a_step_that_makes_no_sense_or_too_many_is_a_problem_that_names_one_that_fits() {
+    for (query, reason) in [
+        ("start=0&end=10&step=0", "at least 1"),
+        ("start=0&end=10&step=1.5", "at least 1"),
+        ("start=0&end=10&step=-1", "at least 1"),
+        ("start=0&end=10&step=", "at least 1"),
+        ("start=0&end=10&step=1&step=1", "more than once"),
+        ("start=0&end=10&stop=1", "start, end and step are known"),
+        ("start=0&end=5001&step=1", "shortest step that fits is 2 s; 5 s"),
+        ("start=7&end=604807", "shortest step that fits is 121 s; 300 s"),
+        ("start=1&end=5001&step=1", ""),
+        ("start=0&end=253402300800&step=1", "shortest step that fits is"),
+    ] {
+        let (status, _, answer) = get(&format!("/v1/series?{query}")).await;
+        let detail = answer["detail"].as_str().unwrap_or_default();
+        assert_eq!(status.is_client_error(), !reason.is_empty(), "{query}: {detail}");
+        assert!(detail.contains(reason), "{query}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn counts_are_those_of_status_count() {
+    let records = [sampled_at(99, 1), sampled_at(100, 1)];
+    for uri in ["/v1/counts?start=99&end=101", "/status_count?start=99&end=101"] {
+        let (_, _, answer) = request(Method::GET, uri, &records, Ops::default()).await;
+        assert_eq!((&answer["total"], &answer["counts"]["1"]), (&json!(2), &json!(2)), "{uri}");
+    }
 }
 
 #[tokio::test]

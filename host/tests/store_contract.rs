@@ -17,7 +17,7 @@ use rollcall_host::intake::recount;
 use rollcall_host::intake::seen::Sighting;
 #[cfg(feature = "mongodb")]
 use rollcall_host::log::mongo::{MongoAddress, MongoStore};
-use rollcall_host::log::plan::{Plan, View, total};
+use rollcall_host::log::plan::{Plan, View, series, total};
 use rollcall_host::log::rollup::{CHUNK_ENTRIES, Chunk};
 use rollcall_host::log::row::Row;
 use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
@@ -367,6 +367,16 @@ async fn counts_agree_with_the_oracle_whatever_is_rolled_up<F: Fixture>() {
     for _ in 0..300 {
         let range = range(&mut random);
         assert_eq!(count(fixture.store(), range.clone()).await, brute_force(&records, &range), "{range:?}");
+        // As long as a range has at most a few thousand of them.
+        let step = random.choice([1, 7, 60, 90, 300, 3_600, 7_200, 86_400]).unwrap();
+        let step = step.max((range.end - range.start) / 2_000 / 60 * 60);
+        let plan = Plan::stepwise(range.clone(), step);
+        let found = series(&plan, &fixture.store().view(&plan).await.unwrap());
+        let parts = (plan.first()..range.end).step_by(usize::try_from(step).unwrap());
+        let parts = parts.filter(|_| !range.is_empty());
+        let expected =
+            parts.map(|at| brute_force(&records, &(at.max(range.start)..range.end.min(at + step))));
+        assert_eq!(found, expected.collect::<Vec<_>>(), "{range:?} by {step} s");
     }
 }
 

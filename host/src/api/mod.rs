@@ -9,6 +9,7 @@ mod host_name;
 mod metrics;
 mod queries;
 mod range;
+mod series;
 mod status_count;
 
 use std::sync::Arc;
@@ -45,8 +46,11 @@ impl<S> Clone for Api<S> {
 /// Every route. The server and the tests call this same function.
 pub fn router<S: LogStore>(api: Api<S>) -> Router {
     let in_turn = from_fn_with_state(Queries::new(api.ops.clone()), queries::in_turn);
-    let routes = at("/status_count", get(status_count::get::<S>).layer(in_turn), how_it_is());
-    finished(routes, "/status_count, /healthz, /readyz and /metrics", api)
+    let counts = get(status_count::get::<S>).layer(in_turn.clone());
+    let routes = at("/status_count", counts.clone(), how_it_is());
+    let routes = at("/v1/counts", counts, routes);
+    let routes = at("/v1/series", get(series::get::<S>).layer(in_turn), routes);
+    finished(routes, "/status_count, /v1/counts, /v1/series, /healthz, /readyz and /metrics", api)
 }
 
 /// The routes of a process that stores and leaves the answers to others.

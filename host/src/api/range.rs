@@ -10,36 +10,72 @@ use crate::model::parse_rfc3339_second;
 /// The end of the year 9999, the last that RFC 3339 can write, in Unix seconds.
 const SECOND_MAX: u64 = 253_402_300_800;
 
+/// What a request asks for: each parameter once, and none that is not known.
+pub(super) struct Parameters {
+    given: Vec<(&'static str, String)>,
+}
+
+impl Parameters {
+    /// Reads `name=value` pairs, of which these names are known.
+    ///
+    /// # Errors
+    /// The [`Problem`] names the parameter; any text is read or refused, never a panic.
+    pub(super) fn parse(query: &str, known: &[&'static str]) -> Result<Self, Problem> {
+        let mut given = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decoded(name, name)?;
+            let value = decoded(&name, value)?;
+            let Some(name) = known.iter().find(|known| **known == name) else {
+                return Err(Problem::bad_parameter(&name, format!("only {} are known", list(known))));
+            };
+            if given.iter().any(|(earlier, _)| earlier == name) {
+                return Err(Problem::bad_parameter(name, format!("{name} is given more than once")));
+            }
+            given.push((*name, value));
+        }
+        Ok(Self { given })
+    }
+
+    /// The value of a parameter, if it is given.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.given.iter().find(|(given, _)| *given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// `start=S&end=E`.
+    ///
+    /// A `+` stands for itself, so that an offset can be written as it is. A fraction of a second is rounded down: what
+    /// is counted is counted by whole seconds.
+    ///
+    /// # Errors
+    /// The [`Problem`] names the parameter.
+    pub(super) fn range(&self) -> Result<Range<u64>, Problem> {
+        let bound = |name| match self.get(name) {
+            Some(value) => second(name, value),
+            None => Err(Problem::bad_parameter(name, format!("{name} is missing; ask for start=S&end=E"))),
+        };
+        let range = bound("start")?..bound("end")?;
+        if range.start > range.end {
+            return Err(Problem::bad_parameter("start", "start is after end"));
+        }
+        Ok(range)
+    }
+}
+
 /// Reads `start=S&end=E`, each once and nothing else.
-///
-/// A `+` stands for itself, so that an offset can be written as it is. A fraction of a second is rounded down: what is
-/// counted is counted by whole seconds.
 ///
 /// # Errors
 /// The [`Problem`] names the parameter; any text is read or refused, never a panic.
 pub fn parse_query(query: &str) -> Result<Range<u64>, Problem> {
-    let (mut start, mut end) = (None, None);
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decoded(name, name)?;
-        let value = decoded(&name, value)?;
-        let slot = match name.as_str() {
-            "start" => &mut start,
-            "end" => &mut end,
-            _ => return Err(Problem::bad_parameter(&name, "only start and end are known")),
-        };
-        if slot.replace(second(&name, &value)?).is_some() {
-            return Err(Problem::bad_parameter(&name, format!("{name} is given more than once")));
-        }
+    Parameters::parse(query, &["start", "end"])?.range()
+}
+
+/// Names in a sentence: a, b and c.
+fn list(names: &[&str]) -> String {
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        _ => names.concat(),
     }
-    let missing = |name: &str| {
-        Problem::bad_parameter(name, format!("{name} is missing; ask for /status_count?start=S&end=E"))
-    };
-    let range = start.ok_or_else(|| missing("start"))?..end.ok_or_else(|| missing("end"))?;
-    if range.start > range.end {
-        return Err(Problem::bad_parameter("start", "start is after end"));
-    }
-    Ok(range)
 }
 
 /// The text of the parameter `name`, or the name itself.

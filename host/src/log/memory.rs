@@ -162,8 +162,9 @@ impl LogStore for MemoryStore {
             for ((_, start), counts) in
                 state.windows.range((Resolution::Minute, first)..(Resolution::Minute, edge.end))
             {
-                let range = edge.start.max(*start)..edge.end.min(start + 60);
-                windows.push(Window { counts: model::sum(counts, range.clone()), range, upto });
+                for range in plan.cut(edge.start.max(*start)..edge.end.min(start + 60)) {
+                    windows.push(Window { counts: model::sum(counts, range.clone()), range, upto });
+                }
             }
         }
         windows.sort_by_key(|window| window.range.start);

@@ -1,6 +1,7 @@
-//! A time range → the windows that cover it, and the sum of those windows and of the log's tail.
+//! A time range → the windows that cover it, and the sum of those windows and of the log's tail: of all of it, or of
+//! each step.
 //!
-//! Pure arithmetic: a store fetches what a [`Plan`] names and gives it back as a [`View`]. The sum is exact
+//! Pure arithmetic: a store fetches what a [`Plan`] names and gives it back as a [`View`]. The sums are exact
 //! at every instant, late samples included, because a sample is found either in a window or in the tail,
 //! and [`Window::upto`] says which.
 
@@ -21,18 +22,33 @@ pub type Upto = [u64; Slot::COUNT];
 pub struct Plan {
     /// The range in Unix seconds, end exclusive.
     pub range: Range<u64>,
-    /// Runs of whole windows, each in Unix seconds on its resolution's boundaries.
+    /// The length of a step in seconds, at least 1. Steps lie on its multiples since 1970, and the first and the last
+    /// may reach beyond the range. `None`: all of the range is one.
+    pub step: Option<u64>,
+    /// Runs of whole windows, each in Unix seconds on its resolution's boundaries, and none in two steps.
     pub whole: Vec<(Resolution, Range<u64>)>,
-    /// At most two runs of seconds, each shorter than two minutes.
+    /// At most two runs of seconds. Each is shorter than two minutes, unless steps are no whole minutes.
     pub edges: Vec<Range<u64>>,
 }
 
 impl Plan {
-    /// Plans `range`; an empty one has no pieces.
+    /// Plans the sum of `range`; an empty one has no pieces.
     pub fn new(range: Range<u64>) -> Self {
+        Self::with(range, None)
+    }
+
+    /// Plans a sum for each step of so many seconds, at least 1.
+    pub fn stepwise(range: Range<u64>, step: u64) -> Self {
+        Self::with(range, Some(step.max(1)))
+    }
+
+    fn with(range: Range<u64>, step: Option<u64>) -> Self {
         let mut whole = Vec::new();
         let mut rest = vec![range.clone()];
-        for resolution in [Resolution::Day, Resolution::Hour, Resolution::Minute] {
+        let within_steps = |of: &Resolution| step.is_none_or(|step| step.is_multiple_of(of.seconds()));
+        for resolution in
+            [Resolution::Day, Resolution::Hour, Resolution::Minute].into_iter().filter(within_steps)
+        {
             let mut beside = Vec::with_capacity(2);
             for part in rest {
                 let inner = inner(&part, resolution.seconds());
@@ -46,7 +62,39 @@ impl Plan {
             beside.retain(|part| !part.is_empty());
             rest = beside;
         }
-        Self { range, whole, edges: rest }
+        Self { range, step, whole, edges: rest }
+    }
+
+    /// Where the first step starts; without steps, the range does.
+    pub fn first(&self) -> u64 {
+        self.step.map_or(self.range.start, |step| self.range.start / step * step)
+    }
+
+    /// How many steps there are: 0 for an empty range, and otherwise at least 1.
+    pub fn steps(&self) -> u64 {
+        if self.range.is_empty() {
+            return 0;
+        }
+        self.step.map_or(1, |step| (self.range.end - self.first()).div_ceil(step))
+    }
+
+    /// A run of seconds of one minute, cut so that no part is in two steps.
+    pub fn cut(&self, seconds: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let step = self.step;
+        let mut start = seconds.start;
+        std::iter::from_fn(move || {
+            let end =
+                step.map_or(seconds.end, |step| (start / step + 1).saturating_mul(step).min(seconds.end));
+            let part = start..end;
+            start = end;
+            (!part.is_empty()).then_some(part)
+        })
+    }
+
+    /// In which step a second of the range is.
+    fn step_of(&self, second: u64) -> usize {
+        // Below `steps`, of which there are sums in memory.
+        self.step.map_or(0, |step| ((second - self.first()) / step) as usize)
     }
 }
 
@@ -101,25 +149,38 @@ pub struct View {
     pub tail: Vec<Arc<TailEntry>>,
 }
 
-/// How many samples of each status were taken in the plan's range.
+/// How many samples of each status were taken in the plan's range, in all of its steps.
 pub fn total(plan: &Plan, view: &View) -> Counts {
     let mut total = Counts::default();
+    add_up(plan, view, |_, counts| total += counts);
+    total
+}
+
+/// How many samples of each status were taken in each of the plan's steps.
+pub fn series(plan: &Plan, view: &View) -> Vec<Counts> {
+    let mut series = vec![Counts::default(); usize::try_from(plan.steps()).unwrap_or(usize::MAX)];
+    add_up(plan, view, |step, counts| series[step] += counts);
+    series
+}
+
+/// Gives each part of the sum once, with the step that it is in.
+fn add_up(plan: &Plan, view: &View, mut add: impl FnMut(usize, Counts)) {
     for window in &view.windows {
-        total += window.counts;
+        add(plan.step_of(window.range.start), window.counts);
     }
     let rolled = rolled_up(&view.windows);
     for entry in &view.tail {
-        if entry.number >= rolled[entry.slot.index()] && entry.lies_within(&plan.range) {
-            total += entry.total;
+        let is_new = entry.number >= rolled[entry.slot.index()];
+        if plan.step.is_none() && is_new && entry.lies_within(&plan.range) {
+            add(0, entry.total);
             continue;
         }
         for (second, counts) in entry.counts.range(plan.range.clone()) {
-            if !holds(&view.windows, *second, entry) {
-                total += *counts;
+            if is_new || !holds(&view.windows, *second, entry) {
+                add(plan.step_of(*second), *counts);
             }
         }
     }
-    total
 }
 
 /// For each partition, the entries that one of the windows may hold.
@@ -185,6 +246,32 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_piece_is_in_two_steps(
+            start in 0..3 * DAY, length in 0..3 * DAY, step in prop_oneof![1..200u64, Just(60), Just(900), Just(7200), Just(DAY)],
+        ) {
+            let plan = Plan::stepwise(start..start + length, step);
+            let of_whole = |(resolution, run): &(Resolution, Range<u64>)| {
+                let seconds = resolution.seconds();
+                run.clone().step_by(seconds as usize).map(move |at| at..at + seconds).collect::<Vec<_>>()
+            };
+            let mut pieces: Vec<_> = plan.whole.iter().flat_map(of_whole).collect();
+            for edge in &plan.edges {
+                for minute in edge.start / 60..edge.end.div_ceil(60) {
+                    pieces.extend(plan.cut(edge.start.max(minute * 60)..edge.end.min(minute * 60 + 60)));
+                }
+            }
+            pieces.sort_by_key(|piece| piece.start);
+            let mut at = start;
+            for piece in pieces {
+                prop_assert_eq!(piece.start, at);
+                prop_assert_eq!(piece.start / step, (piece.end - 1) / step);
+                prop_assert!((plan.step_of(piece.start) as u64) < plan.steps());
+                at = piece.end;
+            }
+            prop_assert_eq!(at, start + length);
+        }
+
         #[test]
         fn pieces_are_disjoint_and_cover_the_range(start in 0..10 * DAY, length in 0..10 * DAY) {
             let plan = Plan::new(start..start + length);

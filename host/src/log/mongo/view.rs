@@ -1,4 +1,4 @@
-//! What `status_count` reads: checkpoints, then windows, then the tail, each at least as new as the one before.
+//! What counts are made from: checkpoints, then windows, then the tail, each at least as new as the one before.
 
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
@@ -26,10 +26,11 @@ pub(super) async fn view(store: &MongoStore, plan: &Plan) -> Result<View, StoreE
     let mut windows = Vec::new();
     for resolution in [Resolution::Day, Resolution::Hour, Resolution::Minute] {
         let whole = plan.whole.iter().filter(|(of, _)| *of == resolution).map(|(_, range)| range.clone());
-        add_windows(store, &mut session, resolution, Kind::Whole, whole.collect(), &mut windows).await?;
+        add_windows(store, &mut session, plan, (resolution, Kind::Whole), whole.collect(), &mut windows)
+            .await?;
     }
-    add_windows(store, &mut session, Resolution::Minute, Kind::Edge, plan.edges.clone(), &mut windows)
-        .await?;
+    let edges = (Resolution::Minute, Kind::Edge);
+    add_windows(store, &mut session, plan, edges, plan.edges.clone(), &mut windows).await?;
     windows.sort_by_key(|window: &Window| window.range.start);
     Ok(View { windows, tail: tail(store, &mut session, upto).await? })
 }
@@ -64,8 +65,8 @@ pub(super) async fn checkpoints(store: &MongoStore, session: &mut ClientSession)
 async fn add_windows(
     store: &MongoStore,
     session: &mut ClientSession,
-    resolution: Resolution,
-    kind: Kind,
+    plan: &Plan,
+    (resolution, kind): (Resolution, Kind),
     ranges: Vec<Range<u64>>,
     windows: &mut Vec<Window>,
 ) -> Result<(), StoreError> {
@@ -81,16 +82,23 @@ async fn add_windows(
         .collect();
     let fields = match kind {
         Kind::Whole => doc! { "upto": 1, "counts": 1 },
-        Kind::Edge => doc! { "upto": 1, "seconds": 1 },
+        Kind::Edge => doc! { "upto": 1, "counts": 1, "seconds": 1 },
     };
     let filter = doc! { "$or": filter };
     let stored: Vec<StoredWindow> = find(store, session, collection(resolution), filter, fields).await?;
     for window in &stored {
         // Two edges may lie in the same minute.
         for range in &ranges {
-            let part = window.part(resolution, range.start, range.end)?;
-            if !part.range.is_empty() {
-                windows.push(part);
+            let all = window.range(resolution);
+            let clipped = range.start.max(all.start)..range.end.min(all.end);
+            match kind {
+                _ if clipped.is_empty() => {}
+                Kind::Whole => windows.push(window.part(resolution, clipped)?),
+                Kind::Edge => {
+                    for part in plan.cut(clipped) {
+                        windows.push(window.part(resolution, part)?);
+                    }
+                }
             }
         }
     }

@@ -4,6 +4,7 @@
 //! `{_id: 1721433660, upto: {a: 128}, counts: {3: 17}, seconds: {16: {3: 17}}}`, `seconds` in minutes only.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use mongodb::bson::{Document, doc};
 use rollcall_wire::Slot;
@@ -122,19 +123,23 @@ impl StoredWindow {
         StoreError::Corrupt(format!("{} {}", collection(resolution), self.start))
     }
 
-    /// The part of the window from `from` to before `to`, in seconds; the whole window is read from its sum.
-    pub(super) fn part(&self, resolution: Resolution, from: u64, to: u64) -> Result<Window, StoreError> {
+    /// Its seconds.
+    pub(super) fn range(&self, resolution: Resolution) -> Range<u64> {
         let start = self.start.cast_unsigned();
-        let end = start + resolution.seconds();
-        let range = from.max(start)..to.min(end);
+        start..start + resolution.seconds()
+    }
+
+    /// A part of the window; the whole window is read from its sum.
+    pub(super) fn part(&self, resolution: Resolution, range: Range<u64>) -> Result<Window, StoreError> {
+        let all = self.range(resolution);
         let unreadable = || self.unreadable(resolution);
         let mut sum = Counts::default();
-        if range == (start..end) {
+        if range == all {
             add(&mut sum, &self.counts).ok_or_else(unreadable)?;
         } else {
             for (second, counts) in &self.seconds {
                 let second: u64 = second.parse().map_err(|_| unreadable())?;
-                if range.contains(&(start + second)) {
+                if range.contains(&(all.start + second)) {
                     add(&mut sum, counts).ok_or_else(unreadable)?;
                 }
             }

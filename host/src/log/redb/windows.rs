@@ -116,13 +116,13 @@ pub(super) fn read(transaction: &ReadTransaction, plan: &Plan, upto: Upto) -> Re
     let mut add = |range, counts| windows.push(Window { range, counts, upto });
     for (resolution, range) in &plan.whole {
         match resolution {
-            Resolution::Minute => reader.minutes(range, &mut add)?,
+            Resolution::Minute => reader.minutes(plan, range, &mut add)?,
             Resolution::Hour => reader.hours(range, &mut add)?,
             Resolution::Day => reader.days(range, &mut add)?,
         }
     }
     for edge in &plan.edges {
-        reader.minutes(edge, &mut add)?;
+        reader.minutes(plan, edge, &mut add)?;
     }
     windows.sort_by_key(|window| window.range.start);
     Ok(windows)
@@ -173,17 +173,20 @@ impl Reader {
         Ok(())
     }
 
-    /// The minutes that `range` touches, each clipped to it.
+    /// The minutes that `range` touches, each clipped to it and cut at the plan's steps.
     fn minutes(
         &mut self,
+        plan: &Plan,
         range: &Range<u64>,
         add: &mut impl FnMut(Range<u64>, Counts),
     ) -> Result<(), WorkError> {
         let first = Resolution::Minute.window_start(range.start);
         for hour in starts(range, Resolution::Hour) {
             for (start, minute) in self.minutes_of(hour)?.range(first..range.end) {
-                let range = range.start.max(*start)..range.end.min(start + Resolution::Minute.seconds());
-                add(range.clone(), model::sum(minute, range));
+                let clipped = range.start.max(*start)..range.end.min(start + Resolution::Minute.seconds());
+                for part in plan.cut(clipped) {
+                    add(part.clone(), model::sum(minute, part));
+                }
             }
         }
         Ok(())
