@@ -1,4 +1,4 @@
-//! MQTT over TLS, at a real `rollcall serve` over real sockets.
+//! MQTT and HTTP over TLS, at a real `rollcall serve` over real sockets.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -25,6 +25,7 @@ struct Host {
     directory: tempfile::TempDir,
     child: Child,
     mqtts: SocketAddr,
+    https: SocketAddr,
     http: SocketAddr,
 }
 
@@ -41,6 +42,7 @@ impl Host {
                 "--store",
                 &format!("redb:{}", file("data").display()),
             ])
+            .args(["--http-tls-listen", "127.0.0.1:0"])
             .arg("--tls-cert")
             .arg(file("server.pem"))
             .arg("--tls-key")
@@ -49,18 +51,20 @@ impl Host {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let (mut mqtts, mut http, mut seen) = (None, None, String::new());
-        while mqtts.is_none() || http.is_none() {
+        let (mut mqtts, mut https, mut http, mut seen) = (None, None, None, String::new());
+        while mqtts.is_none() || https.is_none() || http.is_none() {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "rollcall did not start:\n{seen}");
             let address = |what| line.split_once(what).map(|(_, address)| address.trim().parse().unwrap());
             mqtts = mqtts.or_else(|| address("mqtts listening on "));
+            https = https.or_else(|| address("https listening on "));
             http = http.or_else(|| address("http listening on "));
             seen += &line;
         }
         // So that it may go on to log.
         thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { directory, child, mqtts: mqtts.unwrap(), http: http.unwrap() }
+        let (mqtts, https, http) = (mqtts.unwrap(), https.unwrap(), http.unwrap());
+        Self { directory, child, mqtts, https, http }
     }
 
     fn relay(
@@ -68,11 +72,24 @@ impl Host {
         version: &'static tokio_rustls::rustls::SupportedProtocolVersion,
         dribble: bool,
     ) -> Relay {
-        Relay::start(self.mqtts, &self.directory.path().join("ca.pem"), version, dribble)
+        self.relay_to(self.mqtts, version, dribble)
+    }
+
+    fn relay_to(
+        &self,
+        server: SocketAddr,
+        version: &'static tokio_rustls::rustls::SupportedProtocolVersion,
+        dribble: bool,
+    ) -> Relay {
+        Relay::start(server, &self.directory.path().join("ca.pem"), version, dribble)
     }
 
     fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.http).unwrap();
+        self.get_from(self.http, path)
+    }
+
+    fn get_from(&self, address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
@@ -186,4 +203,33 @@ fn what_is_no_tls_is_refused_by_name_and_others_are_served() {
     let relay = host.relay(&TLS13, false);
     publish(&mut Client::connect(relay.address, Version::V5), 1, 0..1);
     relay.stop();
+}
+
+#[test]
+fn questions_are_answered_over_tls_and_what_is_no_tls_is_not() {
+    let host = Host::start();
+    for (version, dribble) in [(&TLS13, false), (&TLS12, true)] {
+        let relay = host.relay_to(host.https, version, dribble);
+        let answer = host.get_from(relay.address, "/status_count?start=0&end=1");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"total\":0"), "{answer}");
+        relay.stop();
+    }
+    let mut stream = TcpStream::connect(host.https).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /status_count?start=0&end=1 HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert!(answer.len() < 10, "{answer:?}");
+    host.until_metric("rollcall_http_refusals_total{reason=\"tls_failed\"} 1\n");
+}
+
+#[test]
+fn whoever_has_not_begun_tls_holds_up_no_end() {
+    let mut host = Host::start();
+    let _silent = [host.mqtts, host.https].map(|address| TcpStream::connect(address).unwrap());
+    // It is heard before the signal: connections are taken in their order.
+    let _ = host.get("/healthz");
+    let pid = host.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(host.child.wait().unwrap().success());
 }

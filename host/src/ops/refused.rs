@@ -130,12 +130,14 @@ pub enum HttpRefused {
     BadToken,
     /// A token whose role is not enough.
     RoleTooLow,
+    /// What came to the listener with TLS is no TLS, or not as it should be, or late.
+    TlsFailed,
 }
 
 impl HttpRefused {
     /// Every refusal, in the order of declaration.
-    pub const ALL: [Self; 5] =
-        [Self::BadHost, Self::OtherHost, Self::NoToken, Self::BadToken, Self::RoleTooLow];
+    pub const ALL: [Self; 6] =
+        [Self::BadHost, Self::OtherHost, Self::NoToken, Self::BadToken, Self::RoleTooLow, Self::TlsFailed];
 
     /// The name in metrics and lines of log.
     pub const fn name(self) -> &'static str {
@@ -145,6 +147,7 @@ impl HttpRefused {
             Self::NoToken => "no_token",
             Self::BadToken => "bad_token",
             Self::RoleTooLow => "role_too_low",
+            Self::TlsFailed => "tls_failed",
         }
     }
 }

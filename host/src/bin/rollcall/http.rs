@@ -10,6 +10,7 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::response::Response;
+use futures_util::future::join_all;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -17,11 +18,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rollcall_host::ops::door::{Door, Place, Places, TurnedAway};
-use rollcall_host::ops::{Failure, GivenUp, Ops, Part, Supervised, supervise};
+use rollcall_host::ops::{Failure, GivenUp, HttpRefused, Ops, Part, Supervised, supervise};
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
-use crate::config::bind;
+use crate::config::{HttpDoor, bind};
 
 /// How long answers that are under way may take when the process ends.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,18 +50,18 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Answers on `address` from now on.
+    /// Answers on `doors` from now on.
     ///
     /// # Errors
-    /// When it cannot be listened on.
-    pub(crate) fn start(address: SocketAddr, router: Router, ops: Arc<Ops>) -> anyhow::Result<Self> {
-        let listener = bind(address, "--http-listen")?;
-        // Port 0 has become a port: a server that takes the place of this one takes the same.
-        let address = listener.local_addr()?;
-        tracing::info!("http listening on {address}");
+    /// When one of them cannot be listened on.
+    pub(crate) fn start(mut doors: Vec<HttpDoor>, router: Router, ops: Arc<Ops>) -> anyhow::Result<Self> {
+        let first = bind_all(&mut doors)?;
+        for HttpDoor { address, tls, .. } in &doors {
+            tracing::info!("{} listening on {address}", if tls.is_some() { "https" } else { "http" });
+        }
         let (stop, stopped) = watch::channel(());
         let stop_between = has_stopped(stopped.clone());
-        let server = Server { first: Some(listener), address, router, ops: ops.clone(), stopped };
+        let server = Server { first: Some(first), doors, router, ops: ops.clone(), stopped };
         let server = async move { supervise(Part::Http, &ops, stop_between, server).await };
         Ok(Self { stop, server: tokio::spawn(server) })
     }
@@ -78,10 +83,24 @@ impl Http {
     }
 }
 
+/// A listener, and how it answers.
+type Listening = (TcpListener, Option<Arc<ServerConfig>>);
+
+/// Listens on all of them. Port 0 becomes a port: a server that takes the place of this one takes the same.
+fn bind_all(doors: &mut [HttpDoor]) -> anyhow::Result<Vec<Listening>> {
+    let mut listening = Vec::new();
+    for HttpDoor { flag, address, tls } in doors {
+        let listener = bind(*address, flag)?;
+        *address = listener.local_addr()?;
+        listening.push((listener, tls.clone()));
+    }
+    Ok(listening)
+}
+
 /// What a server is made of anew.
 struct Server {
-    first: Option<TcpListener>,
-    address: SocketAddr,
+    first: Option<Vec<Listening>>,
+    doors: Vec<HttpDoor>,
     router: Router,
     ops: Arc<Ops>,
     stopped: watch::Receiver<()>,
@@ -89,14 +108,14 @@ struct Server {
 
 impl Supervised for Server {
     async fn run(&mut self) -> Result<(), Failure> {
-        let listener = match self.first.take() {
+        let listening = match self.first.take() {
             Some(first) => Ok(first),
-            None => bind(self.address, "--http-listen"),
+            None => bind_all(&mut self.doors),
         };
-        let listener = listener.map_err(|error| Failure::MayPass(format!("{error:#}")))?;
+        let listening = listening.map_err(|error| Failure::MayPass(format!("{error:#}")))?;
         let (router, ops, stopped) = (self.router.clone(), self.ops.clone(), self.stopped.clone());
         let (end, ended) = oneshot::channel();
-        let serve = move || drop(end.send(serve(listener, &router, &ops, has_stopped(stopped))));
+        let serve = move || drop(end.send(serve(listening, router, ops, stopped)));
         let thread = thread::Builder::new().name("http".into()).spawn(serve);
         thread.map_err(|error| Failure::MayPass(error.to_string()))?;
         let ended = ended.await.map_err(|_| Failure::MayPass("its thread panicked".to_owned()))?;
@@ -106,69 +125,112 @@ impl Supervised for Server {
 
 /// Answers, in this thread and in a few more that read the store: those that ingest uses are none of them.
 fn serve(
-    listener: TcpListener,
-    router: &Router,
-    ops: &Arc<Ops>,
-    stopped: impl Future<Output = ()>,
+    listening: Vec<Listening>,
+    router: Router,
+    ops: Arc<Ops>,
+    stopped: watch::Receiver<()>,
 ) -> io::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().max_blocking_threads(THREADS_MAX).build()?;
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        ops.healthy(Part::Http);
-        let open = GracefulShutdown::new();
+        let mut protocol = http1::Builder::new();
+        protocol.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_MAX);
+        let server =
+            Answering { protocol, router, ops, stopped: stopped.clone(), open: GracefulShutdown::new() };
+        let door = Door::new(Places::http());
+        let listeners = listening.into_iter().map(|(listener, tls)| {
+            Ok((tokio::net::TcpListener::from_std(listener)?, tls.map(TlsAcceptor::from)))
+        });
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+        server.ops.healthy(Part::Http);
+        let accepting = listeners.into_iter().map(|(listener, tls)| server.accept(listener, tls, &door));
         tokio::select! {
-            () = accept(listener, router, ops, &open) => {}
-            () = stopped => open.shutdown().await,
+            _ = join_all(accepting) => {}
+            () = has_stopped(stopped) => server.open.shutdown().await,
         }
         Ok(())
     })
 }
 
-/// Takes connections, each into a task of its own.
-async fn accept(listener: tokio::net::TcpListener, router: &Router, ops: &Arc<Ops>, open: &GracefulShutdown) {
-    let mut protocol = http1::Builder::new();
-    protocol.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_MAX);
-    let door = Door::new(Places::http());
-    let mut failing = false;
-    loop {
-        match listener.accept().await {
-            Ok((stream, client)) => {
-                if mem::take(&mut failing) {
-                    ops.healthy(Part::Http);
-                }
-                match door.enter(client.ip()) {
-                    Ok(place) => {
-                        let place = Arc::new(place);
-                        let answers = answers(router.clone(), client, place.clone());
-                        let connection = protocol.serve_connection(TokioIo::new(stream), answers);
-                        tokio::spawn(connected(open.watch(connection), client, place, ops.clone()));
+/// What all connections share.
+struct Answering {
+    protocol: http1::Builder,
+    router: Router,
+    ops: Arc<Ops>,
+    stopped: watch::Receiver<()>,
+    open: GracefulShutdown,
+}
+
+impl Answering {
+    /// Takes connections, each into a task of its own.
+    async fn accept(&self, listener: tokio::net::TcpListener, tls: Option<TlsAcceptor>, door: &Arc<Door>) {
+        let mut failing = false;
+        loop {
+            match listener.accept().await {
+                Ok((stream, client)) => {
+                    if mem::take(&mut failing) {
+                        self.ops.healthy(Part::Http);
                     }
-                    Err(why) => ops.turned_away(Part::Http, why, client.ip()),
+                    match door.enter(client.ip()) {
+                        Ok(place) => {
+                            let place = Arc::new(place);
+                            let served = self.serve(stream, tls.clone(), client, place.clone());
+                            tokio::spawn(connected(served, client, place, self.ops.clone()));
+                        }
+                        Err(why) => self.ops.turned_away(Part::Http, why, client.ip()),
+                    }
+                    // Who was sent away for it goes now, so that no more descriptors are taken than there are places.
+                    tokio::task::yield_now().await;
                 }
-                // Who was sent away for it goes now, so that no more descriptors are taken than there are places.
-                tokio::task::yield_now().await;
+                Err(error) => {
+                    failing = true;
+                    self.ops.accept_failed(Part::Http, &error);
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
             }
-            Err(error) => {
-                failing = true;
-                ops.accept_failed(Part::Http, &error);
-                tokio::time::sleep(ACCEPT_RETRY).await;
+        }
+    }
+
+    /// Answers on a connection, after TLS has begun if there is any.
+    fn serve(
+        &self,
+        stream: TcpStream,
+        tls: Option<TlsAcceptor>,
+        client: SocketAddr,
+        place: Arc<Place>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (protocol, open, ops) = (self.protocol.clone(), self.open.watcher(), self.ops.clone());
+        let (answers, stopped) = (answers(self.router.clone(), client, place), self.stopped.clone());
+        async move {
+            // What is wrong with a request was said to who sent it.
+            let Some(tls) = tls else {
+                let _ = open.watch(protocol.serve_connection(TokioIo::new(stream), answers)).await;
+                return;
+            };
+            let begun = tokio::select! {
+                begun = timeout(HEADER_TIMEOUT, tls.accept(stream)) => begun,
+                () = has_stopped(stopped) => return,
+            };
+            match begun {
+                Ok(Ok(stream)) => {
+                    let _ = open.watch(protocol.serve_connection(TokioIo::new(stream), answers)).await;
+                }
+                Ok(Err(_)) | Err(_) => ops.http_refused(HttpRefused::TlsFailed, Some(client)),
             }
         }
     }
 }
 
 /// Serves a connection until either side closes it, or another one needs its place.
-async fn connected<E>(
-    connection: impl Future<Output = Result<(), E>>,
+async fn connected(
+    connection: impl Future<Output = ()>,
     client: SocketAddr,
     place: Arc<Place>,
     ops: Arc<Ops>,
 ) {
     ops.metrics.http_connections_open.inc();
     tokio::select! {
-        // What is wrong with a request was said to who sent it.
-        _ = connection => {}
+        () = connection => {}
         () = place.sent_away() => ops.turned_away(Part::Http, TurnedAway::ForAnother, client.ip()),
     }
     ops.metrics.http_connections_open.dec();

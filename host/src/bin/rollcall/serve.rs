@@ -43,8 +43,9 @@ struct Role {
 /// What kept it from starting, from going on or from draining.
 pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
     let certificates = config.certificate.certificates()?;
-    let (source, http) = (config.source.source(certificates.as_ref())?, config.http.http()?);
-    config.doors.check(source.doors().into_iter().chain([http.door()]))?;
+    let source = config.source.source(certificates.as_ref())?;
+    let http = config.http.http(certificates.as_ref())?;
+    config.doors.check(source.doors().into_iter().chain(http.doors()))?;
     let store = config.store.store()?;
     let flush_interval = config.intake.flush_interval;
     run(Role { store, source: Some(source), flush_interval, http: Some(http), certificates, counts: true })
@@ -57,8 +58,9 @@ pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
 /// As [`serve`].
 pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
     let certificates = config.certificate.certificates()?;
-    let (source, http) = (config.source.source(certificates.as_ref())?, config.http.http()?);
-    config.doors.check(source.doors().into_iter().chain(http.as_ref().map(HttpSettings::door)))?;
+    let source = config.source.source(certificates.as_ref())?;
+    let http = config.http.http(certificates.as_ref())?;
+    config.doors.check(source.doors().into_iter().chain(http.iter().flat_map(HttpSettings::doors)))?;
     let store = config.store.store()?;
     let flush_interval = config.intake.flush_interval;
     run(Role { store, source: Some(source), flush_interval, http, certificates, counts: false }).await
@@ -70,8 +72,8 @@ pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
 /// As [`serve`].
 pub(crate) async fn api(config: ApiArgs) -> anyhow::Result<()> {
     let certificates = config.certificate.certificates()?;
-    let http = config.http.http()?;
-    config.doors.check([http.door()])?;
+    let http = config.http.http(certificates.as_ref())?;
+    config.doors.check(http.doors())?;
     let store = config.store.store()?;
     let flush_interval = FlushInterval::default();
     run(Role { store, source: None, flush_interval, http: Some(http), certificates, counts: true }).await
@@ -127,7 +129,7 @@ fn start_http(settings: HttpSettings, router: Router, ops: &Arc<Ops>) -> anyhow:
     let guard = Guard { names: settings.names, tokens, ops: ops.clone() };
     // A browser asks what a page may read before it shows the page's token.
     let router = api::allow_origins(api::guarded(router, guard), &settings.origins);
-    Http::start(settings.listen, router, ops.clone())
+    Http::start(settings.doors, router, ops.clone())
 }
 
 /// Reads the certificate again when its files change, and on SIGHUP.

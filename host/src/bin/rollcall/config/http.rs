@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 use rollcall_host::api::{HostName, Origin};
 use rollcall_host::credentials::{Live, Rereader, Tokens};
+use rollcall_host::tls::{self, Certificates};
+use rustls::ServerConfig;
 
 use super::Door;
 use super::password::warn_of_readers;
@@ -34,8 +37,11 @@ pub(crate) struct OptionalHttpArgs {
 /// Flags that say who may ask.
 #[derive(Debug, Args)]
 struct GuardArgs {
+    /// Where it listens with TLS; needs --tls-cert and --tls-key.
+    #[arg(long, env = "ROLLCALL_HTTP_TLS_LISTEN", value_name = "IP:PORT", requires = "tls_cert")]
+    http_tls_listen: Option<SocketAddr>,
     /// A name or an address by which HTTP clients call this host, without the port. Repeat it for each, or separate
-    /// them by commas in the environment. localhost, loopback addresses and the address of --http-listen need none.
+    /// them by commas in the environment. localhost, loopback addresses and the addresses that are listened on need none.
     #[arg(long, env = "ROLLCALL_HTTP_NAME", value_name = "NAME", value_delimiter = ',')]
     http_name: Vec<HostName>,
     /// A file of tokens, as rollcall token create writes it: all of HTTP but /healthz and /readyz needs one of them
@@ -48,11 +54,22 @@ struct GuardArgs {
     cors_origin: Vec<Origin>,
 }
 
+/// A place where it listens.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpDoor {
+    /// The flag that named it.
+    pub(crate) flag: &'static str,
+    /// Which one.
+    pub(crate) address: SocketAddr,
+    /// How it answers with TLS, if it does.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+}
+
 /// What was said of HTTP, checked.
 #[derive(Debug)]
 pub(crate) struct HttpSettings {
-    /// Where it listens.
-    pub(crate) listen: SocketAddr,
+    /// Where it listens: at least one.
+    pub(crate) doors: Vec<HttpDoor>,
     /// Its names.
     pub(crate) names: Vec<HostName>,
     /// The tokens that are needed, if any are, and what reads them again.
@@ -66,8 +83,8 @@ impl HttpArgs {
     ///
     /// # Errors
     /// A tokens file that cannot be used.
-    pub(crate) fn http(&self) -> anyhow::Result<HttpSettings> {
-        self.guard.http(self.http_listen)
+    pub(crate) fn http(&self, certificates: Option<&Arc<Certificates>>) -> anyhow::Result<HttpSettings> {
+        self.guard.http(Some(self.http_listen), certificates)
     }
 }
 
@@ -76,30 +93,53 @@ impl OptionalHttpArgs {
     ///
     /// # Errors
     /// A tokens file that cannot be used.
-    pub(crate) fn http(&self) -> anyhow::Result<Option<HttpSettings>> {
-        self.http_listen.map(|listen| self.guard.http(listen)).transpose()
+    pub(crate) fn http(
+        &self,
+        certificates: Option<&Arc<Certificates>>,
+    ) -> anyhow::Result<Option<HttpSettings>> {
+        let settings = self.guard.http(self.http_listen, certificates)?;
+        Ok((!settings.doors.is_empty()).then_some(settings))
     }
 }
 
 impl GuardArgs {
-    fn http(&self, listen: SocketAddr) -> anyhow::Result<HttpSettings> {
+    fn http(
+        &self,
+        listen: Option<SocketAddr>,
+        certificates: Option<&Arc<Certificates>>,
+    ) -> anyhow::Result<HttpSettings> {
+        let plain = listen.map(|address| HttpDoor { flag: "--http-listen", address, tls: None });
+        let server = certificates.map(|certificates| certificates.server(tls::Door::Http));
+        let with_tls = self.http_tls_listen.zip(server);
+        let with_tls = with_tls.map(|(address, server)| HttpDoor {
+            flag: "--http-tls-listen",
+            address,
+            tls: Some(server),
+        });
+        let doors: Vec<_> = plain.into_iter().chain(with_tls).collect();
         let mut names = self.http_name.clone();
-        if !listen.ip().is_unspecified() {
-            names.push(HostName::Address(listen.ip().to_canonical()));
-        }
+        let addresses = doors.iter().map(|door| door.address.ip());
+        let addresses = addresses.filter(|address| !address.is_unspecified());
+        names.extend(addresses.map(|address| HostName::Address(address.to_canonical())));
         let tokens = self.tokens_file.as_deref().map(|file| {
             let tokens = Live::open(file).context("--tokens-file")?;
             warn_of_readers("tokens file", file);
             anyhow::Ok(tokens)
         });
-        Ok(HttpSettings { listen, names, tokens: tokens.transpose()?, origins: self.cors_origin.clone() })
+        Ok(HttpSettings { doors, names, tokens: tokens.transpose()?, origins: self.cors_origin.clone() })
     }
 }
 
 impl HttpSettings {
     /// What it listens on.
-    pub(crate) fn door(&self) -> Door {
-        Door { flag: "--http-listen", address: self.listen, tls: false, locked: self.tokens.is_some() }
+    pub(crate) fn doors(&self) -> impl Iterator<Item = Door> {
+        let locked = self.tokens.is_some();
+        self.doors.iter().map(move |door| Door {
+            flag: door.flag,
+            address: door.address,
+            tls: door.tls.is_some(),
+            locked,
+        })
     }
 }
 
@@ -109,16 +149,19 @@ mod tests {
 
     use clap::Parser;
 
+    use super::super::CertificateArgs;
     use super::*;
 
     #[derive(Debug, Parser)]
     struct Flags {
         #[command(flatten)]
         http: HttpArgs,
+        #[command(flatten)]
+        _certificate: CertificateArgs,
     }
 
     fn settings(flags: &[&str]) -> anyhow::Result<HttpSettings> {
-        Flags::try_parse_from(["serve"].iter().chain(flags)).unwrap().http.http()
+        Flags::try_parse_from(["serve"].iter().chain(flags)).unwrap().http.http(None)
     }
 
     #[test]
@@ -128,8 +171,8 @@ mod tests {
         let flags = ["--http-listen", "0.0.0.0:5000", "--tokens-file", file.to_str().unwrap()];
         assert!(settings(&flags).is_err());
         fs::write(&file, "# nobody yet\n").unwrap();
-        assert!(settings(&flags).unwrap().door().locked);
-        assert!(!settings(&flags[..2]).unwrap().door().locked);
+        assert!(settings(&flags).unwrap().doors().all(|door| door.locked));
+        assert!(!settings(&flags[..2]).unwrap().doors().all(|door| door.locked));
         fs::write(&file, "page read\n").unwrap();
         assert!(format!("{:#}", settings(&flags).unwrap_err()).contains("line 1"));
     }

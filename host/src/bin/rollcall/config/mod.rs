@@ -17,7 +17,7 @@ use tracing::level_filters::LevelFilter;
 
 pub(crate) use self::devices::{DevicesArgs, DevicesCommand, ExportArgs, IssueArgs, RevokeArgs, RotateArgs};
 pub(crate) use self::doors::{Door, DoorArgs};
-pub(crate) use self::http::{HttpArgs, HttpSettings, OptionalHttpArgs};
+pub(crate) use self::http::{HttpArgs, HttpDoor, HttpSettings, OptionalHttpArgs};
 #[cfg(feature = "mongodb")]
 pub(crate) use self::import::ImportArgs;
 pub(crate) use self::intake::IntakeArgs;
@@ -232,8 +232,10 @@ mod tests {
     }
 
     fn doors(serve: &ServeArgs) -> anyhow::Result<()> {
-        let source = serve.source.source(serve.certificate.certificates()?.as_ref())?;
-        serve.doors.check(source.doors().into_iter().chain([serve.http.http()?.door()]))
+        let certificates = serve.certificate.certificates()?;
+        let (source, http) =
+            (serve.source.source(certificates.as_ref())?, serve.http.http(certificates.as_ref())?);
+        serve.doors.check(source.doors().into_iter().chain(http.doors()))
     }
 
     #[test]
