@@ -71,7 +71,9 @@ impl World {
     fn strike_bit(self: &Rc<Self>) {
         let world = self.clone();
         tokio::task::spawn_local(async move {
-            let Some(disk) = world.disk().filter(|disk| disk.is_well()) else { return };
+            let Some(disk) = world.disk().filter(|disk| disk.is_well() && world.hosts[0].is_alive()) else {
+                return;
+            };
             if world.hosts[0].stop(STOPPED_MS).await.is_ok() && disk.flip() {
                 world.scene.fired(Kind::BitFlip);
             }
