@@ -37,8 +37,8 @@ fn an_ingest_that_is_killed_at_random_loses_and_doubles_nothing() -> Result<()> 
         ingest = HostProcess::start(&ingest_settings)?;
     }
     wait_for_flow(&api, &mut fleet)?;
-    let report = settle(fleet, &api)?;
-    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+    let (_, counted) = settle(fleet, &api)?;
+    check_at_rest(ingest, api, &api_settings, &counted)
 }
 
 #[test]
@@ -60,8 +60,8 @@ fn what_was_committed_and_not_acknowledged_before_a_kill_is_counted_once() -> Re
     settings.broker = Some(rabbitmq.url());
     let ingest = HostProcess::start(&settings)?;
     wait_for_flow(&api, &mut fleet)?;
-    let report = settle(fleet, &api)?;
-    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+    let (_, counted) = settle(fleet, &api)?;
+    check_at_rest(ingest, api, &api_settings, &counted)
 }
 
 #[test]
@@ -76,9 +76,9 @@ fn a_rabbitmq_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result
     thread::sleep(Duration::from_millis(system.random.u64(KILL_AFTER_MS)));
     rabbitmq.restart()?;
     wait_for_flow(&api, &mut fleet)?;
-    let report = settle(fleet, &api)?;
+    let (report, counted) = settle(fleet, &api)?;
     assert!(report.reconnects > 0, "no device noticed");
-    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+    check_at_rest(ingest, api, &api_settings, &counted)
 }
 
 #[test]
@@ -95,8 +95,8 @@ fn a_mongod_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result<(
         mongod.restart()?;
     }
     wait_for_flow(&api, &mut fleet)?;
-    let report = settle(fleet, &api)?;
-    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+    let (_, counted) = settle(fleet, &api)?;
+    check_at_rest(ingest, api, &api_settings, &counted)
 }
 
 #[test]
@@ -116,8 +116,8 @@ fn a_replica_set_whose_primary_is_killed_loses_and_doubles_nothing() -> Result<(
     set.member(primary).restart()?;
     wait_until_it_answers(&api)?;
     wait_for_flow(&api, &mut fleet)?;
-    let report = settle(fleet, &api)?;
-    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+    let (_, counted) = settle(fleet, &api)?;
+    check_at_rest(ingest, api, &api_settings, &counted)
 }
 
 /// While there is no primary, an API answers with an error, not with a wrong number.
@@ -140,9 +140,9 @@ fn samples_that_waited_in_the_broker_are_counted_in_the_second_in_which_they_wer
     thread::sleep(Duration::from_secs(number_from_environment("ROLLCALL_AWAY_S").unwrap_or(INGEST_AWAY_S)));
     let to = pace::now_s()? - 2;
     let ingest = HostProcess::start(&ingest_settings)?;
-    let report = settle(fleet, &api)?;
+    let (_, counted) = settle(fleet, &api)?;
     pace::check(&api, from, to, RATE, RATE)?;
-    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+    check_at_rest(ingest, api, &api_settings, &counted)
 }
 
 #[test]
@@ -164,9 +164,9 @@ fn while_mongodb_is_away_the_ingest_waits_and_does_not_grow() -> Result<()> {
     mongod.restart()?;
     wait_until_it_answers(&api)?;
     wait_for_flow(&api, &mut fleet)?;
-    let report = settle(fleet, &api)?;
+    let (report, counted) = settle(fleet, &api)?;
     assert_eq!(report.dropped, 0, "the broker takes what the ingest cannot");
-    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+    check_at_rest(ingest, api, &api_settings, &counted)
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_cluster_whose_queue_leader_is_killed_loses_and_doubles_nothing() -> Result<
     proxy.lead_to(port(&nodes[2])?);
     nodes[0].kill()?;
     wait_for_flow(&api, &mut fleet)?;
-    let report = settle(fleet, &api)?;
+    let (_, counted) = settle(fleet, &api)?;
     assert!(ports::is_free(port(&nodes[0])?), "the leader's node was not killed");
-    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+    check_at_rest(ingest, api, &api_settings, &counted)
 }

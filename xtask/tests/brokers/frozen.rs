@@ -49,7 +49,7 @@ fn frozen(freeze: impl Fn(&Process, &HostProcess) -> Result<()>) -> Result<()> {
     wait_for_flow(&api, &mut fleet)?;
     thread::sleep(Duration::from_secs(3));
     let to = pace::now_s()? - 2;
-    let report = settle(fleet, &api)?;
+    let (_, counted) = settle(fleet, &api)?;
     pace::check(&api, from, to, RATE, SLACK)?;
-    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+    check_at_rest(ingest, api, &api_settings, &counted)
 }

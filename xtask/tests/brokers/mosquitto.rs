@@ -31,8 +31,8 @@ fn mosquitto_restarted_and_an_ingest_killed_and_away_lose_and_double_nothing() -
     wait_for_flow(&api, &mut fleet)?;
     mosquitto.restart()?;
     wait_for_flow(&api, &mut fleet)?;
-    let report = settle(fleet, &api)?;
+    let (report, counted) = settle(fleet, &api)?;
     assert!(report.reconnects > 0, "no device noticed the restart");
     pace::check(&api, from, to, RATE, RATE)?;
-    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+    check_at_rest(ingest, api, &api_settings, &counted)
 }

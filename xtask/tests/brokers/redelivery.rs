@@ -40,8 +40,8 @@ fn a_quorum_queue_keeps_what_an_ingest_took_and_dropped_many_times() -> Result<(
     }
     let ingest = HostProcess::start(&ingest_settings)?;
     wait_for_flow(&api, &mut fleet)?;
-    let report = settle(fleet, &api)?;
-    check_at_rest(ingest, api, &api_settings, &report.acknowledged)
+    let (_, counted) = settle(fleet, &api)?;
+    check_at_rest(ingest, api, &api_settings, &counted)
 }
 
 /// Connects to the ingest's session, waits for messages and breaks the link without a word.
