@@ -152,9 +152,8 @@ impl Partition {
             self.ahead = HashMap::new();
         }
         self.records += entry.records.len() as u64;
-        if self.seen.changed() > 0 {
-            self.changed_at.get_or_insert_with(Instant::now);
-        }
+        // Also where no row is changed by it: the checkpoint has to pass it all the same.
+        self.changed_at.get_or_insert_with(Instant::now);
     }
 
     /// The store has these windows.
@@ -162,7 +161,8 @@ impl Partition {
         self.stored.windows = upto;
     }
 
-    /// How many devices were changed that no sweep has taken, by how many records at most, and since when.
+    /// How many devices were changed that no sweep has taken, by how many records at most, and since when there are
+    /// entries that no sweep has taken.
     pub fn changes(&self) -> (u64, u64, Option<Instant>) {
         (self.seen.changed() as u64, self.records, self.changed_at)
     }
@@ -246,5 +246,20 @@ mod tests {
         partition.begin_sweep();
         let state = &partition.write(1).unwrap().rows[0].state;
         assert_eq!(DeviceState::from_bytes(state).unwrap().undecided, 3);
+    }
+
+    #[test]
+    fn a_checkpoint_passes_an_entry_that_changes_no_row() {
+        let at = UnixMs(1_721_900_000_000);
+        let slot = Slot::new(3).unwrap();
+        let barrier = Entry { slot, number: 0, received_at: at, log_time: at, records: Vec::new() };
+        let mut partition = Partition::restore(slot, Checkpoint::default());
+        partition.apply(&barrier).unwrap();
+        assert!(partition.changes().2.is_some(), "no sweep is ever due");
+        partition.begin_sweep();
+        let write = partition.write(1).unwrap();
+        assert_eq!((write.rows.len(), write.checkpoint), (0, Some(1)));
+        partition.written();
+        assert_eq!(partition.stored().rows, 1);
     }
 }
