@@ -151,8 +151,6 @@ impl MongodSettings {
         command.arg("--dbpath").arg(data).args(["--bind_ip", "127.0.0.1"]);
         command.arg("--port").arg(self.port.to_string());
         command.args(["--wiredTigerCacheSizeGB", self.cache_gb]).args(SMALL);
-        // As docs/operations.md advises.
-        command.args(["--wiredTigerJournalCompressor", "zstd"]);
         // No socket file in /tmp, which every mongod of the machine would share.
         command.arg("--nounixsocket");
         if let Some(name) = &self.replica_set {
