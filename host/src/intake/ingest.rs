@@ -35,8 +35,8 @@ const WRITE_ROWS: usize = 2048;
 const RECORDS_A_ROW: u64 = 8;
 
 /// No sweep over the rows of a slot begins for fewer records than these, unless time has come. With 1,000 devices and
-/// 512 in its place, rows cost MongoDB 16 of 81 bytes written a message and two thirds of its processor time; with 4,096
-/// nearly nothing. A restart reads 260,000 records of all slots more, which takes under a second.
+/// 512 in its place, rows cost MongoDB 16 of 81 bytes written a message and two thirds of its processor time. A restart
+/// reads at most 262,144 records of all slots more.
 const SWEEP_RECORDS_MIN: u64 = 16_384;
 
 /// After so long a change is written in any case: with few devices, and with more than [`FEW_DEVICES`].

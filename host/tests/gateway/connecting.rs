@@ -118,7 +118,7 @@ fn a_malformed_connect_is_told_so_in_mqtt_5_and_ends_without_a_word_in_3_1_1() {
             ("no password where one is announced, MQTT-3.1.2-19, -21 of 3.1.1", 0b0100_0010, id),
             ("no id, MQTT-3.1.3-3", 0b0000_0010, b""),
             ("something behind the last field", 0b0000_0010, b"\0\x01a\0"),
-            ("ill-formed UTF-8, MQTT-1.5.4-1, MQTT-1.5.3-1 of 3.1.1", 0b0000_0010, b"\0\x01\xff"),
+            ("invalid UTF-8, MQTT-1.5.4-1, MQTT-1.5.3-1 of 3.1.1", 0b0000_0010, b"\0\x01\xff"),
             ("NUL in an id, MQTT-1.5.4-2, MQTT-1.5.3-2 of 3.1.1", 0b0000_0010, b"\0\x01\0"),
             ("NUL in a user name, MQTT-1.5.4-2", 0b1000_0010, b"\0\x01a\0\x01\0"),
         ] {

@@ -30,7 +30,7 @@ fn what_breaks_the_rules_of_mqtt_5_ends_the_connection_with_its_reason() {
     };
     let subscribe = |first, filter: &[u8], options| packet(first, &[&[0, 9, 0], &text(filter), &[options]]);
     let nul_in_property = [&[0x26][..], &text(b"a"), &text(b"b\0")].concat();
-    let ill_formed = packet(0x30, &[&text(b"rollcall/\xff"), &[0], GOOD]);
+    let invalid = packet(0x30, &[&text(b"rollcall/\xff"), &[0], GOOD]);
     let surrogate = packet(0x30, &[&text(b"rollcall/\xed\xa0\x80"), &[0], GOOD]);
     let nul = packet(0x30, &[&text(b"rollcall/1/sim-0/\0"), &[0], GOOD]);
     let response_to_wildcard = [&[0x08][..], &text(b"a/#")].concat();
@@ -40,7 +40,7 @@ fn what_breaks_the_rules_of_mqtt_5_ends_the_connection_with_its_reason() {
         ("a length with more bytes than it needs, MQTT-1.5.5-1", &[0xc0, 0x80, 0], 0x81),
         ("a topic beyond the packet", &[0x30, 4, 0, 200, 0, 0], 0x81),
         ("properties beyond the packet", &[0x30, 5, 0, 1, b'a', 9, 0], 0x81),
-        ("ill-formed UTF-8, MQTT-1.5.4-1", &ill_formed, 0x81),
+        ("invalid UTF-8, MQTT-1.5.4-1", &invalid, 0x81),
         ("a surrogate, MQTT-1.5.4-1", &surrogate, 0x81),
         ("NUL in a topic, MQTT-4.7.3-2", &nul, 0x81),
         ("NUL in a property, MQTT-1.5.7-1", &publish(0x32, &nul_in_property), 0x81),
@@ -100,7 +100,7 @@ fn what_breaks_the_rules_of_mqtt_3_1_1_ends_the_connection() {
         ("a second CONNECT, MQTT-3.1.0-2", &connect),
         ("a length of five bytes, section 2.2.3", &[0x30, 0xff, 0xff, 0xff, 0xff, 1]),
         ("a topic beyond the packet", &[0x30, 4, 0, 200, 0, 0]),
-        ("ill-formed UTF-8, MQTT-1.5.3-1", &packet(0x30, &[&text(b"rollcall/\xff"), GOOD])),
+        ("invalid UTF-8, MQTT-1.5.3-1", &packet(0x30, &[&text(b"rollcall/\xff"), GOOD])),
         ("NUL in a topic, MQTT-1.5.3-2", &packet(0x30, &[&text(b"rollcall/\0"), GOOD])),
         ("DUP with QoS 0, MQTT-3.3.1-2", &publish(0x38, &[])),
         ("QoS 3, MQTT-3.3.1-4", &publish(0x36, &[0, 1])),

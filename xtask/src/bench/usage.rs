@@ -62,7 +62,7 @@ pub(super) fn disk(dir: &Path) -> Result<DiskUse> {
 /// The processor's name and how many cores this process may use.
 pub(super) fn machine() -> Result<String> {
     let cores = std::thread::available_parallelism()?;
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let info = fs::read_to_string("/proc/cpuinfo").context("cannot read /proc/cpuinfo")?;
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     Ok(format!("{cores} cores, {}", model.map_or("processor unknown", |(_, name)| name)))
 }
