@@ -22,15 +22,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often it is said that the certificate expires.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is spoken at a door.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// MQTT.
-    Mqtt,
-    /// HTTP/1.1.
-    Http,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Certificates {
@@ -70,8 +61,20 @@ impl Certificates {
         }))
     }
 
-    /// How a door answers: TLS 1.3, and 1.2 for older clients. Nothing is kept of a client that has left.
-    pub fn server(self: &Arc<Self>, door: Door) -> Arc<ServerConfig> {
+    /// How MQTT is answered.
+    pub fn for_mqtt(self: &Arc<Self>) -> Arc<ServerConfig> {
+        Arc::new(self.server())
+    }
+
+    /// How HTTP/1.1 is answered.
+    pub fn for_http(self: &Arc<Self>) -> Arc<ServerConfig> {
+        let mut server = self.server();
+        server.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Arc::new(server)
+    }
+
+    /// With TLS 1.3, and 1.2 for older clients. Nothing is kept of a client that has left.
+    fn server(self: &Arc<Self>) -> ServerConfig {
         let versions = [&version::TLS13, &version::TLS12];
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&versions)
@@ -79,10 +82,7 @@ impl Certificates {
         let mut server = builder.with_no_client_auth().with_cert_resolver(self.clone());
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
-        if door == Door::Http {
-            server.alpn_protocols = vec![b"http/1.1".to_vec()];
-        }
-        Arc::new(server)
+        server
     }
 
     /// Looks at the files from now on, in a thread of its own, until nobody else has this value.

@@ -6,4 +6,4 @@ mod live;
 
 pub use self::authority::{IssueError, Issued, issue};
 pub use self::certificate::{Certificate, CertificateError, check};
-pub use self::live::{Certificates, Door};
+pub use self::live::Certificates;

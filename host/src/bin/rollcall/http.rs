@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{HttpDoor, bind};
+use crate::config::{HttpAddress, bind};
 
 /// How long answers that are under way may take when the process ends.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,18 +50,22 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Answers on `doors` from now on.
+    /// Answers on `addresses` from now on.
     ///
     /// # Errors
     /// When one of them cannot be listened on.
-    pub(crate) fn start(mut doors: Vec<HttpDoor>, router: Router, ops: Arc<Ops>) -> anyhow::Result<Self> {
-        let first = bind_all(&mut doors)?;
-        for HttpDoor { address, tls, .. } in &doors {
+    pub(crate) fn start(
+        mut addresses: Vec<HttpAddress>,
+        router: Router,
+        ops: Arc<Ops>,
+    ) -> anyhow::Result<Self> {
+        let first = bind_all(&mut addresses)?;
+        for HttpAddress { address, tls, .. } in &addresses {
             tracing::info!("{} listening on {address}", if tls.is_some() { "https" } else { "http" });
         }
         let (stop, stopped) = watch::channel(());
         let stop_between = has_stopped(stopped.clone());
-        let server = Server { first: Some(first), doors, router, ops: ops.clone(), stopped };
+        let server = Server { first: Some(first), addresses, router, ops: ops.clone(), stopped };
         let server = async move { supervise(Part::Http, &ops, stop_between, server).await };
         Ok(Self { stop, server: tokio::spawn(server) })
     }
@@ -87,9 +91,9 @@ impl Http {
 type Listening = (TcpListener, Option<Arc<ServerConfig>>);
 
 /// Listens on all of them. Port 0 becomes a port: a server that takes the place of this one takes the same.
-fn bind_all(doors: &mut [HttpDoor]) -> anyhow::Result<Vec<Listening>> {
+fn bind_all(addresses: &mut [HttpAddress]) -> anyhow::Result<Vec<Listening>> {
     let mut listening = Vec::new();
-    for HttpDoor { flag, address, tls } in doors {
+    for HttpAddress { flag, address, tls } in addresses {
         let listener = bind(*address, flag)?;
         *address = listener.local_addr()?;
         listening.push((listener, tls.clone()));
@@ -100,7 +104,7 @@ fn bind_all(doors: &mut [HttpDoor]) -> anyhow::Result<Vec<Listening>> {
 /// What a server is made of anew.
 struct Server {
     first: Option<Vec<Listening>>,
-    doors: Vec<HttpDoor>,
+    addresses: Vec<HttpAddress>,
     router: Router,
     ops: Arc<Ops>,
     stopped: watch::Receiver<()>,
@@ -110,7 +114,7 @@ impl Supervised for Server {
     async fn run(&mut self) -> Result<(), Failure> {
         let listening = match self.first.take() {
             Some(first) => Ok(first),
-            None => bind_all(&mut self.doors),
+            None => bind_all(&mut self.addresses),
         };
         let listening = listening.map_err(|error| Failure::MayPass(format!("{error:#}")))?;
         let (router, ops, stopped) = (self.router.clone(), self.ops.clone(), self.stopped.clone());

@@ -45,7 +45,7 @@ pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
     let certificates = config.certificate.certificates()?;
     let source = config.source.source(certificates.as_ref())?;
     let http = config.http.http(certificates.as_ref())?;
-    config.doors.check(source.doors().into_iter().chain(http.doors()))?;
+    config.listen.check(source.listens_on().into_iter().chain(http.listens_on()), certificates.is_some())?;
     let store = config.store.store()?;
     let flush_interval = config.intake.flush_interval;
     run(Role { store, source: Some(source), flush_interval, http: Some(http), certificates, counts: true })
@@ -60,7 +60,8 @@ pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
     let certificates = config.certificate.certificates()?;
     let source = config.source.source(certificates.as_ref())?;
     let http = config.http.http(certificates.as_ref())?;
-    config.doors.check(source.doors().into_iter().chain(http.iter().flat_map(HttpSettings::doors)))?;
+    let addresses = source.listens_on().into_iter().chain(http.iter().flat_map(HttpSettings::listens_on));
+    config.listen.check(addresses, certificates.is_some())?;
     let store = config.store.store()?;
     let flush_interval = config.intake.flush_interval;
     run(Role { store, source: Some(source), flush_interval, http, certificates, counts: false }).await
@@ -73,7 +74,7 @@ pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
 pub(crate) async fn api(config: ApiArgs) -> anyhow::Result<()> {
     let certificates = config.certificate.certificates()?;
     let http = config.http.http(certificates.as_ref())?;
-    config.doors.check(http.doors())?;
+    config.listen.check(http.listens_on(), certificates.is_some())?;
     let store = config.store.store()?;
     let flush_interval = FlushInterval::default();
     run(Role { store, source: None, flush_interval, http: Some(http), certificates, counts: true }).await
@@ -129,7 +130,7 @@ fn start_http(settings: HttpSettings, router: Router, ops: &Arc<Ops>) -> anyhow:
     let guard = Guard { names: settings.names, tokens, ops: ops.clone() };
     // A browser asks what a page may read before it shows the page's token.
     let router = api::allow_origins(api::guarded(router, guard), &settings.origins);
-    Http::start(settings.doors, router, ops.clone())
+    Http::start(settings.addresses, router, ops.clone())
 }
 
 /// Reads the certificate again when its files change, and on SIGHUP.

@@ -8,10 +8,10 @@ use anyhow::Context;
 use clap::Args;
 use rollcall_host::api::{HostName, Origin};
 use rollcall_host::credentials::{Live, Rereader, Tokens};
-use rollcall_host::tls::{self, Certificates};
+use rollcall_host::tls::Certificates;
 use rustls::ServerConfig;
 
-use super::Door;
+use super::ListenAddress;
 use super::password::warn_of_readers;
 
 /// Flags of the API.
@@ -56,7 +56,7 @@ struct GuardArgs {
 
 /// A place where it listens.
 #[derive(Clone, Debug)]
-pub(crate) struct HttpDoor {
+pub(crate) struct HttpAddress {
     /// The flag that named it.
     pub(crate) flag: &'static str,
     /// Which one.
@@ -69,7 +69,7 @@ pub(crate) struct HttpDoor {
 #[derive(Debug)]
 pub(crate) struct HttpSettings {
     /// Where it listens: at least one.
-    pub(crate) doors: Vec<HttpDoor>,
+    pub(crate) addresses: Vec<HttpAddress>,
     /// Its names.
     pub(crate) names: Vec<HostName>,
     /// The tokens that are needed, if any are, and what reads them again.
@@ -98,7 +98,7 @@ impl OptionalHttpArgs {
         certificates: Option<&Arc<Certificates>>,
     ) -> anyhow::Result<Option<HttpSettings>> {
         let settings = self.guard.http(self.http_listen, certificates)?;
-        Ok((!settings.doors.is_empty()).then_some(settings))
+        Ok((!settings.addresses.is_empty()).then_some(settings))
     }
 }
 
@@ -108,36 +108,36 @@ impl GuardArgs {
         listen: Option<SocketAddr>,
         certificates: Option<&Arc<Certificates>>,
     ) -> anyhow::Result<HttpSettings> {
-        let plain = listen.map(|address| HttpDoor { flag: "--http-listen", address, tls: None });
-        let server = certificates.map(|certificates| certificates.server(tls::Door::Http));
+        let plain = listen.map(|address| HttpAddress { flag: "--http-listen", address, tls: None });
+        let server = certificates.map(|certificates| certificates.for_http());
         let with_tls = self.http_tls_listen.zip(server);
-        let with_tls = with_tls.map(|(address, server)| HttpDoor {
+        let with_tls = with_tls.map(|(address, server)| HttpAddress {
             flag: "--http-tls-listen",
             address,
             tls: Some(server),
         });
-        let doors: Vec<_> = plain.into_iter().chain(with_tls).collect();
+        let addresses: Vec<_> = plain.into_iter().chain(with_tls).collect();
         let mut names = self.http_name.clone();
-        let addresses = doors.iter().map(|door| door.address.ip());
-        let addresses = addresses.filter(|address| !address.is_unspecified());
-        names.extend(addresses.map(|address| HostName::Address(address.to_canonical())));
+        let own = addresses.iter().map(|of| of.address.ip());
+        let own = own.filter(|address| !address.is_unspecified());
+        names.extend(own.map(|address| HostName::Address(address.to_canonical())));
         let tokens = self.tokens_file.as_deref().map(|file| {
             let tokens = Live::open(file).context("--tokens-file")?;
             warn_of_readers("tokens file", file);
             anyhow::Ok(tokens)
         });
-        Ok(HttpSettings { doors, names, tokens: tokens.transpose()?, origins: self.cors_origin.clone() })
+        Ok(HttpSettings { addresses, names, tokens: tokens.transpose()?, origins: self.cors_origin.clone() })
     }
 }
 
 impl HttpSettings {
     /// What it listens on.
-    pub(crate) fn doors(&self) -> impl Iterator<Item = Door> {
+    pub(crate) fn listens_on(&self) -> impl Iterator<Item = ListenAddress> {
         let locked = self.tokens.is_some();
-        self.doors.iter().map(move |door| Door {
-            flag: door.flag,
-            address: door.address,
-            tls: door.tls.is_some(),
+        self.addresses.iter().map(move |address| ListenAddress {
+            flag: address.flag,
+            address: address.address,
+            tls: address.tls.is_some(),
             locked,
         })
     }
@@ -171,8 +171,8 @@ mod tests {
         let flags = ["--http-listen", "0.0.0.0:5000", "--tokens-file", file.to_str().unwrap()];
         assert!(settings(&flags).is_err());
         fs::write(&file, "# nobody yet\n").unwrap();
-        assert!(settings(&flags).unwrap().doors().all(|door| door.locked));
-        assert!(!settings(&flags[..2]).unwrap().doors().all(|door| door.locked));
+        assert!(settings(&flags).unwrap().listens_on().all(|address| address.locked));
+        assert!(!settings(&flags[..2]).unwrap().listens_on().all(|address| address.locked));
         fs::write(&file, "page read\n").unwrap();
         assert!(format!("{:#}", settings(&flags).unwrap_err()).contains("line 1"));
     }

@@ -1,11 +1,11 @@
 //! The command line and the environment → what to run. Every mistake is found here, before anything starts.
 
 mod devices;
-mod doors;
 mod http;
 #[cfg(feature = "mongodb")]
 mod import;
 mod intake;
+mod listen;
 mod password;
 mod source;
 mod store;
@@ -16,11 +16,11 @@ use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 pub(crate) use self::devices::{DevicesArgs, DevicesCommand, ExportArgs, IssueArgs, RevokeArgs, RotateArgs};
-pub(crate) use self::doors::{Door, DoorArgs};
-pub(crate) use self::http::{HttpArgs, HttpDoor, HttpSettings, OptionalHttpArgs};
+pub(crate) use self::http::{HttpAddress, HttpArgs, HttpSettings, OptionalHttpArgs};
 #[cfg(feature = "mongodb")]
 pub(crate) use self::import::ImportArgs;
 pub(crate) use self::intake::IntakeArgs;
+pub(crate) use self::listen::{ListenAddress, ListenArgs};
 pub(crate) use self::source::{BrokerArgs, SourceArgs, SourceSettings, bind};
 pub(crate) use self::store::StoreArgs;
 pub(crate) use self::tls::{CertificateArgs, TlsArgs, TlsCommand};
@@ -183,7 +183,7 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) certificate: CertificateArgs,
     #[command(flatten)]
-    pub(crate) doors: DoorArgs,
+    pub(crate) listen: ListenArgs,
 }
 
 /// Flags of `rollcall ingest`.
@@ -200,7 +200,7 @@ pub(crate) struct IngestArgs {
     #[command(flatten)]
     pub(crate) certificate: CertificateArgs,
     #[command(flatten)]
-    pub(crate) doors: DoorArgs,
+    pub(crate) listen: ListenArgs,
 }
 
 /// Flags of `rollcall api`.
@@ -213,7 +213,7 @@ pub(crate) struct ApiArgs {
     #[command(flatten)]
     pub(crate) certificate: CertificateArgs,
     #[command(flatten)]
-    pub(crate) doors: DoorArgs,
+    pub(crate) listen: ListenArgs,
 }
 
 #[cfg(test)]
@@ -235,7 +235,7 @@ mod tests {
         let certificates = serve.certificate.certificates()?;
         let (source, http) =
             (serve.source.source(certificates.as_ref())?, serve.http.http(certificates.as_ref())?);
-        serve.doors.check(source.doors().into_iter().chain(http.doors()))
+        serve.listen.check(source.listens_on().into_iter().chain(http.listens_on()), certificates.is_some())
     }
 
     #[test]
@@ -272,6 +272,9 @@ mod tests {
         assert!(doors(&serve(&[&tls[..], &["--tls-key", key]].concat())).is_ok());
         let error = doors(&serve(&[&tls[..], &["--tls-key", certificate]].concat())).unwrap_err();
         assert!(format!("{error:#}").contains("--tls-cert"), "{error:#}");
+        let unused = ["--tls-cert", certificate, "--tls-key", key];
+        let error = doors(&serve(&unused)).unwrap_err().to_string();
+        assert!(error.contains("--mqtt-tls-listen"), "{error}");
         for some in [&tls[..], &tls[..2]] {
             assert!(Cli::try_parse_from(["rollcall", "serve"].iter().chain(some)).is_err(), "{some:?}");
         }

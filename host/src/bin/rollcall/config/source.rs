@@ -13,10 +13,10 @@ use rollcall_host::source::broker::{
 };
 use rollcall_host::source::gateway::{Gateway, Listeners};
 use rollcall_host::source::{Admission, Inbox, Source};
-use rollcall_host::tls::{self, Certificates};
+use rollcall_host::tls::Certificates;
 use rustls::ServerConfig;
 
-use super::Door;
+use super::ListenAddress;
 use super::password::{password, warn_of_readers};
 use super::store::Secret;
 
@@ -116,11 +116,11 @@ pub(crate) enum SourceSettings {
 
 impl SourceSettings {
     /// What it listens on.
-    pub(crate) fn doors(&self) -> Vec<Door> {
+    pub(crate) fn listens_on(&self) -> Vec<ListenAddress> {
         let Self::Gateway { listen, tls, admission, .. } = self else { return Vec::new() };
         let locked = !admission.is_open();
-        let plain = Door { flag: MQTT_LISTEN, address: *listen, tls: false, locked };
-        let tls = tls.as_ref().map(|(address, _)| Door {
+        let plain = ListenAddress { flag: MQTT_LISTEN, address: *listen, tls: false, locked };
+        let tls = tls.as_ref().map(|(address, _)| ListenAddress {
             flag: MQTT_TLS_LISTEN,
             address: *address,
             tls: true,
@@ -198,8 +198,7 @@ impl SourceArgs {
             }
             None => (None, None),
         };
-        let tls =
-            self.mqtt_tls_listen.zip(certificates.map(|certificates| certificates.server(tls::Door::Mqtt)));
+        let tls = self.mqtt_tls_listen.zip(certificates.map(|certificates| certificates.for_mqtt()));
         Ok(SourceSettings::Gateway {
             listen,
             tls,
@@ -310,7 +309,7 @@ mod tests {
         assert!(format!("{:#}", beyond_loopback(&flags).unwrap_err()).contains(file.to_str().unwrap()));
         let device = Device::new("porch".parse().unwrap(), &Secret::random().unwrap()).unwrap();
         fs::write(&file, format!("{device}\n")).unwrap();
-        let locked = |flags| beyond_loopback(flags).unwrap().doors()[0].locked;
+        let locked = |flags| beyond_loopback(flags).unwrap().listens_on()[0].locked;
         assert!(locked(&flags) && !locked(&[]));
         fs::write(&file, "porch\n").unwrap();
         assert!(format!("{:#}", beyond_loopback(&flags).unwrap_err()).contains("line 1"));

@@ -1,13 +1,13 @@
-//! What listens beyond this machine, and who can come in or listen in there.
+//! The addresses that are listened on: who can come in there from beyond this machine, or listen in.
 
 use std::net::SocketAddr;
 
 use anyhow::bail;
 use clap::Args;
 
-/// Flags that open doors.
+/// Flags that let anyone in.
 #[derive(Debug, Args)]
-pub(crate) struct DoorArgs {
+pub(crate) struct ListenArgs {
     /// Let anyone who can reach the listening addresses in. Needed to listen beyond this machine without passwords for
     /// MQTT or tokens for HTTP.
     #[arg(long, env = "ROLLCALL_ALLOW_ANONYMOUS")]
@@ -20,7 +20,7 @@ pub(crate) struct DoorArgs {
 
 /// An address that is listened on.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct ListenAddress {
     /// With which flag.
     pub(crate) flag: &'static str,
     /// Which one.
@@ -31,18 +31,30 @@ pub(crate) struct Door {
     pub(crate) locked: bool,
 }
 
-impl DoorArgs {
-    /// Refuses addresses that let everyone on the network in, or listen in, unless that was asked for.
+impl ListenArgs {
+    /// Refuses addresses that let everyone on the network in, or listen in, unless that was asked for; and a certificate
+    /// that is not used.
     ///
     /// # Errors
-    /// Names the doors and what to do.
-    pub(crate) fn check(&self, doors: impl IntoIterator<Item = Door>) -> anyhow::Result<()> {
-        let beyond: Vec<_> = doors.into_iter().filter(|door| !door.address.ip().is_loopback()).collect();
-        let named = |is_open: fn(&Door) -> bool| {
-            let open = beyond.iter().filter(|door| is_open(door));
-            open.map(|door| format!("{} {}", door.flag, door.address)).collect::<Vec<_>>().join(" and ")
+    /// Names the addresses and what to do.
+    pub(crate) fn check(
+        &self,
+        addresses: impl IntoIterator<Item = ListenAddress>,
+        has_certificate: bool,
+    ) -> anyhow::Result<()> {
+        let addresses: Vec<_> = addresses.into_iter().collect();
+        if has_certificate && !addresses.iter().any(|address| address.tls) {
+            bail!("--tls-cert is for --mqtt-tls-listen or --http-tls-listen: give one of them");
+        }
+        let beyond: Vec<_> =
+            addresses.into_iter().filter(|address| !address.address.ip().is_loopback()).collect();
+        let named = |is_open: fn(&ListenAddress) -> bool| {
+            let open = beyond.iter().filter(|address| is_open(address));
+            open.map(|address| format!("{} {}", address.flag, address.address))
+                .collect::<Vec<_>>()
+                .join(" and ")
         };
-        let (unlocked, plain) = (named(|door| !door.locked), named(|door| !door.tls));
+        let (unlocked, plain) = (named(|address| !address.locked), named(|address| !address.tls));
         if !unlocked.is_empty() && !self.allow_anonymous {
             bail!(
                 "{unlocked} would let anyone on the network in: listen on 127.0.0.1, give --devices-file for MQTT (or \
