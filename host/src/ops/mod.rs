@@ -12,6 +12,7 @@ mod health;
 mod log_limit;
 mod metrics;
 mod outage;
+mod owner_file;
 mod refused;
 mod supervisor;
 
@@ -24,6 +25,7 @@ pub use self::health::Part;
 use self::log_limit::LogLimit;
 pub use self::metrics::{CredentialsFile, Dropped, Metrics};
 pub use self::outage::Outage;
+pub use self::owner_file::write_for_owner;
 pub use self::refused::{HttpRefused, Refused};
 pub use self::supervisor::{Failure, GivenUp, Supervised, supervise};
 

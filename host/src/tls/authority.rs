@@ -2,9 +2,9 @@
 //! public key, other clients by the authority.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -14,7 +14,12 @@ use rcgen::{
     IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
+use x509_cert::der::Decode;
+
+use crate::ops::write_for_owner;
 
 /// The files in the directory; the authority's key is needed for renewals only.
 const AUTHORITY: &str = "ca.pem";
@@ -111,11 +116,16 @@ pub fn issue(directory: &Path, names: &[String]) -> Result<Issued, IssueError> {
     let now = OffsetDateTime::now_utc();
     let file = |name: &str| directory.join(name);
     let (authority, new_authority) = authority(&file(AUTHORITY), &file(AUTHORITY_KEY), now)?;
+    let is_kept = new_authority.is_none();
     let (key, key_kept) = match read_key(&file(SERVER_KEY))? {
         Some(key) => (key, true),
         None => (new_key()?, false),
     };
-    let expires = now + Duration::days(SERVER_DAYS);
+    let mut expires = now + Duration::days(SERVER_DAYS);
+    if is_kept {
+        // Valid no longer than who signed it.
+        expires = expires.min(ours(&file(AUTHORITY), authority.key())?);
+    }
     let certificate = server(names, now, expires)?.signed_by(&key, &authority).map_err(crypto)?;
     if let Some(certificate) = &new_authority {
         // The key first: a certificate alone would be half of one.
@@ -132,7 +142,7 @@ pub fn issue(directory: &Path, names: &[String]) -> Result<Issued, IssueError> {
     Ok(Issued {
         server: [file(SERVER), file(SERVER_KEY)],
         authority: file(AUTHORITY),
-        authority_kept: new_authority.is_none(),
+        authority_kept: is_kept,
         key_kept,
         pin: BASE64_STANDARD.encode(key.public_key_raw()),
         expires,
@@ -176,6 +186,29 @@ fn authority(
         // What an issuer signs has its name and its key in it, and both are as they were.
         Some(key) => Ok((Issuer::new(params, key), None)),
     }
+}
+
+/// When the authority ends whose certificate is in this file.
+///
+/// # Errors
+/// It is not what was made here, or of another key: what is signed with `key` would not be believed.
+fn ours(certificate: &Path, key: &KeyPair) -> Result<OffsetDateTime, IssueError> {
+    let foreign =
+        |reason: &str| IssueError::Foreign { path: certificate.to_owned(), reason: reason.to_owned() };
+    let unreadable = || foreign("it holds no certificate that can be read");
+    let der = CertificateDer::from_pem_file(certificate).map_err(|_| unreadable())?;
+    let read = x509_cert::Certificate::from_der(&der).map_err(|_| unreadable())?;
+    let tbs = read.tbs_certificate();
+    if tbs.subject_public_key_info().subject_public_key.raw_bytes() != key.public_key_raw() {
+        return Err(foreign("its key is not the one in ca.key"));
+    }
+    if tbs.subject().to_string() != format!("CN={AUTHORITY_NAME}") {
+        return Err(foreign("it has another name"));
+    }
+    let ends = tbs.validity().not_after.to_unix_duration().as_secs();
+    let ends = i64::try_from(ends).ok().and_then(|ends| OffsetDateTime::from_unix_timestamp(ends).ok());
+    ends.filter(|ends| *ends > OffsetDateTime::now_utc())
+        .ok_or_else(|| foreign("it has expired: clients need a new one"))
 }
 
 fn authority_params(now: OffsetDateTime) -> Result<CertificateParams, IssueError> {
@@ -240,17 +273,8 @@ fn read_key(path: &Path) -> Result<Option<KeyPair>, IssueError> {
     Ok(Some(key))
 }
 
-/// Writes a file for its owner only, whole or not at all.
 fn write(path: &Path, text: &str) -> Result<(), IssueError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let written = || {
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    written().map_err(|error| io_error(path, error))
+    write_for_owner(path, text).map_err(|error| io_error(path, error))
 }
 
 fn io_error(path: &Path, error: io::Error) -> IssueError {
@@ -316,6 +340,15 @@ mod tests {
         assert!(error.contains(SERVER_KEY) && !error.contains("mine"), "{error}");
         fs::remove_file(&server_key).unwrap();
         issue(directory.path(), &names(&["localhost"])).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        issue(other.path(), &names(&["localhost"])).unwrap();
+        let before = fs::read(directory.path().join(SERVER)).unwrap();
+        for text in [fs::read_to_string(other.path().join(AUTHORITY)).unwrap(), "mine".to_owned()] {
+            fs::write(directory.path().join(AUTHORITY), text).unwrap();
+            let error = issue(directory.path(), &names(&["localhost"])).unwrap_err().to_string();
+            assert!(error.contains(AUTHORITY), "{error}");
+        }
+        assert_eq!(fs::read(directory.path().join(SERVER)).unwrap(), before);
         fs::remove_file(directory.path().join(AUTHORITY_KEY)).unwrap();
         let error = issue(directory.path(), &names(&["localhost"])).unwrap_err();
         assert!(matches!(error, IssueError::Half { .. }), "{error}");

@@ -1,14 +1,14 @@
 //! `rollcall devices`: makes, changes and hands on the passwords of devices.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use rollcall_host::credentials::{
     Device, Edit, List, MOSQUITTO_ACL, Secret, mosquitto_passwords, rabbitmq_definitions,
 };
+use rollcall_host::ops::write_for_owner;
 use rollcall_wire::DeviceId;
 
 use crate::config::{DevicesArgs, DevicesCommand, ExportArgs, IssueArgs, RevokeArgs, RotateArgs};
@@ -129,12 +129,6 @@ fn export(args: &ExportArgs) -> anyhow::Result<()> {
         write_for_owner(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
-}
-
-fn write_for_owner(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 #[cfg(test)]
