@@ -238,16 +238,20 @@ async fn a_series_has_every_step_and_its_first_and_last_may_be_parts() {
 #[tokio::test]
 async fn a_step_that_makes_no_sense_or_too_many_is_a_problem_that_names_one_that_fits() {
     for (query, reason) in [
-        ("start=0&end=10&step=0", "at least 1"),
-        ("start=0&end=10&step=1.5", "at least 1"),
-        ("start=0&end=10&step=-1", "at least 1"),
-        ("start=0&end=10&step=", "at least 1"),
+        ("start=0&end=10&step=0", "from 1 on"),
+        ("start=0&end=10&step=1.5", "from 1 on"),
+        ("start=0&end=10&step=-1", "from 1 on"),
+        ("start=0&end=10&step=", "from 1 on"),
         ("start=0&end=10&step=1&step=1", "more than once"),
         ("start=0&end=10&stop=1", "start, end and step are known"),
         ("start=0&end=5001&step=1", "shortest step that fits is 2 s; 5 s"),
         ("start=7&end=604807", "shortest step that fits is 121 s; 300 s"),
         ("start=1&end=5001&step=1", ""),
         ("start=0&end=253402300800&step=1", "shortest step that fits is"),
+        ("start=0&end=10&step=18446744073709551615", "from 1 on"),
+        ("start=0&end=350000000&step=86401", "take 90000 s"),
+        ("start=0&end=400000000&step=90000", "take 172800 s"),
+        ("start=0&end=253402300800&step=86400000", ""),
     ] {
         let (status, _, answer) = get(&format!("/v1/series?{query}")).await;
         let detail = answer["detail"].as_str().unwrap_or_default();

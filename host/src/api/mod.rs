@@ -2,6 +2,7 @@
 //! and `cors` before that.
 
 mod cors;
+mod counts;
 mod error;
 mod guard;
 mod health;

@@ -8,7 +8,7 @@ use super::error::Problem;
 use crate::model::parse_rfc3339_second;
 
 /// The end of the year 9999, the last that RFC 3339 can write, in Unix seconds.
-const SECOND_MAX: u64 = 253_402_300_800;
+pub(super) const SECOND_MAX: u64 = 253_402_300_800;
 
 /// What a request asks for: each parameter once, and none that is not known.
 pub(super) struct Parameters {

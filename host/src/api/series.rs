@@ -1,20 +1,26 @@
 //! `GET /v1/series?start=S&end=E&step=60`: how many of each status were taken in each step of [start, end).
 
+use std::ops::Range;
+
 use axum::extract::{RawQuery, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
+use axum::response::Response;
+use serde::{Serialize, Serializer};
 
 use super::Api;
+use super::counts::{TimeUncertain, answer, by_status, sums};
 use super::error::Problem;
-use super::range::Parameters;
+use super::range::{Parameters, SECOND_MAX};
 use crate::log::LogStore;
 use crate::log::plan::{self, Plan};
-use crate::model::{Counts, UnixMs};
+use crate::log::rollup::Resolution;
+use crate::model::Counts;
 
 /// The most steps of one answer.
 const STEPS_MAX: u64 = 5_000;
+
+/// The most windows of minutes or hours that are read for one answer: 69 days of minutes, 11 years of hours. Days are few
+/// however long a range is.
+const WINDOWS_MAX: u64 = 100_000;
 
 /// The length of a step that is not given, in seconds.
 const STEP_S: u64 = 60;
@@ -31,36 +37,23 @@ struct Answer {
     /// Where the first step starts: on a multiple of `step`, at `start` or before. It holds what was taken from `start`
     /// on, and the last what was taken before `end`.
     first: u64,
-    #[serde(serialize_with = "by_status")]
-    counts: Series,
+    /// For every status by step, zeros included.
+    #[serde(serialize_with = "each")]
+    counts: Vec<Counts>,
     /// The sum of all statuses, by step.
     total: Vec<u64>,
-    time_uncertain: TimeUncertain,
+    time_uncertain: TimeUncertain<Vec<u64>>,
     /// Everything that was acknowledged before this instant is counted.
     as_of: String,
 }
 
-/// By step.
-struct Series(Vec<Counts>);
-
-/// How many of all may have been taken in another second than the one in which they are counted, by step.
-#[derive(Serialize)]
-struct TimeUncertain {
-    /// Their time is known to a second only.
-    one_second: Vec<u64>,
-    /// Their time is not known.
-    unknown: Vec<u64>,
+fn each<S: Serializer>(steps: &[Counts], serializer: S) -> Result<S::Ok, S::Error> {
+    by_status(serializer, |status| column(steps, |counts| counts.statuses[status]))
 }
 
-/// For every status its counts by step, zeros included.
-fn by_status<S: Serializer>(Series(steps): &Series, serializer: S) -> Result<S::Ok, S::Error> {
-    let statuses = Counts::default().statuses.len();
-    let mut map = serializer.serialize_map(Some(statuses))?;
-    for status in 0..statuses {
-        let counts: Vec<_> = steps.iter().map(|counts| counts.statuses[status]).collect();
-        map.serialize_entry(&status.to_string(), &counts)?;
-    }
-    map.end()
+/// One number of each step.
+fn column(steps: &[Counts], of: impl Fn(&Counts) -> u64) -> Vec<u64> {
+    steps.iter().map(of).collect()
 }
 
 pub(super) async fn get<S: LogStore>(
@@ -69,45 +62,65 @@ pub(super) async fn get<S: LogStore>(
 ) -> Result<Response, Problem> {
     let parameters = Parameters::parse(query.as_deref().unwrap_or_default(), &["start", "end", "step"])?;
     let range = parameters.range()?;
-    let plan = Plan::stepwise(range.clone(), step(&parameters)?);
-    let step = plan.step.unwrap_or(STEP_S);
+    let step = step(&parameters)?;
+    let plan = Plan::stepwise(range.clone(), step);
     if plan.steps() > STEPS_MAX {
         return Err(too_many(&range, step));
     }
-    let as_of = UnixMs::now().to_rfc3339();
-    let view = api.store.view(&plan).await.map_err(|error| Problem::unavailable(error.to_string()))?;
-    let steps = plan::series(&plan, &view);
-    let column = |of: fn(&Counts) -> u64| steps.iter().map(of).collect::<Vec<_>>();
-    let answer = Answer {
+    if windows(&plan) > WINDOWS_MAX {
+        return Err(too_fine(&range, step));
+    }
+    let first = plan.first();
+    let (counts, as_of) = sums(&api, plan, plan::series).await?;
+    let time_uncertain = TimeUncertain {
+        one_second: column(&counts, |counts| counts.one_second),
+        unknown: column(&counts, |counts| counts.unknown),
+    };
+    let total = column(&counts, Counts::total);
+    Ok(answer(&Answer {
         start: range.start,
         end: range.end,
         step,
-        first: plan.first(),
-        total: column(Counts::total),
-        time_uncertain: TimeUncertain {
-            one_second: column(|counts| counts.one_second),
-            unknown: column(|counts| counts.unknown),
-        },
-        counts: Series(steps),
+        first,
+        counts,
+        total,
+        time_uncertain,
         as_of,
-    };
-    // A struct of numbers and strings always serialises.
-    let body = serde_json::to_string(&answer).expect("plain data always serialises");
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, body).into_response())
+    }))
+}
+
+/// How many windows of minutes or hours a plan reads at most.
+fn windows(plan: &Plan) -> u64 {
+    let whole = plan.whole.iter().filter(|(resolution, _)| *resolution != Resolution::Day);
+    let whole = whole.map(|(resolution, range)| (range.end - range.start) / resolution.seconds());
+    let edges =
+        plan.edges.iter().map(|range| (range.end - range.start).div_ceil(Resolution::Minute.seconds()));
+    whole.chain(edges).sum()
 }
 
 /// The length of a step, in seconds.
 fn step(parameters: &Parameters) -> Result<u64, Problem> {
     let Some(text) = parameters.get("step") else { return Ok(STEP_S) };
     match text.parse() {
-        Ok(step) if step >= 1 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(step),
-        _ => Err(Problem::bad_parameter("step", "step is not a number of whole seconds, at least 1")),
+        Ok(step) if (1..=SECOND_MAX).contains(&step) && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(step)
+        }
+        _ => Err(Problem::bad_parameter("step", "step is not a number of whole seconds, from 1 on")),
     }
 }
 
+/// 400, with the next step that is made of longer windows.
+fn too_fine(range: &Range<u64>, step: u64) -> Problem {
+    let [hours, days] = [Resolution::Hour, Resolution::Day].map(|of| step.next_multiple_of(of.seconds()));
+    let fits = windows(&Plan::stepwise(range.clone(), hours)) <= WINDOWS_MAX;
+    let next = if fits { hours } else { days };
+    let problem =
+        format!("steps of {step} s have to be put together from too many minutes or hours: take {next} s");
+    Problem::bad_parameter("step", problem)
+}
+
 /// 400, with a step that fits.
-fn too_many(range: &std::ops::Range<u64>, step: u64) -> Problem {
+fn too_many(range: &Range<u64>, step: u64) -> Problem {
     let steps = |step: u64| Plan::stepwise(range.clone(), step).steps();
     let fits = |step: &u64| steps(*step) <= STEPS_MAX;
     let enough = ((range.end - range.start).div_ceil(STEPS_MAX)..).find(fits).unwrap_or(u64::MAX);
