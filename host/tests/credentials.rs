@@ -2,16 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "common/serve.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod serve;
+
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rollcall_harness::mqtt::{CONNACK, Client, DISCONNECT, Version};
 use rollcall_wire::{DeviceId, Kind, Topic};
+
+use self::serve::{Process, get};
 
 /// What takes longer than this does not happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -164,69 +168,15 @@ fn brokers_get_files_in_their_own_words() {
     assert!(file("acl").contains("pattern write rollcall/+/%u/status\n"));
 }
 
-/// A `rollcall serve` with its log, which ends with this value.
-struct Host {
-    child: Child,
-    log: BufReader<ChildStderr>,
-    mqtt: SocketAddr,
-    http: SocketAddr,
+/// A `rollcall serve` that logs all that it can.
+fn start(data: &Path, more: &[&str]) -> Process {
+    let mut command = rollcall();
+    command.args(["serve", "--log", "trace", "--store", &format!("redb:{}", data.display())]).args(more);
+    Process::start_as(command)
 }
 
-impl Host {
-    fn start(data: &Path, more: &[&str]) -> Self {
-        let mut command = rollcall();
-        command.args([
-            "serve",
-            "--log",
-            "trace",
-            "--mqtt-listen",
-            "127.0.0.1:0",
-            "--http-listen",
-            "127.0.0.1:0",
-        ]);
-        command.args(["--store", &format!("redb:{}", data.display())]).args(more).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let (mut mqtt, mut http, mut said) = (None, None, String::new());
-        while mqtt.is_none() || http.is_none() {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "rollcall did not start:\n{said}");
-            let address = |what| line.split_once(what).map(|(_, address)| address.trim().parse().unwrap());
-            mqtt = mqtt.or_else(|| address("mqtt listening on "));
-            http = http.or_else(|| address("http listening on "));
-            said += &line;
-        }
-        Self { child, log, mqtt: mqtt.unwrap(), http: http.unwrap() }
-    }
-
-    fn get(&self, path: &str, header: &str) -> String {
-        let mut stream = TcpStream::connect(self.http).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\n{header}connection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    fn status(&self, path: &str, header: &str) -> u16 {
-        self.get(path, header).split(' ').nth(1).unwrap().parse().unwrap()
-    }
-
-    /// Ends it; all that it said since its start.
-    fn said(mut self) -> String {
-        self.child.kill().unwrap();
-        let mut said = String::new();
-        self.log.read_to_string(&mut said).unwrap();
-        said
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn status(host: &Process, path: &str, headers: &str) -> u16 {
+    get(host.http, path, headers).split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 #[test]
@@ -234,7 +184,7 @@ fn what_was_issued_is_let_in_and_what_was_revoked_is_cut_off_and_the_log_tells_n
     let (devices, data) = (Place::new(), tempfile::tempdir().unwrap());
     let issued = pairs(&devices.succeed(&["devices", "issue", "porch", "attic"]));
     let [porch, attic] = &issued[..] else { panic!("{}", issued.len()) };
-    let host = Host::start(data.path(), &["--devices-file", devices.path.to_str().unwrap()]);
+    let host = start(data.path(), &["--devices-file", devices.path.to_str().unwrap()]);
     let login = |user: &str, password: &str| {
         let mut client = Client::hello(host.mqtt, Version::V5, user, Some((user, password)));
         let connack = client.receive().unwrap();
@@ -252,7 +202,7 @@ fn what_was_issued_is_let_in_and_what_was_revoked_is_cut_off_and_the_log_tells_n
     let disconnect = client.receive().unwrap();
     assert_eq!((disconnect.kind(), disconnect.reason()), (DISCONNECT, 0x87));
     assert!(login("porch", &porch.1).is_none() && login("attic", &attic.1).is_some());
-    let metrics = host.get("/metrics", "host: localhost\r\n");
+    let metrics = host.get("/metrics");
     assert!(metrics.contains("\nrollcall_credentials{file=\"devices\"} 1\n"), "{metrics}");
     let said = host.said();
     assert!(said.contains("other_devices_topic") && said.contains("password_revoked"), "{said}");
@@ -276,18 +226,18 @@ fn http_asks_for_a_token_and_for_its_own_name() {
     assert_eq!(tokens.succeed(&["token", "list"]), "page,read\nops,admin\n");
     fs::set_permissions(&tokens.path, Permissions::from_mode(0o644)).unwrap();
     let more = ["--tokens-file", tokens.path.to_str().unwrap(), "--http-name", "rollcall.example"];
-    let host = Host::start(data.path(), &more);
+    let host = start(data.path(), &more);
     let authorization = format!("authorization: Bearer {token}\r\n");
     let named = |name: &str| format!("host: {name}\r\n{authorization}");
-    assert_eq!(host.status("/metrics", "host: localhost\r\n"), 401);
-    assert_eq!(host.status("/metrics", &named("127.0.0.1:5000")), 200);
-    assert_eq!(host.status("/metrics", &named("Rollcall.Example")), 200);
-    assert_eq!(host.status("/metrics", &named("evil.example")), 421);
-    assert_eq!(host.status("/metrics", &authorization), 400);
-    assert_eq!(host.status("/healthz", "host: 192.0.2.1\r\n"), 200);
+    assert_eq!(status(&host, "/metrics", "host: localhost\r\n"), 401);
+    assert_eq!(status(&host, "/metrics", &named("127.0.0.1:5000")), 200);
+    assert_eq!(status(&host, "/metrics", &named("Rollcall.Example")), 200);
+    assert_eq!(status(&host, "/metrics", &named("evil.example")), 421);
+    assert_eq!(status(&host, "/metrics", &authorization), 400);
+    assert_eq!(status(&host, "/healthz", "host: 192.0.2.1\r\n"), 200);
     tokens.succeed(&["token", "revoke", "page"]);
     let deadline = Instant::now() + PATIENCE;
-    while host.status("/metrics", &named("localhost")) == 200 {
+    while status(&host, "/metrics", &named("localhost")) == 200 {
         assert!(Instant::now() < deadline, "a token that was revoked is good for ever");
     }
     assert!(tokens.fail(&["token", "revoke", "page"]).contains("page is not in"));
