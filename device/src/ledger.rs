@@ -5,11 +5,10 @@
 use core::cell::{Cell, RefCell};
 
 use embassy_futures::select::select;
-use rollcall_wire::{Sequence, Status, Taken};
+use rollcall_wire::{Sequence, Status, Taken, mutant};
 
 use crate::clock::Clock;
 use crate::fmt::warning;
-use crate::mutant::mutant;
 use crate::outbox::{Contents, Outbox, Restored, Sample};
 use crate::stats::{LinkError, Snapshot, State, Stats};
 use crate::wait::until;

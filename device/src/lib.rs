@@ -21,7 +21,6 @@ pub mod emitter;
 #[cfg(feature = "flash")]
 pub mod flash;
 mod ledger;
-mod mutant;
 pub mod outbox;
 pub mod sensor;
 mod session;
@@ -33,8 +32,6 @@ mod watch;
 pub use clock::Clock;
 pub use config::{Config, Credentials};
 pub use emitter::{Board, Emitter};
-#[cfg(feature = "mutants")]
-pub use mutant::Mutant;
 pub use rollcall_wire::{BootId, DeviceId, RunId, Status};
 pub use sensor::{RandomSensor, Sensor};
 pub use stats::{Snapshot, Stats};

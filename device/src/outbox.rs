@@ -5,10 +5,9 @@
 
 use heapless::{Deque, Vec};
 use rollcall_wire::codec::AGE_MAX_MS;
-use rollcall_wire::{Sequence, Status};
+use rollcall_wire::{Sequence, Status, mutant};
 
 use crate::config::WINDOW;
-use crate::mutant::mutant;
 
 /// One taken sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use rand_core::RngCore;
 use rollcall_wire::codec::{AGE_MAX_MS, ENCODED_MAX, MESSAGE_EXPIRY_S, encode};
 use rollcall_wire::reading::DEVICE_ID_MAX;
 use rollcall_wire::topic::TOPIC_MAX;
-use rollcall_wire::{Kind, Reading, SampleId, Sequence, Topic};
+use rollcall_wire::{Kind, Reading, SampleId, Sequence, Topic, mutant};
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -27,7 +27,6 @@ use crate::config::{
 };
 use crate::fmt::{Name, info, warning};
 use crate::ledger::Ledger;
-use crate::mutant::mutant;
 use crate::outbox::Sample;
 use crate::stats::LinkError;
 use crate::wait::{until, within};

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod mutant;
 pub mod reading;
 mod scan;
 pub mod topic;

@@ -1,8 +1,8 @@
 //! Records on their way into the log, and what became of each, over all attempts to store them.
 
-use rollcall_wire::{BootId, DeviceId};
+use rollcall_wire::{BootId, DeviceId, mutant};
 
-use crate::model::{Entry, Record, RecordKind, Sender, Verdict, mutant};
+use crate::model::{Entry, Record, RecordKind, Sender, Verdict};
 
 /// An entry to be appended, and which of the records it holds.
 pub(super) struct Draft {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rollcall_wire::codec::Rejection;
-use rollcall_wire::{DeviceId, SampleId, Slot};
+use rollcall_wire::{DeviceId, SampleId, Slot, mutant};
 use tokio::time::Instant;
 
 use super::batch::{Batch, Draft};
@@ -18,7 +18,7 @@ use super::partition::Partition;
 use super::seen::Sighting;
 use crate::log::rollup::Chunk;
 use crate::log::{Checkpoint, LogStore, StoreError};
-use crate::model::{Clock, Entry, Record, RecordKind, Sender, UnixMs, Verdict, mutant};
+use crate::model::{Clock, Entry, Record, RecordKind, Sender, UnixMs, Verdict};
 
 /// How many entries, and how many rows, are read back at a time.
 const READ_ENTRIES: usize = 256;

@@ -2,11 +2,11 @@
 //! forgotten after a time is forgotten by it, so that a step of the host's clock forgets nothing. While no
 //! process writes a log, its time stands still.
 
-use rollcall_wire::Slot;
+use rollcall_wire::{Slot, mutant};
 use tokio::time::Instant;
 
 use super::partition::Partition;
-use crate::model::{UnixMs, mutant};
+use crate::model::UnixMs;
 
 /// How far log time may be: no further than a clock that nobody sets.
 #[derive(Debug)]

@@ -7,14 +7,14 @@
 
 use std::collections::HashMap;
 
-use rollcall_wire::{DeviceId, SampleId, Slot};
+use rollcall_wire::{DeviceId, SampleId, Slot, mutant};
 use tokio::time::Instant;
 
 use super::seen::{Seen, Sighting};
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
 use crate::log::row::Row;
 use crate::log::{Checkpoint, RowWrite, StoreError};
-use crate::model::{BySecond, Entry, UnixMs, mutant};
+use crate::model::{BySecond, Entry, UnixMs};
 
 /// What an ingest worker knows of a partition that it writes.
 #[derive(Debug)]

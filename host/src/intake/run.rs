@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use rollcall_wire::codec;
+use rollcall_wire::{codec, mutant};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use super::ingest::Ingest;
 use super::taken::Taken;
 use super::timing::{ClockReading, Timing};
 use crate::log::LogStore;
-use crate::model::{Ack, Clock, Message, Record, Sender, Verdict, mutant};
+use crate::model::{Ack, Clock, Message, Record, Sender, Verdict};
 use crate::ops::{Ops, Outage};
 
 /// How long the last rows may take at the end of a drain; what is not written is made again from the log.

@@ -8,10 +8,10 @@
 
 use std::collections::HashMap;
 
-use rollcall_wire::{DeviceId, SampleId, Sequence};
+use rollcall_wire::{DeviceId, SampleId, Sequence, mutant};
 
 use crate::log::row::{Boot, ClosedBoots, DeviceState, OPEN_BOOTS_MAX, RANGES_MAX, Row, SeqRange};
-use crate::model::{Record, RecordKind, UnixMs, mutant};
+use crate::model::{Record, RecordKind, UnixMs};
 
 /// How many devices a slot may have: two million in all, which take some 700 MB. One more is not taken: of its
 /// samples it could not be told whether they are in the log.

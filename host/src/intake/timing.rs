@@ -14,10 +14,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use rollcall_wire::codec::AGE_MAX_MS;
-use rollcall_wire::{RunId, Taken};
+use rollcall_wire::{RunId, Taken, mutant};
 use tokio::time::Instant;
 
-use crate::model::{Record, TimeError, UnixMs, mutant};
+use crate::model::{Record, TimeError, UnixMs};
 
 /// A window is two buckets, each of so much uptime and of so many messages at least: in 60 s a clock that is off by
 /// 1 % gains 0.6 s, one that is off by 100 ppm 6 ms.

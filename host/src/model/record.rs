@@ -1,8 +1,8 @@
 //! What is stored: a sample as the log keeps it, and the flush that it came with.
 
-use rollcall_wire::{DeviceId, SampleId, Slot, Status};
+use rollcall_wire::{DeviceId, SampleId, Slot, Status, mutant};
 
-use super::{BySecond, UnixMs, mutant};
+use super::{BySecond, UnixMs};
 
 /// A stored sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

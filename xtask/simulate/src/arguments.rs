@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, anyhow, bail, ensure};
 use pico_args::Arguments;
 use rollcall_simulate::Settings;
-use rollcall_simulate::mutants::Mutant;
+use rollcall_simulate::mutants::{Mutant, named};
 
 /// The same that `cargo xtask simulate --help` prints.
 pub(crate) const HELP: &str = include_str!("../help.txt");
@@ -57,7 +57,9 @@ impl Asked {
         }
         settings.faults = arguments.opt_value_from_fn("--faults", numbers)?;
         settings.only = arguments.opt_value_from_fn("--only", numbers)?;
-        Mutant::switch_on(arguments.opt_value_from_str("--mutant").map_err(|error| anyhow!("{error}"))?);
+        Mutant::switch_on(
+            arguments.opt_value_from_fn("--mutant", named).map_err(|error| anyhow!("{error}"))?,
+        );
         let all_mutants = arguments.contains("--mutants");
         let (one, many) = (arguments.opt_value_from_str("--seed")?, arguments.opt_value_from_str("--seeds")?);
         let seeds = match (one, many) {

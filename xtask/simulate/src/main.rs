@@ -91,8 +91,8 @@ fn many(asked: &Asked, first: u64, count: u64, tally: &mut Tally) -> Option<(Set
 /// Looks for a seed that finds each mutant.
 fn mutants(asked: &Asked, first: u64, count: u64) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
-    for mutant in Mutant::all() {
-        Mutant::switch_on(Some(mutant));
+    for mutant in Mutant::ALL {
+        Mutant::switch_on(Some(*mutant));
         match many(asked, first, count, &mut Tally::default()) {
             Some((settings, failure)) => println!("{mutant:<28} {:>20}  {}", settings.seed, failure.check),
             None => {

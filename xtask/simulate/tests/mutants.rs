@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use rollcall_simulate::mutants::Mutant;
+use rollcall_simulate::mutants::{Mutant, named};
 use rollcall_simulate::{Settings, run};
 
 /// A mutant, a seed that finds it, and the check that fails. The switch is the process's, so one test does all.
@@ -33,9 +33,13 @@ const FOUND: &[(&str, u64, &str)] = &[
 #[test]
 fn every_mutant_is_found_and_by_nothing_else_than_itself() {
     let listed: Vec<_> = FOUND.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(listed, Mutant::all().map(Mutant::name).collect::<Vec<_>>(), "each has its line");
+    assert_eq!(
+        listed,
+        Mutant::ALL.iter().map(|mutant| mutant.name()).collect::<Vec<_>>(),
+        "each has its line"
+    );
     for (name, seed, check) in FOUND {
-        Mutant::switch_on(Some(name.parse().unwrap()));
+        Mutant::switch_on(Some(named(name).unwrap()));
         let outcome = run(&Settings::of(*seed));
         let failure = outcome.failure.unwrap_or_else(|| panic!("seed {seed} does not find {name}"));
         assert_eq!(failure.check, *check, "{name}: {failure}");

@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
-use rollcall_wire::{DeviceId, Slot};
+use rollcall_wire::{DeviceId, Slot, mutant};
 
 pub use self::backup::{BackupError, Progress, backup};
 pub use self::checks::checks;
@@ -47,7 +47,7 @@ use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::{Checkpoint, LogStore, RowWrite, StoreError, codec};
-use crate::model::{self, Entry, mutant};
+use crate::model::{self, Entry};
 
 /// So many commits at most follow each other without an fsync.
 const UNSYNCED_MAX: usize = 64;

@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use rollcall_wire::Slot;
+use rollcall_wire::{Slot, mutant};
 
 use super::{Decode, WorkError, damage, packed, sealed};
 use crate::log::plan::TailEntry;
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
 use crate::log::{StoreError, codec, key};
-use crate::model::{Entry, mutant};
+use crate::model::Entry;
 
 /// The key of an entry → the entry; a slot's last key → the length of its log.
 pub(super) const TAIL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tail");

@@ -1,20 +1,24 @@
-//! Faults of kinds that really happened, to be switched on in a build with the feature `mutants`: they show that the
-//! simulation finds them. In every other build there are none, and nothing of what asks for them is compiled.
+//! Faults of kinds that really happened, in device and host, to be switched on in a build with the feature `mutants`: they
+//! show that the simulation of all of Rollcall finds them. In every other build there are none, and nothing of what asks
+//! for them is compiled.
 
 /// `mutant!(Name => this)` does this if it is switched on; `mutant!(Name, this, that)` is this then, and otherwise that.
 #[cfg(feature = "mutants")]
+#[macro_export]
 macro_rules! mutant {
     ($mutant:ident => $this:expr) => {
-        if $crate::model::Mutant::$mutant.is_on() {
+        if $crate::mutant::Mutant::$mutant.is_on() {
             $this;
         }
     };
     ($mutant:ident, $this:expr, $that:expr) => {
-        if $crate::model::Mutant::$mutant.is_on() { $this } else { $that }
+        if $crate::mutant::Mutant::$mutant.is_on() { $this } else { $that }
     };
 }
 
+/// `mutant!(Name => this)` is nothing in this build, and `mutant!(Name, this, that)` is that.
 #[cfg(not(feature = "mutants"))]
+#[macro_export]
 macro_rules! mutant {
     ($mutant:ident => $this:expr) => {};
     ($mutant:ident, $this:expr, $that:expr) => {
@@ -22,11 +26,10 @@ macro_rules! mutant {
     };
 }
 
-pub(crate) use mutant;
-
 #[cfg(feature = "mutants")]
 mod switch {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use core::fmt;
+    use core::sync::atomic::{AtomicUsize, Ordering};
 
     /// The place of the mutant that is switched on, from 1.
     static ACTIVE: AtomicUsize = AtomicUsize::new(0);
@@ -49,18 +52,26 @@ mod switch {
                         $(Self::$mutant => $name,)*
                     }
                 }
-
-                /// Switches it on in this process, or none.
-                pub fn switch_on(mutant: Option<Self>) {
-                    ACTIVE.store(mutant.map_or(0, |mutant| mutant as usize + 1), Ordering::Relaxed);
-                }
-
-                /// Is it switched on?
-                pub(crate) fn is_on(self) -> bool {
-                    ACTIVE.load(Ordering::Relaxed) == self as usize + 1
-                }
             }
         };
+    }
+
+    impl Mutant {
+        /// Switches it on in this process, and all others off.
+        pub fn switch_on(mutant: Option<Self>) {
+            ACTIVE.store(mutant.map_or(0, |mutant| mutant as usize + 1), Ordering::Relaxed);
+        }
+
+        /// Is it switched on?
+        pub fn is_on(self) -> bool {
+            ACTIVE.load(Ordering::Relaxed) == self as usize + 1
+        }
+    }
+
+    impl fmt::Display for Mutant {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.pad(self.name())
+        }
     }
 
     mutants! {
@@ -98,6 +109,12 @@ mod switch {
         AppendNotDurable => "append-not-durable",
         /// When a store is opened, what is not rolled up is counted twice.
         TailCountedTwice => "tail-counted-twice",
+        /// A PUBACK counts as success whatever it says.
+        RefusalIsSuccess => "refusal-is-success",
+        /// What was in flight when a link failed is not sent again.
+        InFlightKept => "in-flight-kept",
+        /// After a reset, numbers begin at 0 again under the same boot id.
+        NumberReused => "number-reused",
     }
 }
 
