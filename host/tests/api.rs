@@ -247,10 +247,11 @@ async fn a_step_that_makes_no_sense_or_too_many_is_a_problem_that_names_one_that
         ("start=0&end=5001&step=1", "shortest step that fits is 2 s; 5 s"),
         ("start=7&end=604807", "shortest step that fits is 121 s; 300 s"),
         ("start=1&end=5001&step=1", ""),
-        ("start=0&end=253402300800&step=1", "shortest step that fits is"),
+        ("start=0&end=253402300800&step=1", "shortest step that fits is 50716800 s"),
+        ("start=0&end=253402300800&step=50716800", ""),
         ("start=0&end=10&step=18446744073709551615", "from 1 on"),
-        ("start=0&end=350000000&step=86401", "take 90000 s"),
-        ("start=0&end=400000000&step=90000", "take 172800 s"),
+        ("start=0&end=350000000&step=86401", "shortest step that fits is 90000 s"),
+        ("start=0&end=400000000&step=90000", "shortest step that fits is 172800 s"),
         ("start=0&end=253402300800&step=86400000", ""),
     ] {
         let (status, _, answer) = get(&format!("/v1/series?{query}")).await;

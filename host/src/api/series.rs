@@ -1,7 +1,5 @@
 //! `GET /v1/series?start=S&end=E&step=60`: how many of each status were taken in each step of [start, end).
 
-use std::ops::Range;
-
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use serde::{Serialize, Serializer};
@@ -64,11 +62,8 @@ pub(super) async fn get<S: LogStore>(
     let range = parameters.range()?;
     let step = step(&parameters)?;
     let plan = Plan::stepwise(range.clone(), step);
-    if plan.steps() > STEPS_MAX {
-        return Err(too_many(&range, step));
-    }
-    if windows(&plan) > WINDOWS_MAX {
-        return Err(too_fine(&range, step));
+    if !fits(&plan) {
+        return Err(does_not_fit(&plan, step));
     }
     let first = plan.first();
     let (counts, as_of) = sums(&api, plan, plan::series).await?;
@@ -109,26 +104,54 @@ fn step(parameters: &Parameters) -> Result<u64, Problem> {
     }
 }
 
-/// 400, with the next step that is made of longer windows.
-fn too_fine(range: &Range<u64>, step: u64) -> Problem {
-    let [hours, days] = [Resolution::Hour, Resolution::Day].map(|of| step.next_multiple_of(of.seconds()));
-    let fits = windows(&Plan::stepwise(range.clone(), hours)) <= WINDOWS_MAX;
-    let next = if fits { hours } else { days };
-    let problem =
-        format!("steps of {step} s have to be put together from too many minutes or hours: take {next} s");
-    Problem::bad_parameter("step", problem)
+/// May an answer be put together so?
+fn fits(plan: &Plan) -> bool {
+    plan.steps() <= STEPS_MAX && windows(plan) <= WINDOWS_MAX
 }
 
-/// 400, with a step that fits.
-fn too_many(range: &Range<u64>, step: u64) -> Problem {
-    let steps = |step: u64| Plan::stepwise(range.clone(), step).steps();
-    let fits = |step: &u64| steps(*step) <= STEPS_MAX;
-    let enough = ((range.end - range.start).div_ceil(STEPS_MAX)..).find(fits).unwrap_or(u64::MAX);
-    let mut problem =
-        format!("there are {} steps of {step} s, and an answer has at most {STEPS_MAX}: ", steps(step));
-    problem += &format!("the shortest step that fits is {enough} s");
-    if let Some(easy) = EASY_S.into_iter().find(|easy| *easy > enough && fits(easy)) {
+/// 400, with a step that fits: one that is no longer than it has to be, and one that is easy to read.
+fn does_not_fit(plan: &Plan, step: u64) -> Problem {
+    let fits = |step: &u64| fits(&Plan::stepwise(plan.range.clone(), *step));
+    let least = step.max((plan.range.end - plan.range.start).div_ceil(STEPS_MAX));
+    // The second of two may fit where the first begins a step earlier than the range.
+    let of_unit = |unit: u64| [1, 2].map(|nth| least.next_multiple_of(unit) + unit * (nth - 1));
+    let units = [1, Resolution::Hour.seconds(), Resolution::Day.seconds()];
+    let shortest = units.into_iter().flat_map(of_unit).find(fits).unwrap_or(SECOND_MAX);
+    let mut problem = if plan.steps() > STEPS_MAX {
+        format!("there are {} steps of {step} s, and an answer has at most {STEPS_MAX}", plan.steps())
+    } else {
+        format!("steps of {step} s have to be put together from too many minutes or hours")
+    };
+    problem += &format!(": the shortest step that fits is {shortest} s");
+    if let Some(easy) = EASY_S.into_iter().find(|easy| *easy > shortest && fits(easy)) {
         problem += &format!("; {easy} s is easier to read");
     }
     Problem::bad_parameter("step", problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_step_that_is_proposed_fits(
+            start in 0..SECOND_MAX,
+            length in prop_oneof![0..1_000_000_u64, 0..SECOND_MAX],
+            step in prop_oneof![1..10_000_u64, 1..1_000_000_000_u64],
+        ) {
+            let range = start..(start + length).min(SECOND_MAX);
+            let plan = Plan::stepwise(range.clone(), step);
+            if !fits(&plan) {
+                let problem = does_not_fit(&plan, step).detail;
+                let proposed: Vec<u64> = problem.split(':').nth(1).unwrap().split(' ').filter_map(|word| word.parse().ok()).collect();
+                prop_assert!(!proposed.is_empty(), "{problem}");
+                for step in proposed {
+                    prop_assert!(fits(&Plan::stepwise(range.clone(), step)), "{problem}");
+                }
+            }
+        }
+    }
 }
