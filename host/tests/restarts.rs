@@ -6,12 +6,14 @@
 mod host;
 
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use host::{Open, bound_with, ingest, logged};
 use rollcall_harness::mqtt::{Client, PUBACK, Version, publish};
+use rollcall_host::log::devices::DevicesView;
 use rollcall_host::log::plan::{Plan, View};
 use rollcall_host::log::rollup::Chunk;
 use rollcall_host::log::row::Row;
@@ -221,6 +223,10 @@ impl LogStore for Panicking {
 
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
         self.store.write_rows(writes).await
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+        self.store.devices(devices, hours).await
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

@@ -230,12 +230,15 @@ impl<S: LogStore> Ingest<S> {
     /// As [`Ingest::catch_up`], and settles the records of `batch` that are found in the log.
     pub(super) async fn recover(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
         for slot in Slot::all() {
-            self.partitions[slot.index()].abandon_sweep();
+            let moved = self.partitions[slot.index()].abandon_sweep();
             let checkpoint = self.store.checkpoint(slot).await?;
             let known = self.partitions[slot.index()].stored();
             let is_behind = checkpoint.windows < known.windows || checkpoint.rows < known.rows;
-            if mutant!(StateKeptAfterError, false, is_behind) {
+            let lost = mutant!(StateKeptAfterError, false, is_behind);
+            if lost {
                 tracing::warn!(%slot, ?known, stored = ?checkpoint, "the store lost windows or rows that were not durable yet; they are made again from the log");
+            }
+            if lost || moved {
                 self.unrolled.retain(|chunk| chunk.slot != slot);
                 self.partitions[slot.index()] = restored(&*self.store, slot, checkpoint).await?;
             }

@@ -49,6 +49,8 @@ struct Sweep {
     written: usize,
     /// So many are with the store now.
     writing: usize,
+    /// Is something that they had sealed in their hour rows, and not here any more?
+    moved: bool,
 }
 
 impl Partition {
@@ -143,11 +145,8 @@ impl Partition {
     }
 
     fn see(&mut self, entry: &Entry) {
-        for record in &entry.records {
-            if self.ahead.get(&record.device).is_none_or(|upto| *upto <= entry.number) {
-                self.seen.record(record, entry.log_time);
-            }
-        }
+        let ahead = &self.ahead;
+        self.seen.take(entry, |device| ahead.get(device).is_none_or(|upto| *upto <= entry.number));
         if self.ahead_upto <= entry.number + 1 {
             self.ahead = HashMap::new();
         }
@@ -177,7 +176,7 @@ impl Partition {
         debug_assert!(self.sweep.is_none());
         let mut devices = self.seen.take_changed();
         devices.sort_unstable();
-        self.sweep = Some(Sweep { upto: self.next, devices, written: 0, writing: 0 });
+        self.sweep = Some(Sweep { upto: self.next, devices, written: 0, writing: 0, moved: false });
         (self.changed_at, self.records) = (None, 0);
     }
 
@@ -195,20 +194,27 @@ impl Partition {
     /// The store has what [`Partition::write`] gave last.
     pub fn written(&mut self) {
         let Some(sweep) = &mut self.sweep else { return };
-        sweep.written += std::mem::take(&mut sweep.writing);
+        let end = sweep.written + std::mem::take(&mut sweep.writing);
+        for device in &sweep.devices[sweep.written..end] {
+            // Nothing was applied since.
+            sweep.moved |= self.seen.moved(device, self.next);
+        }
+        sweep.written = end;
         if sweep.written == sweep.devices.len() {
             self.stored.rows = sweep.upto;
             self.sweep = None;
         }
     }
 
-    /// The store may have forgotten rows of a sweep that is not at its end: they are written again.
-    pub fn abandon_sweep(&mut self) {
-        if let Some(sweep) = self.sweep.take() {
-            mutant!(SweepForgotten => return);
-            self.seen.put_back(sweep.devices);
-            self.changed_at.get_or_insert_with(Instant::now);
-        }
+    /// The store may have forgotten rows of a sweep that is not at its end: they are written again. True when they had
+    /// sealed something that is not here any more: only the log has all of it then.
+    #[must_use]
+    pub fn abandon_sweep(&mut self) -> bool {
+        let Some(sweep) = self.sweep.take() else { return false };
+        mutant!(SweepForgotten => return false);
+        self.seen.put_back(sweep.devices);
+        self.changed_at.get_or_insert_with(Instant::now);
+        sweep.moved
     }
 }
 

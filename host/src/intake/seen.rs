@@ -3,15 +3,18 @@
 //!
 //! A sample is new if and only if it is not in the set: no order, prefetch or overtaking makes it otherwise,
 //! and a jump forward is a range of its own. What is kept is bounded, by names; what falls behind a bound is
-//! neither new nor counted: [`Sighting::CannotTell`]. A pure function of the log's prefix: only
-//! [`Seen::record`] changes it, and only for logged records.
+//! neither new nor counted: [`Sighting::CannotTell`]. Beside it stands what is counted of each device by minute and not
+//! in its hour rows yet. A pure function of the log's prefix: only [`Seen::take`] changes it, and only by logged entries;
+//! but of what is sealed, that goes which is in the hour rows.
 
 use std::collections::HashMap;
 
 use rollcall_wire::{DeviceId, SampleId, Sequence, mutant};
 
+use crate::log::devices::{SEAL_BYTES, Sealed};
+use crate::log::minutes::Minutes;
 use crate::log::row::{Boot, ClosedBoots, DeviceState, OPEN_BOOTS_MAX, RANGES_MAX, Row, SeqRange};
-use crate::model::{Record, RecordKind, UnixMs};
+use crate::model::{Entry, Record, RecordKind, UnixMs};
 
 /// How many devices a slot may have: two million in all, which take some 700 MB. One more is not taken: of its
 /// samples it could not be told whether they are in the log.
@@ -35,9 +38,12 @@ pub enum Sighting {
 /// The devices of one partition.
 #[derive(Debug, Default)]
 pub struct Seen {
-    devices: HashMap<DeviceId, Device>,
+    /// Half of the places of a map may be free: they are small.
+    devices: HashMap<DeviceId, Box<Device>>,
     /// Those that were changed since their rows were taken, in the order in which they were.
     changed: Vec<DeviceId>,
+    /// What is sealed of those few of which something is, and may not be in their hour rows.
+    sealed: HashMap<DeviceId, Vec<Sealed>>,
 }
 
 #[derive(Debug)]
@@ -61,7 +67,10 @@ impl Seen {
             _ => None,
         };
         let device = Device { state, closed, changed: false, closed_changed: false };
-        self.devices.insert(row.device, device);
+        self.devices.insert(row.device, Box::new(device));
+        if !row.sealed.is_empty() {
+            self.sealed.insert(row.device, row.sealed.clone());
+        }
         true
     }
 
@@ -84,20 +93,58 @@ impl Seen {
         }
     }
 
-    /// The record is in the log now, in an entry of the log time `log_time`.
-    pub fn record(&mut self, record: &Record, log_time: UnixMs) {
+    /// The entry is in the log now, and what of it is of devices that are `wanted` was not taken before. Where the
+    /// counts of a device are many, they are sealed at its end: a row never has that many of its own.
+    pub fn take(&mut self, entry: &Entry, wanted: impl Fn(&DeviceId) -> bool) {
+        let mut full = Vec::new();
+        for record in entry.records.iter().filter(|record| wanted(&record.device)) {
+            if self.record(record, entry.log_time) {
+                full.push(record.device);
+            }
+        }
+        for id in full {
+            let counts = &mut self.device(&id).state.counts;
+            if counts.len() >= SEAL_BYTES {
+                let sealed = Sealed { below: entry.number + 1, minutes: std::mem::take(counts) };
+                self.sealed.entry(id).or_default().push(sealed);
+            }
+        }
+    }
+
+    /// The record is in the log now, in an entry of the log time `log_time`; are the counts of its device many?
+    fn record(&mut self, record: &Record, log_time: UnixMs) -> bool {
         // Documents of an older program have identities of their own, and are no device's.
         if record.kind == RecordKind::Imported {
-            return;
+            return false;
         }
         if self.devices.len() >= DEVICES_MAX && !self.devices.contains_key(&record.device) {
-            return;
+            return false;
         }
-        let device = self.devices.entry(record.device).or_insert_with(|| Device::new(record.received_at));
+        let device =
+            self.devices.entry(record.device).or_insert_with(|| Box::new(Device::new(record.received_at)));
         device.record(record, log_time);
+        let is_full = device.state.counts.len() >= SEAL_BYTES;
         if !std::mem::replace(&mut device.changed, true) {
             self.changed.push(record.device);
         }
+        is_full
+    }
+
+    /// As [`Seen::moved`], of all devices.
+    pub fn all_moved(&mut self) {
+        self.sealed.clear();
+    }
+
+    /// What a device has sealed up to entry `upto` is in its hour rows; was there something?
+    pub fn moved(&mut self, id: &DeviceId, upto: u64) -> bool {
+        let Some(sealed) = self.sealed.get_mut(id) else { return false };
+        let before = sealed.len();
+        sealed.retain(|sealed| sealed.below > upto);
+        let left = sealed.len();
+        if left == 0 {
+            self.sealed.remove(id);
+        }
+        left < before
     }
 
     /// How many devices were changed since [`Seen::take_changed`].
@@ -129,8 +176,9 @@ impl Seen {
     pub fn row(&mut self, id: DeviceId, upto: u64) -> Row {
         let device = self.device(&id);
         let closed = if std::mem::take(&mut device.closed_changed) { device.closed.as_deref() } else { None };
-        let closed = closed.map(ClosedBoots::to_bytes);
-        Row { device: id, upto, state: device.state.to_bytes(), closed }
+        let (closed, state) = (closed.map(ClosedBoots::to_bytes), device.state.to_bytes());
+        let sealed = self.sealed.get(&id).cloned().unwrap_or_default();
+        Row { device: id, upto, sealed, state, closed }
     }
 
     fn device(&mut self, id: &DeviceId) -> &mut Device {
@@ -146,6 +194,7 @@ impl Device {
             last_sample: None,
             undecided: 0,
             boots: Vec::with_capacity(1),
+            counts: Minutes::default(),
         };
         Self { state, closed: None, changed: false, closed_changed: false }
     }
@@ -167,6 +216,7 @@ impl Device {
             state.undecided += 1;
             return;
         }
+        state.counts.count(record);
         if state.last_sample.is_none_or(|(at, _)| at <= record.sampled_at) {
             state.last_sample = Some((record.sampled_at, record.status));
         }

@@ -1,11 +1,13 @@
 //! The one place that knows which stores there are: how each is written on the command line, opened and
 //! looked at. A new store adds a line to each of the three.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rollcall_wire::{DeviceId, Slot};
 use tokio::sync::{mpsc, watch};
 
+use super::devices::DevicesView;
 #[cfg(feature = "mongodb")]
 use super::mongo::{self, MongoAddress, MongoStore};
 use super::plan::{Plan, View};
@@ -239,6 +241,10 @@ impl LogStore for AnyStore {
 
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
         each!(self, store => store.write_rows(writes).await)
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+        each!(self, store => store.devices(devices, hours).await)
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

@@ -207,6 +207,12 @@ pub(super) fn entry(slot: Slot, number: u64, bytes: &[u8]) -> Result<Entry, Stor
     Ok(Entry { slot, number, received_at: UnixMs(received_at), log_time: UnixMs(log_time), records })
 }
 
+/// Reads when an entry was received.
+pub(super) fn entry_received_at(slot: Slot, number: u64, bytes: &[u8]) -> Result<UnixMs, StoreError> {
+    let head = head(bytes).ok_or_else(|| StoreError::Corrupt(format!("entry {number} of slot {slot}")))?;
+    Ok(UnixMs(head.received_at))
+}
+
 /// Reads a whole entry, and its counts as they are stored.
 pub(super) fn logged(slot: Slot, number: u64, bytes: &[u8]) -> Result<Logged, StoreError> {
     Ok(Logged { entry: entry(slot, number, bytes)?, counts: entry_counts(slot, number, bytes)? })

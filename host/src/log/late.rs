@@ -1,9 +1,11 @@
 //! A store that may not be there yet: until it is, every call says so, and nobody has to wait for it to start.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use rollcall_wire::{DeviceId, Slot};
 
+use super::devices::DevicesView;
 use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
@@ -54,6 +56,10 @@ impl<S: LogStore> LogStore for LateStore<S> {
 
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
         self.there()?.write_rows(writes).await
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+        self.there()?.devices(devices, hours).await
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

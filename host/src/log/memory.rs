@@ -1,12 +1,15 @@
 //! A store in memory, for tests: it keeps what a real store keeps, answers the same, and fails on
 //! request in the ways that real stores fail.
 
-use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map};
+use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rollcall_wire::{DeviceId, Slot};
 use tokio::sync::mpsc;
 
+use super::devices::{self, DeviceView, DevicesView, HourRow};
 use super::plan::{Plan, TailEntry, View, Window};
 use super::rollup::{Chunk, Resolution};
 use super::row::Row;
@@ -25,8 +28,9 @@ pub enum Fault {
     Tear,
     /// Nothing is rolled up, and an error is returned. Appends are not concerned.
     RefuseRollup,
-    /// No row is stored, and an error is returned. Only rows are concerned.
-    RefuseRows,
+    /// So many rows, hour rows and checkpoints are stored, one after the other, and an error is returned. Only the
+    /// writing of rows is concerned.
+    TearRows(usize),
 }
 
 /// See the module.
@@ -38,6 +42,7 @@ struct State {
     entries: BTreeMap<(Slot, u64), Entry>,
     checkpoints: BTreeMap<Slot, Checkpoint>,
     rows: BTreeMap<(Slot, DeviceId), Row>,
+    hours: BTreeMap<(Slot, DeviceId, u32), HourRow>,
     /// By resolution and start; a minute's by second, the others' at their start.
     windows: BTreeMap<(Resolution, u64), BySecond>,
     faults: VecDeque<Fault>,
@@ -64,9 +69,9 @@ impl LogStore for MemoryStore {
     async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
         let mut state = self.state();
         let fault =
-            state.faults.pop_front_if(|fault| !matches!(fault, Fault::RefuseRollup | Fault::RefuseRows));
+            state.faults.pop_front_if(|fault| !matches!(fault, Fault::RefuseRollup | Fault::TearRows(_)));
         let written = match fault {
-            Some(Fault::Refuse | Fault::RefuseRollup | Fault::RefuseRows) => 0,
+            Some(Fault::Refuse | Fault::RefuseRollup | Fault::TearRows(_)) => 0,
             Some(Fault::Tear) => entries.len().min(1),
             Some(Fault::LoseReply) | None => entries.len(),
         };
@@ -123,24 +128,23 @@ impl LogStore for MemoryStore {
 
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
         let mut state = self.state();
-        if let Some(fault) = state.faults.pop_front_if(|fault| *fault == Fault::RefuseRows) {
-            return Err(StoreError::Unavailable(format!("injected: {fault:?}")));
+        let fault = state.faults.pop_front_if(|fault| matches!(fault, Fault::TearRows(_)));
+        let steps = if let Some(Fault::TearRows(steps)) = fault { steps } else { usize::MAX };
+        if state.write_rows(writes, steps) {
+            return Ok(());
         }
-        for write in writes {
-            for row in &write.rows {
-                let stored = state.rows.get(&(write.slot, row.device));
-                if stored.is_some_and(|stored| stored.upto >= row.upto) {
-                    continue;
-                }
-                let closed = row.closed.clone().or_else(|| stored.and_then(|stored| stored.closed.clone()));
-                state.rows.insert((write.slot, row.device), Row { closed, ..row.clone() });
-            }
-            if let Some(upto) = write.checkpoint {
-                let checkpoint = state.checkpoints.entry(write.slot).or_default();
-                checkpoint.rows = checkpoint.rows.max(upto);
-            }
-        }
-        Ok(())
+        Err(StoreError::Unavailable(format!("injected: {fault:?}")))
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+        let state = self.state();
+        let slots: BTreeSet<Slot> = devices.iter().map(Slot::of).collect();
+        let beyond = slots.into_iter().filter_map(|slot| {
+            let next = state.checkpoints.get(&slot).map_or(0, |checkpoint| checkpoint.rows);
+            state.entries.get(&(slot, next)).map(|entry| entry.received_at)
+        });
+        let devices = devices.iter().map(|device| state.device(*device, hours.clone())).collect();
+        Ok(DevicesView { devices, beyond: beyond.min() })
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
@@ -178,6 +182,51 @@ impl LogStore for MemoryStore {
     }
 }
 
+impl State {
+    /// Goes so many steps; were they all?
+    fn write_rows(&mut self, writes: &[RowWrite], mut steps: usize) -> bool {
+        let mut step = || steps.checked_sub(1).map(|left| steps = left).is_some();
+        let rows = || writes.iter().flat_map(|write| write.rows.iter().map(|row| (write.slot, row)));
+        for (slot, row) in rows() {
+            if !step() {
+                return false;
+            }
+            let stored = self.rows.get(&(slot, row.device));
+            if stored.is_none_or(|stored| stored.upto < row.upto) {
+                let closed = row.closed.clone().or_else(|| stored.and_then(|stored| stored.closed.clone()));
+                self.rows.insert((slot, row.device), Row { closed, ..row.clone() });
+            }
+        }
+        for (slot, row) in rows() {
+            let key = |hour| (slot, row.device, hour);
+            let Ok(hours) =
+                devices::moved(&row.sealed, |hour| Ok::<_, Infallible>(self.hours.get(&key(hour)).cloned()));
+            for hour in hours {
+                if !step() {
+                    return false;
+                }
+                self.hours.insert(key(hour.hour), hour);
+            }
+        }
+        for write in writes {
+            let Some(upto) = write.checkpoint else { continue };
+            if !step() {
+                return false;
+            }
+            let checkpoint = self.checkpoints.entry(write.slot).or_default();
+            checkpoint.rows = checkpoint.rows.max(upto);
+        }
+        true
+    }
+
+    fn device(&self, device: DeviceId, hours: Range<u32>) -> DeviceView {
+        let slot = Slot::of(&device);
+        let row = self.rows.get(&(slot, device)).map(|row| Row { closed: None, ..row.clone() });
+        let hours = self.hours.range((slot, device, hours.start)..(slot, device, hours.end));
+        DeviceView { row, hours: hours.map(|(_, hour)| hour.clone()).collect() }
+    }
+}
+
 impl Snapshot for State {
     fn checkpoints(&mut self) -> Result<Checkpoints, StoreError> {
         let mut checkpoints = Checkpoints::default();
@@ -203,6 +252,22 @@ impl Snapshot for State {
     fn rows(&mut self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
         let rows = self.rows.iter().filter(|((of, device), _)| *of == slot && Some(*device) > after);
         Ok(rows.take(limit).map(|(_, row)| row.clone()).collect())
+    }
+
+    fn hours(
+        &mut self,
+        slot: Slot,
+        from: Option<(DeviceId, u32)>,
+        limit: usize,
+    ) -> Result<Vec<(DeviceId, HourRow)>, StoreError> {
+        let hours =
+            self.hours.iter().filter(|((of, device, hour), _)| *of == slot && Some((*device, *hour)) >= from);
+        Ok(hours.take(limit).map(|((_, device, _), hour)| (*device, hour.clone())).collect())
+    }
+
+    fn device(&mut self, device: DeviceId) -> Result<DeviceView, StoreError> {
+        let row = self.rows.get(&(Slot::of(&device), device)).cloned();
+        Ok(DeviceView { row, ..State::device(self, device, 0..u32::MAX) })
     }
 
     fn read(&mut self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Logged>, StoreError> {

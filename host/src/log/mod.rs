@@ -6,10 +6,12 @@
 
 mod any;
 mod codec;
+pub mod devices;
 mod key;
 mod late;
 #[cfg(feature = "testing")]
 mod memory;
+pub mod minutes;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
 pub mod plan;
@@ -20,10 +22,12 @@ pub mod row;
 mod snapshot;
 
 use std::future::Future;
+use std::ops::Range;
 
 use rollcall_wire::{DeviceId, Slot};
 
 pub use self::any::{AnyStore, OpenError, StoreAddress, StoreAddressError};
+use self::devices::DevicesView;
 pub use self::late::LateStore;
 #[cfg(feature = "testing")]
 pub use self::memory::{Fault, MemoryStore};
@@ -102,9 +106,18 @@ pub trait LogStore: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
-    /// Stores rows, each unless the one that is there is as far or further, and then moves the checkpoints, never
-    /// back. It needs no durability of its own, but no checkpoint outlives its rows.
+    /// Stores rows, each unless the one that is there is as far or further; then adds what they have sealed to hour
+    /// rows, each unless it has it; and then moves the checkpoints, never back. It needs no durability of its own, but no
+    /// checkpoint and no hour row outlives its rows.
     fn write_rows(&self, writes: &[RowWrite]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What the store holds of these devices: their rows, and their rows of `hours`, counted since 1970. Read in this
+    /// order: how far rows are, rows, hours, and the log beyond.
+    fn devices(
+        &self,
+        devices: &[DeviceId],
+        hours: Range<u32>,
+    ) -> impl Future<Output = Result<DevicesView, StoreError>> + Send;
 
     /// What the store holds of a plan.
     fn view(&self, plan: &Plan) -> impl Future<Output = Result<View, StoreError>> + Send;

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use rollcall_wire::{BootId, DeviceId, Sequence, Status};
 use serde::{Deserialize, Serialize};
 
+use super::devices::Sealed;
+use super::minutes::Minutes;
 use crate::model::UnixMs;
 
 /// How many boots of a device can get samples. A new boot is always taken: the one that was silent longest is
@@ -32,6 +34,8 @@ pub struct Row {
     pub upto: u64,
     /// [`DeviceState::to_bytes`].
     pub state: Vec<u8>,
+    /// What it has counted and sealed that may not be in its hour rows, in the order in which it was sealed.
+    pub sealed: Vec<Sealed>,
     /// [`ClosedBoots::to_bytes`]; when written, `None` leaves what is stored, and when read, there is none.
     pub closed: Option<Vec<u8>>,
 }
@@ -50,6 +54,8 @@ pub struct DeviceState {
     pub undecided: u64,
     /// The boots that can get samples; that of the last sample stands last.
     pub boots: Vec<Boot>,
+    /// What is counted of it and not sealed yet.
+    pub counts: Minutes,
 }
 
 /// The samples of one boot.

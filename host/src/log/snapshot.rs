@@ -3,6 +3,7 @@
 
 use rollcall_wire::{DeviceId, Slot};
 
+use super::devices::{DeviceView, HourRow};
 use super::plan::Upto;
 use super::rollup::Resolution;
 use super::row::Row;
@@ -42,6 +43,24 @@ pub trait Snapshot {
     /// # Errors
     /// [`StoreError`].
     fn rows(&mut self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError>;
+
+    /// The hour rows of `slot`'s devices, those of a device in order and one after the other, from this device and hour
+    /// on, `limit` at most.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn hours(
+        &mut self,
+        slot: Slot,
+        from: Option<(DeviceId, u32)>,
+        limit: usize,
+    ) -> Result<Vec<(DeviceId, HourRow)>, StoreError>;
+
+    /// The row of a device, with its closed boots, and all of its hour rows, read after it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn device(&mut self, device: DeviceId) -> Result<DeviceView, StoreError>;
 
     /// The entries of `slot` from number `from` on, in order, `limit` at most.
     ///

@@ -26,6 +26,9 @@ pub(crate) fn redb(random: &mut fastrand::Rng, directory: &Path, name: &str, dam
         "devices" | "closed_boots" => {
             table(random, transaction, TableDefinition::<(u8, &str), &[u8]>::new(name), damage);
         }
+        "device_hours" => {
+            table(random, transaction, TableDefinition::<(u8, &str, u32), &[u8]>::new(name), damage);
+        }
         _ => table(random, transaction, TableDefinition::<u64, &[u8]>::new(name), damage),
     });
 }
@@ -75,6 +78,7 @@ pub(crate) async fn mongo(
     let one = doc! { "_id": one.get("_id").unwrap() };
     let changed = match name {
         "checkpoints" => doc! { "$set": { "next": 1_i64 << 30, "rows": 1_i64 << 30 } },
+        "device_hours" => doc! { "$set": { "below": 1_i64 << 30 } },
         "devices" => doc! { "$set": { "state": "damaged" } },
         _ => doc! { "$inc": { "counts.3": 5_i64, "counts.unknown": 1_i64 } },
     };

@@ -30,10 +30,13 @@ pub(crate) fn change(directory: &Path, change: impl FnOnce(&WriteTransaction)) {
     transaction.commit().unwrap();
 }
 
-/// Makes a store of format 1, 2 or 3 out of one of today's.
+/// Makes a store of format 1, 2, 3 or 4 out of one of today's.
 pub(crate) fn as_format(directory: &Path, format: u64) {
     change(directory, |transaction| {
-        as_format_3(transaction);
+        as_format_4(transaction);
+        if format < 4 {
+            as_format_3(transaction);
+        }
         if format < 3 {
             as_format_2(transaction);
         }
@@ -43,6 +46,34 @@ pub(crate) fn as_format(directory: &Path, format: u64) {
             .insert("format", format)
             .unwrap();
     });
+}
+
+/// Devices had no windows, and the checkpoint did not say how many hours they have.
+fn as_format_4(transaction: &WriteTransaction) {
+    transaction.delete_table(TableDefinition::<(u8, &str, u32), &[u8]>::new("device_hours")).unwrap();
+    let mut devices = transaction.open_table(Devices::new("devices")).unwrap();
+    let key = |row: Result<(redb::AccessGuard<'_, (u8, &'static str)>, _), _>| {
+        let (key, _): (_, redb::AccessGuard<'_, &'static [u8]>) = row.unwrap();
+        let (slot, device) = key.value();
+        (slot, device.to_owned())
+    };
+    let keys: Vec<_> = devices.iter().unwrap().map(key).collect();
+    for (slot, device) in keys {
+        let stored = plain(devices.get((slot, device.as_str())).unwrap().unwrap().value()).to_vec();
+        let (_sealed, state): (Vec<(u64, &[u8])>, _) = postcard::take_from_bytes(&stored[8..]).unwrap();
+        let row = [&stored[..8], state].concat();
+        devices
+            .insert((slot, device.as_str()), sealed("devices", device.as_bytes(), row).as_slice())
+            .unwrap();
+    }
+    let mut progress = transaction.open_table(PROGRESS).unwrap();
+    for slot in 0..16 {
+        let stored = progress.get(slot).unwrap().map(|stored| plain(stored.value()).to_vec());
+        let Some(stored) = stored else { continue };
+        let (made, _hours): ((u64, u64, u64, u64, [u64; 9]), u64) = postcard::from_bytes(&stored).unwrap();
+        let bytes = postcard::to_allocvec(&made).unwrap();
+        progress.insert(slot, sealed("progress", &[slot], bytes).as_slice()).unwrap();
+    }
 }
 
 /// Entries, windows and checkpoints counted statuses only.
@@ -196,18 +227,21 @@ fn statuses_only(mut seconds: Seconds) -> Seconds {
     seconds
 }
 
-/// Makes a database of format 2, 3 or 4 out of one of today's.
+/// Makes a database of format 2, 3, 4 or 5 out of one of today's.
 #[cfg(feature = "mongodb")]
 pub(crate) async fn as_mongo_format(database: &mongodb::Database, format: i64) {
     use mongodb::bson::{Document, doc};
     let collection = |name: &str| database.collection::<Document>(name);
-    for (name, counts) in [
+    collection("device_hours").drop().await.unwrap();
+    collection("devices").update_many(doc! {}, doc! { "$unset": { "sealed": "" } }).await.unwrap();
+    let statuses_only = [
         ("entries", "seconds"),
         ("minutes", "counts"),
         ("minutes", "seconds"),
         ("hours", "counts"),
         ("days", "counts"),
-    ] {
+    ];
+    for (name, counts) in statuses_only.into_iter().filter(|_| format < 5) {
         let mut cursor = collection(name).find(doc! {}).await.unwrap();
         while cursor.advance().await.unwrap() {
             let mut document = cursor.deserialize_current().unwrap();

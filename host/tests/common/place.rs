@@ -28,7 +28,7 @@ use rollcall_host::log::mongo::MongoAddress;
 /// See the module.
 pub(crate) trait Place: Sized {
     /// The formats that can be converted.
-    const OLDER: [u64; 3];
+    const OLDER: [u64; 4];
     /// What is made from the log, by its tables or collections.
     const MADE: &[&str];
     /// What may happen to each of them.
@@ -54,9 +54,16 @@ impl Redb {
 }
 
 impl Place for Redb {
-    const OLDER: [u64; 3] = [1, 2, 3];
-    const MADE: &[&str] =
-        &["progress", "devices", "closed_boots", "window_minutes", "window_hours", "window_days"];
+    const OLDER: [u64; 4] = [1, 2, 3, 4];
+    const MADE: &[&str] = &[
+        "progress",
+        "devices",
+        "closed_boots",
+        "device_hours",
+        "window_minutes",
+        "window_hours",
+        "window_days",
+    ];
     const DAMAGES: &[Damage] = &[Damage::Changed, Damage::OneGone, Damage::AllGone, Damage::TableGone];
     fn fresh() -> Self {
         Self(tempfile::tempdir().unwrap())
@@ -85,8 +92,8 @@ impl Mongo {
 
 #[cfg(feature = "mongodb")]
 impl Place for Mongo {
-    const OLDER: [u64; 3] = [2, 3, 4];
-    const MADE: &[&str] = &["checkpoints", "devices", "minutes", "hours", "days"];
+    const OLDER: [u64; 4] = [2, 3, 4, 5];
+    const MADE: &[&str] = &["checkpoints", "devices", "device_hours", "minutes", "hours", "days"];
     // A collection that has no document is as good as none.
     const DAMAGES: &[Damage] = &[Damage::Changed, Damage::OneGone, Damage::AllGone];
     fn available() -> bool {

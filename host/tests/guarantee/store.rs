@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
+use rollcall_host::log::devices::DevicesView;
 use rollcall_host::log::plan::{Plan, View};
 use rollcall_host::log::rollup::Chunk;
 use rollcall_host::log::row::Row;
@@ -202,6 +204,11 @@ impl LogStore for UnsteadyStore {
             Ok(())
         })
         .await
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+        let store = self.state().store.clone();
+        store.devices(devices, hours).await
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

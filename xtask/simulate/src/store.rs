@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rollcall_host::log::devices::DevicesView;
 use rollcall_host::log::plan::{Plan, View};
 use rollcall_host::log::rollup::Chunk;
 use rollcall_host::log::row::Row;
@@ -265,6 +267,10 @@ impl LogStore for Store {
         each!(self, store => store.write_rows(writes).await)
     }
 
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+        each!(self, store => store.devices(devices, hours).await)
+    }
+
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
         each!(self, store => store.view(plan).await)
     }
@@ -308,6 +314,10 @@ impl LogStore for Faulty {
         let done = self.call(Call::Rows, self.store.write_rows(writes)).await;
         self.note("writes rows", &done);
         done
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+        self.store.devices(devices, hours).await
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

@@ -1,10 +1,12 @@
-//! What is made from the log, made again and compared with what a store holds: windows, and rows of devices.
+//! What is made from the log, made again and compared with what a store holds: windows, rows of devices, and their windows.
 //!
 //! Right while others write: each window and row is compared with the entries that it says it holds. In bounded
 //! memory, whatever is stored: of the windows one number a day is kept, and the days whose numbers differ are looked
-//! at once more, a few of them, window by window; of the rows there are those of one slot at a time.
+//! at once more, a few of them, window by window; of the rows there are those of one slot at a time, with one number for
+//! the counts of each device.
 
 mod coverage;
+mod devices;
 mod rows;
 mod sums;
 #[cfg(test)]
@@ -13,7 +15,7 @@ mod words;
 
 use std::ops::Range;
 
-use rollcall_wire::Slot;
+use rollcall_wire::{DeviceId, Slot};
 
 use self::coverage::Coverage;
 use self::rows::SlotRows;
@@ -30,9 +32,13 @@ const READ_WINDOWS: usize = 1024;
 /// How many of the days that differ are looked at window by window. A day has 87,865 sums.
 const DAYS_SHOWN: usize = 2;
 
+/// How many of the devices whose counts differ are looked at minute by minute.
+const DEVICES_SHOWN: usize = 2;
+
 const LOG: &str = "log";
 const WINDOWS: &str = "windows";
 const ROWS: &str = "rows of devices";
+const DEVICES: &str = "windows of devices";
 
 const RESTORE: &str = "restore the store from a backup";
 const REPAIR: &str = "they can be made anew from the log: rollcall doctor --repair";
@@ -88,7 +94,7 @@ fn compare(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(), S
     let mut coverage = Coverage::new(&checkpoints);
     let mut digest = Digest::default();
     let listed = readable(list(snapshot, reporter, 0..u64::MAX, &mut coverage, &mut digest))?;
-    let (mut log, mut rows) = (Findings::default(), Findings::default());
+    let (mut log, mut rows, mut differing) = (Findings::default(), Findings::default(), Vec::new());
     let (mut entries, mut messages, mut compared) = (0_u64, 0_u64, 0);
     let mut unread = false;
     for slot in Slot::all() {
@@ -109,7 +115,11 @@ fn compare(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(), S
             sums.add(entry.number, counted)
         });
         match (readable(read.and_then(|()| Ok(sums.finish()?)))?, of_slot) {
-            (Ok(()), Ok(of_slot)) => compared += of_slot.compare(&mut rows),
+            (Ok(()), Ok(of_slot)) => {
+                let (rows, devices) = of_slot.compare(&mut rows);
+                compared += rows;
+                differing.extend(devices.into_iter().map(|device| (slot, device, checkpoint)));
+            }
             (Ok(()), Err(error)) => rows.add(|| error),
             (Err(error), _) => {
                 unread = true;
@@ -129,6 +139,27 @@ fn compare(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(), S
         }
     }
     rows.report(reporter, ROWS, format!("{compared} agree with the log"), REPAIR)?;
+    device_windows(snapshot, reporter, compared, &differing)
+}
+
+/// Says what is wrong with the windows of devices.
+fn device_windows(
+    snapshot: &mut dyn Snapshot,
+    reporter: &mut Reporter,
+    compared: u64,
+    differing: &[(Slot, DeviceId, u64)],
+) -> Result<(), Stop> {
+    let mut findings = Findings::default();
+    for (slot, device, checkpoint) in differing.iter().take(DEVICES_SHOWN) {
+        match readable(devices::look_again(snapshot, reporter, *slot, *device, *checkpoint))? {
+            Ok(minutes) => minutes.into_iter().for_each(|minute| findings.add(|| minute)),
+            Err(error) => findings.add(|| error),
+        }
+    }
+    if let Some(more) = differing.len().checked_sub(DEVICES_SHOWN).filter(|more| *more > 0) {
+        findings.rest(format!("{more} more devices have counts that differ"));
+    }
+    findings.report(reporter, DEVICES, format!("those of {compared} devices agree with the log"), REPAIR)?;
     Ok(())
 }
 

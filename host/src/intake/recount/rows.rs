@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use rollcall_wire::{DeviceId, Slot};
 
+use super::devices::DeviceSums;
 use super::{Stop, words};
 use crate::intake::seen::Seen;
 use crate::log::Snapshot;
@@ -13,7 +14,7 @@ use crate::ops::Findings;
 use crate::ops::check::Reporter;
 
 /// How many rows are read at a time.
-const READ_ROWS: usize = 4096;
+pub(super) const READ_ROWS: usize = 4096;
 
 /// What a store has of a slot's devices, and what the log says of them.
 pub(super) struct SlotRows {
@@ -23,6 +24,7 @@ pub(super) struct SlotRows {
     seen: Seen,
     /// Those that are further than the checkpoint, and how far.
     ahead: HashMap<DeviceId, u64>,
+    sums: DeviceSums,
 }
 
 impl SlotRows {
@@ -33,23 +35,36 @@ impl SlotRows {
         slot: Slot,
         checkpoint: u64,
     ) -> Result<Self, Stop> {
-        let mut slot_rows =
-            Self { checkpoint, stored: BTreeMap::new(), seen: Seen::default(), ahead: HashMap::new() };
+        let mut slot_rows = Self {
+            checkpoint,
+            stored: BTreeMap::new(),
+            seen: Seen::default(),
+            ahead: HashMap::new(),
+            sums: DeviceSums::default(),
+        };
         loop {
             let after = slot_rows.stored.last_key_value().map(|(device, _)| *device);
             let rows = snapshot.rows(slot, after, READ_ROWS)?;
             let read = rows.len();
-            for row in rows {
-                if row.upto > checkpoint {
-                    slot_rows.ahead.insert(row.device, row.upto);
-                }
-                slot_rows.stored.insert(row.device, row);
-            }
+            rows.into_iter().for_each(|row| slot_rows.store(row));
             reporter.progress(|| format!("reading the rows of slot {slot}: {}", slot_rows.stored.len()))?;
             if read < READ_ROWS {
-                return Ok(slot_rows);
+                break;
             }
         }
+        for row in slot_rows.sums.read(snapshot, reporter, slot, &slot_rows.stored)? {
+            slot_rows.store(row);
+        }
+        Ok(slot_rows)
+    }
+
+    fn store(&mut self, row: Row) {
+        if row.upto > self.checkpoint {
+            self.ahead.insert(row.device, row.upto);
+        }
+        // What is read for its hours is without its closed boots.
+        let closed = self.stored.get(&row.device).and_then(|stored| stored.closed.clone());
+        self.stored.insert(row.device, Row { closed: row.closed.clone().or(closed), ..row });
     }
 
     /// From this entry on, the log is in none of them.
@@ -59,16 +74,17 @@ impl SlotRows {
 
     /// Takes the next entry of the log.
     pub(super) fn take(&mut self, entry: &Entry) {
-        for record in &entry.records {
-            let upto = self.ahead.get(&record.device).unwrap_or(&self.checkpoint);
-            if entry.number < *upto {
-                self.seen.record(record, entry.log_time);
-            }
-        }
+        let (ahead, checkpoint) = (&self.ahead, self.checkpoint);
+        let wanted = |device: &DeviceId| entry.number < *ahead.get(device).unwrap_or(&checkpoint);
+        self.seen.take(entry, wanted);
+        // The sums have all of it.
+        self.seen.all_moved();
+        self.sums.take(entry, wanted);
     }
 
-    /// Names the devices whose rows are not as the log says; how many rows were compared.
-    pub(super) fn compare(mut self, findings: &mut Findings) -> u64 {
+    /// Names the devices whose rows are not as the log says; how many rows were compared, and the devices whose counts are
+    /// not as the log says.
+    pub(super) fn compare(mut self, findings: &mut Findings) -> (u64, Vec<DeviceId>) {
         let compared = self.stored.len() as u64;
         let mut devices = self.seen.take_changed();
         devices.sort_unstable();
@@ -80,12 +96,15 @@ impl SlotRows {
                         findings.add(|| format!("the row of device {device}: {difference}"));
                     }
                 }
-                None => findings.add(|| format!("device {device} has messages in the log, and no row")),
+                None => {
+                    self.sums.forget(&device);
+                    findings.add(|| format!("device {device} has messages in the log, and no row"));
+                }
             }
         }
         for device in self.stored.keys() {
             findings.add(|| format!("device {device} has a row, and no message in the log"));
         }
-        compared
+        (compared, self.sums.differing())
     }
 }

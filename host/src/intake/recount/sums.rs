@@ -3,7 +3,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 
 use rollcall_wire::Slot;
 
@@ -113,8 +113,26 @@ impl<'a, S: Sums> SlotSums<'a, S> {
 /// the same, and those of others are not, but for one case in 2⁶⁴.
 #[derive(Default)]
 pub(super) struct Digest {
-    weights: [RandomState; 2],
+    weights: Weights,
     days: BTreeMap<u64, u128>,
+}
+
+/// See [`Digest`].
+#[derive(Default)]
+pub(super) struct Weights([RandomState; 2]);
+
+impl Weights {
+    /// The weight of counts in a place.
+    pub(super) fn of(&self, place: impl Hash + Copy, counts: &Counts) -> u128 {
+        let weigh = |(number, count): (usize, u64)| {
+            let [high, low] = &self.0;
+            let weight =
+                u128::from(high.hash_one((place, number))) << 64 | u128::from(low.hash_one((place, number)));
+            weight.wrapping_mul(count.into())
+        };
+        let some = numbers(counts).enumerate().filter(|(_, count)| *count > 0);
+        some.map(weigh).fold(0_u128, u128::wrapping_add)
+    }
 }
 
 impl Digest {
@@ -129,14 +147,7 @@ impl Digest {
         counts: &Counts,
         add: impl Fn(u128, u128) -> u128,
     ) -> Result<(), StoreError> {
-        let weigh = |(place, count): (usize, u64)| {
-            let [high, low] = &self.weights;
-            let weight =
-                u128::from(high.hash_one((cell, place))) << 64 | u128::from(low.hash_one((cell, place)));
-            weight.wrapping_mul(count.into())
-        };
-        let some = numbers(counts).enumerate().filter(|(_, count)| *count > 0);
-        let weight = some.map(weigh).fold(0_u128, u128::wrapping_add);
+        let weight = self.weights.of(cell, counts);
         let day = self.days.entry(Resolution::Day.window_start(cell.start)).or_default();
         *day = add(*day, weight);
         if self.days.len() > DAYS_MAX {

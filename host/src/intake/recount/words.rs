@@ -46,6 +46,9 @@ pub(super) fn row_difference(stored: &Row, logged: &Row) -> Option<String> {
     found.extend(difference("last heard", a.last_seen.to_rfc3339(), b.last_seen.to_rfc3339()));
     found.extend(difference("last sample", last_sample(a), last_sample(b)));
     found.extend(difference("undecided", a.undecided, b.undecided));
+    if a.counts != b.counts {
+        found.push("what it has counted last is not as the log says".to_owned());
+    }
     found.extend(difference("boots", ids(&a.boots), ids(&b.boots)));
     for (a, b) in a.boots.iter().zip(&b.boots).filter(|(a, b)| a.id == b.id) {
         found.extend(boot_differences(a, b));

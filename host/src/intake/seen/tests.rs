@@ -34,7 +34,7 @@ fn record(id: SampleId) -> Record {
 }
 
 impl Seen {
-    fn take(&mut self, boot: u64, seq: u64) {
+    fn see(&mut self, boot: u64, seq: u64) {
         self.record(&record(sample(boot, seq)), START);
     }
 
@@ -63,7 +63,7 @@ fn the_newest_sample_first_leaves_the_older_ones_new() {
     let mut seen = Seen::default();
     for seq in std::iter::once(300).chain(0..300) {
         assert_eq!(seen.sees(1, seq), Sighting::New, "{seq}");
-        seen.take(1, seq);
+        seen.see(1, seq);
     }
     assert!((0..=300).all(|seq| seen.sees(1, seq) == Sighting::Counted));
     let range = SeqRange { first: 0, last: 300, first_at: START, last_at: record(sample(1, 300)).sampled_at };
@@ -73,8 +73,8 @@ fn the_newest_sample_first_leaves_the_older_ones_new() {
 #[test]
 fn a_jump_to_the_last_sequence_swallows_none_of_those_before() {
     let mut seen = Seen::default();
-    seen.take(1, 9);
-    seen.take(1, Sequence::MAX.get());
+    seen.see(1, 9);
+    seen.see(1, Sequence::MAX.get());
     assert_eq!(seen.sees(1, 10), Sighting::New);
     assert_eq!(seen.sees(1, 9), Sighting::Counted);
 }
@@ -83,7 +83,7 @@ fn a_jump_to_the_last_sequence_swallows_none_of_those_before() {
 fn the_ends_of_a_range_have_the_times_of_their_samples() {
     let mut seen = Seen::default();
     for seq in [5, 7, 6, 4, 9] {
-        seen.take(1, seq);
+        seen.see(1, seq);
     }
     let at = |seq| UnixMs(START.0 + seq);
     assert_eq!(
@@ -98,10 +98,10 @@ fn the_ends_of_a_range_have_the_times_of_their_samples() {
 #[test]
 fn a_boot_that_other_boots_have_closed_cannot_be_told_and_is_never_new_again() {
     let mut seen = Seen::default();
-    seen.take(0, 7);
+    seen.see(0, 7);
     for boot in 1..=(OPEN_BOOTS_MAX + 3) as u64 {
         assert_eq!(seen.sees(boot, 0), Sighting::New, "a new boot is always taken");
-        seen.take(boot, 0);
+        seen.see(boot, 0);
     }
     assert_eq!(seen.sees(0, 7), Sighting::CannotTell);
     assert_eq!(seen.sees(0, 8), Sighting::CannotTell);
@@ -111,10 +111,10 @@ fn a_boot_that_other_boots_have_closed_cannot_be_told_and_is_never_new_again() {
 fn a_boot_is_closed_through_more_boots_than_a_device_can_have_in_a_month_of_crashes() {
     let mut seen = Seen::default();
     for boot in 0..(OPEN_BOOTS_MAX + CLOSED_BOOTS_MAX) as u64 {
-        seen.take(boot, 0);
+        seen.see(boot, 0);
     }
     assert_eq!(seen.sees(0, 0), Sighting::CannotTell);
-    seen.take(u64::MAX, 0);
+    seen.see(u64::MAX, 0);
     assert_eq!(seen.sees(0, 0), Sighting::New, "the first to be closed is forgotten past the bound");
 }
 
@@ -122,7 +122,7 @@ fn a_boot_is_closed_through_more_boots_than_a_device_can_have_in_a_month_of_cras
 fn boots_are_forgotten_30_days_of_log_time_after_their_last_sample_and_no_sooner() {
     let mut seen = Seen::default();
     for boot in 0..=OPEN_BOOTS_MAX as u64 {
-        seen.take(boot, 0);
+        seen.see(boot, 0);
     }
     assert_eq!(seen.sees(0, 0), Sighting::CannotTell, "closed");
     let at = |ms: u64| UnixMs(START.0 + ms);
@@ -139,10 +139,10 @@ fn boots_are_forgotten_30_days_of_log_time_after_their_last_sample_and_no_sooner
 fn the_boot_that_was_silent_longest_is_closed_first() {
     let mut seen = Seen::default();
     for boot in 0..OPEN_BOOTS_MAX as u64 {
-        seen.take(boot, 0);
+        seen.see(boot, 0);
     }
-    seen.take(0, 1);
-    seen.take(99, 0);
+    seen.see(0, 1);
+    seen.see(99, 0);
     assert_eq!(seen.sees(0, 1), Sighting::Counted);
     assert_eq!(seen.sees(1, 0), Sighting::CannotTell);
 }
@@ -151,7 +151,7 @@ fn the_boot_that_was_silent_longest_is_closed_first() {
 fn past_the_bound_the_oldest_gap_is_closed_and_no_other() {
     let mut seen = Seen::default();
     for seq in (0..=2 * RANGES_MAX as u64).step_by(2) {
-        seen.take(1, seq);
+        seen.see(1, seq);
     }
     assert_eq!(seen.sees(1, 1), Sighting::CannotTell);
     assert_eq!(seen.sees(1, 2), Sighting::Counted);
@@ -171,7 +171,7 @@ fn what_is_imported_or_undecided_is_no_sample_of_the_devices() {
 #[test]
 fn a_row_that_is_none_is_refused() {
     let mut seen = Seen::default();
-    seen.take(1, 3);
+    seen.see(1, 3);
     let row = seen.row(device(), 1);
     assert!(Seen::default().restore(&row));
     let longer = [&row.state[..], &[0]].concat();
@@ -207,7 +207,7 @@ proptest! {
                     continue;
                 }
             }
-            seen.take(boot, seq);
+            seen.see(boot, seq);
         }
         let boots: HashSet<_> = set.iter().map(|(boot, _)| boot).collect();
         prop_assert!(!closed || boots.len() > OPEN_BOOTS_MAX, "all could be known");

@@ -15,7 +15,7 @@ use crate::log::{Logged, StoreError, key};
 use crate::model::{BySecond, Entry, Record, RecordKind, TimeError, UnixMs};
 
 /// The version of the documents' form. Older ones are converted by `rollcall migrate`.
-pub(super) const FORMAT_VERSION: i64 = 5;
+pub(super) const FORMAT_VERSION: i64 = 6;
 
 /// The oldest version that can be converted.
 pub(super) const OLDEST_FORMAT: i64 = 2;

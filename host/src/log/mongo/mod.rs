@@ -6,6 +6,7 @@
 mod address;
 mod checks;
 mod format;
+mod hours;
 mod import;
 mod open;
 mod rebuild;
@@ -19,6 +20,7 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +37,7 @@ use self::tail::Tail;
 use self::windows::{
     StoredCheckpoint, checkpoint_update, collection, rows_checkpoint_update, window_updates,
 };
+use super::devices::DevicesView;
 use super::plan::{Plan, View};
 use super::rollup::{Chunk, Resolution};
 use super::row::Row;
@@ -266,12 +269,18 @@ impl LogStore for MongoStore {
             let updates =
                 writes.iter().flat_map(|write| write.rows.iter().map(|row| rows::update(write.slot, row)));
             self.update(rows::COLLECTION, updates.collect()).await?;
+            // Only now: hour rows may hold no more than rows say, whoever reads them.
+            hours::add(self, writes).await?;
             // Only now: the checkpoint says that every row is there, and a majority has them by then.
             let checkpoints =
                 writes.iter().filter_map(|write| Some(rows_checkpoint_update(write.slot, write.checkpoint?)));
             self.update("checkpoints", checkpoints.collect()).await
         })
         .await
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+        in_time(hours::view(self, devices, &hours)).await
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::format::{FORMAT_VERSION, OLDEST_FORMAT};
 use super::open::{Stamp, connected, stamp};
 use super::windows::collection;
-use super::{MongoAddress, MongoOpenError, MongoStore, in_time, rows, unavailable, words};
+use super::{MongoAddress, MongoOpenError, MongoStore, hours, in_time, rows, unavailable, words};
 use crate::log::StoreError;
 use crate::log::rollup::Resolution;
 
@@ -63,7 +63,7 @@ impl MongoStore {
         in_time(async {
             self.checkpoints().delete_many(doc! {}).await.map_err(unavailable)?;
             let windows = [Resolution::Minute, Resolution::Hour, Resolution::Day].map(collection);
-            for name in windows.into_iter().chain([rows::COLLECTION]) {
+            for name in windows.into_iter().chain([rows::COLLECTION, hours::COLLECTION]) {
                 self.database.collection::<Document>(name).drop().await.map_err(unavailable)?;
             }
             Ok(())

@@ -1,4 +1,4 @@
-//! The rows of devices: one document a device, `{_id: "3/device", upto: 128, state: …, closed: …}`. The slot
+//! The rows of devices: one document a device, `{_id: "3/device", upto: 128, state: …, sealed: …, closed: …}`. The slot
 //! stands in front, so that the rows of a slot lie together.
 
 use mongodb::bson::spec::BinarySubtype;
@@ -18,6 +18,8 @@ pub(super) struct StoredRow {
     id: String,
     upto: i64,
     state: Binary,
+    /// Absent when nothing is.
+    sealed: Option<Binary>,
     closed: Option<Binary>,
 }
 
@@ -32,6 +34,12 @@ pub(super) fn filter(slot: Slot, after: Option<DeviceId>) -> Document {
     doc! { "_id": { "$gt": after, "$lt": format!("{slot}0") } }
 }
 
+/// The rows of these devices.
+pub(super) fn filter_some(devices: &[DeviceId]) -> Document {
+    let ids: Vec<_> = devices.iter().map(|device| id(Slot::of(device), device.as_str())).collect();
+    doc! { "_id": { "$in": ids } }
+}
+
 /// The statement that stores a row, unless the one that is there is as far or further.
 pub(super) fn update(slot: Slot, row: &Row) -> Document {
     let binary = |bytes: &[u8]| Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() };
@@ -40,9 +48,17 @@ pub(super) fn update(slot: Slot, row: &Row) -> Document {
     if let Some(closed) = &row.closed {
         set.insert("closed", binary(closed));
     }
+    let mut update = Document::new();
+    if row.sealed.is_empty() {
+        update.insert("$unset", doc! { "sealed": "" });
+    } else {
+        let sealed = postcard::to_allocvec(&row.sealed).expect("plain data always serialises into memory");
+        set.insert("sealed", binary(&sealed));
+    }
+    update.insert("$set", set);
     doc! {
         "q": { "_id": id(slot, row.device.as_str()), "upto": { "$not": { "$gte": upto } } },
-        "u": { "$set": set },
+        "u": update,
         "upsert": true,
     }
 }
@@ -51,7 +67,9 @@ impl StoredRow {
     pub(super) fn row(self) -> Result<Row, StoreError> {
         let device = self.id.split_once('/').and_then(|(_, device)| DeviceId::new(device).ok());
         let device = device.ok_or_else(|| StoreError::Corrupt(format!("the device row {}", self.id)))?;
+        let sealed = self.sealed.map_or(Ok(Vec::new()), |sealed| postcard::from_bytes(&sealed.bytes));
+        let sealed = sealed.map_err(|_| StoreError::Corrupt(format!("the device row {}", self.id)))?;
         let closed = self.closed.map(|closed| closed.bytes);
-        Ok(Row { device, upto: self.upto.cast_unsigned(), state: self.state.bytes, closed })
+        Ok(Row { device, upto: self.upto.cast_unsigned(), sealed, state: self.state.bytes, closed })
     }
 }

@@ -11,9 +11,11 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
 use super::format::{StoredEntry, keys};
+use super::hours::{self, StoredHour};
 use super::rows::{self, StoredRow};
 use super::windows::{StoredCheckpoint, StoredWindow, collection};
 use super::{BATCH_DOCUMENTS, MongoStore, StoreError, corrupt, in_time, unavailable, unreadable_entry};
+use crate::log::devices::{DeviceView, HourRow};
 use crate::log::rollup::Resolution;
 use crate::log::row::Row;
 use crate::log::{Checkpoints, Logged, Snapshot, WindowRow};
@@ -93,6 +95,27 @@ impl Snapshot for MongoSnapshot {
     fn rows(&mut self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
         let stored = self.find::<StoredRow>(rows::COLLECTION, rows::filter(slot, after), limit)?;
         stored.into_iter().map(StoredRow::row).collect()
+    }
+
+    fn hours(
+        &mut self,
+        slot: Slot,
+        from: Option<(DeviceId, u32)>,
+        limit: usize,
+    ) -> Result<Vec<(DeviceId, HourRow)>, StoreError> {
+        let stored = self.find::<StoredHour>(hours::COLLECTION, hours::filter_from(slot, from), limit)?;
+        stored.iter().map(StoredHour::hour).collect()
+    }
+
+    fn device(&mut self, device: DeviceId) -> Result<DeviceView, StoreError> {
+        let mut row = self.find::<StoredRow>(rows::COLLECTION, rows::filter_some(&[device]), 1)?;
+        let filter = hours::filter(&device, &(0..u32::MAX));
+        let hours = self.find::<StoredHour>(hours::COLLECTION, filter, usize::MAX)?;
+        let hours = hours.iter().map(|stored| Ok(stored.hour()?.1));
+        Ok(DeviceView {
+            row: row.pop().map(StoredRow::row).transpose()?,
+            hours: hours.collect::<Result<_, StoreError>>()?,
+        })
     }
 
     fn read(&mut self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Logged>, StoreError> {

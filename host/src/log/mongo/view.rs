@@ -44,7 +44,10 @@ enum Kind {
 
 /// A primary that was cut off does not know for some seconds that there is another one. A linearizable read
 /// makes it find out, so that the answer is not older than its `as_of` says.
-async fn ask_the_primary(store: &MongoStore, session: &mut ClientSession) -> Result<(), StoreError> {
+pub(super) async fn ask_the_primary(
+    store: &MongoStore,
+    session: &mut ClientSession,
+) -> Result<(), StoreError> {
     let meta = store.database.collection::<Document>("meta");
     let read = meta.find_one(doc! { "_id": "format" }).read_concern(ReadConcern::linearizable());
     read.session(session).await.map_err(unavailable)?;
@@ -149,7 +152,8 @@ async fn older_tail(
     Ok(read)
 }
 
-async fn find<T>(
+/// The documents that a filter finds, in order.
+pub(super) async fn find<T>(
     store: &MongoStore,
     session: &mut ClientSession,
     collection: &str,

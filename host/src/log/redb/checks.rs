@@ -18,7 +18,7 @@ use super::snapshot::RedbSnapshot;
 use super::sweep::sweep;
 use super::untouched::Untouched;
 use super::{
-    RedbOpenError, RedbStore, WorkError, checkpoints, close, guarded, open, requests, rows, windows,
+    RedbOpenError, RedbStore, WorkError, checkpoints, close, guarded, hours, open, requests, rows, windows,
 };
 use crate::log::Recount;
 use crate::ops::Findings;
@@ -145,6 +145,7 @@ fn totals(snapshot: &RedbSnapshot<'_>, reporter: &mut Reporter) -> Result<(), Un
         }
     };
     look(&windows::check);
+    look(&hours::check);
     for slot in Slot::all() {
         look(&|transaction| checkpoints::check(transaction, slot));
         look(&|transaction| rows::check(transaction, slot));

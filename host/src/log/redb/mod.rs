@@ -12,6 +12,7 @@ mod as_is;
 mod backup;
 mod checkpoints;
 mod checks;
+mod hours;
 mod migrate;
 mod open;
 mod packed;
@@ -24,17 +25,18 @@ mod snapshot;
 mod sweep;
 mod tables;
 mod tail;
+mod unsynced;
 mod untouched;
 mod windows;
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use rollcall_wire::{DeviceId, Slot, mutant};
 
 pub use self::backup::{BackupError, Progress, backup};
@@ -43,14 +45,13 @@ pub use self::open::RedbOpenError;
 use self::open::Stamp;
 pub use self::requests::LocalRequests;
 use self::tail::Tail;
+use self::unsynced::Unsynced;
+use super::devices::DevicesView;
 use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::{Checkpoint, LogStore, RowWrite, StoreError, codec};
 use crate::model::{self, Entry};
-
-/// So many commits at most follow each other without an fsync.
-const UNSYNCED_MAX: usize = 64;
 
 type Open = dyn Fn() -> Result<Database, WorkError> + Send + Sync;
 
@@ -217,6 +218,7 @@ fn load(database: &Database, tail: &Tail) -> Result<(), WorkError> {
 /// Is all there that is made from the log?
 fn check(transaction: &ReadTransaction) -> Result<(), WorkError> {
     windows::check(transaction)?;
+    hours::check(transaction)?;
     for slot in Slot::all() {
         checkpoints::check(transaction, slot)?;
         rows::check(transaction, slot)?;
@@ -329,6 +331,11 @@ impl LogStore for RedbStore {
         .await
     }
 
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+        let devices = devices.to_vec();
+        self.run(move |database| hours::view(&database.begin_read()?, &devices, hours)).await
+    }
+
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
         let plan = plan.clone();
         let tail = self.tail.clone();
@@ -353,29 +360,6 @@ impl LogStore for RedbStore {
 
 /// How the bytes of an entry are read.
 type Decode<T> = fn(Slot, u64, &[u8]) -> Result<T, StoreError>;
-
-/// How many commits followed each other without an fsync.
-#[derive(Default)]
-struct Unsynced(AtomicUsize);
-
-impl Unsynced {
-    /// Begins to write what can be made again: it takes no fsync of its own, except now and then while nothing is
-    /// appended. redb keeps in memory what was replaced since the last one, and where all is made anew, a process that
-    /// is cut off goes on from there.
-    fn begin_write(&self, database: &Database) -> Result<WriteTransaction, WorkError> {
-        let mut transaction = database.begin_write()?;
-        if self.0.fetch_add(1, Ordering::Relaxed) < UNSYNCED_MAX {
-            transaction.set_durability(Durability::None).map_err(unavailable).map_err(WorkError::Store)?;
-        } else {
-            self.none();
-        }
-        Ok(transaction)
-    }
-
-    fn none(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-}
 
 /// Every effect of a chunk in one transaction: windows, checkpoint and the packing of its entries, unless only windows
 /// are made anew.

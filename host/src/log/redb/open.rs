@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadTransaction, TableDefinition, TableError, WriteTransaction};
 
-use super::{RedbStore, WorkError, checkpoints, damage, damaged, load, packed, rows, tail, windows};
+use super::{RedbStore, WorkError, checkpoints, damage, damaged, hours, load, packed, rows, tail, windows};
 
 /// The version of the tables and of what is in them. Older ones are converted by `rollcall migrate`.
-pub(super) const FORMAT: u64 = 4;
+pub(super) const FORMAT: u64 = 5;
 
 /// The oldest version that can be converted.
 pub(super) const OLDEST_FORMAT: u64 = 1;
@@ -214,7 +214,8 @@ pub(super) fn prepare_log(transaction: &WriteTransaction) -> Result<(), redb::Er
 pub(super) fn prepare_made(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     checkpoints::prepare(transaction)?;
     windows::prepare(transaction)?;
-    rows::prepare(transaction)
+    rows::prepare(transaction)?;
+    hours::prepare(transaction)
 }
 
 /// What a store says of itself.

@@ -8,7 +8,7 @@ use std::path::Path;
 use redb::ReadableDatabase;
 
 use super::open::{FORMAT, META, NEW_FILE, OLDEST_FORMAT, Stamp, name_file, prepare_made};
-use super::{RedbOpenError, RedbStore, check, checkpoints, migrate, rows, windows};
+use super::{RedbOpenError, RedbStore, check, checkpoints, hours, migrate, rows, windows};
 use crate::log::StoreError;
 use crate::log::rollup::Resolution;
 
@@ -47,6 +47,7 @@ impl RedbStore {
             transaction.delete_table(checkpoints::CHECKPOINTS)?;
             transaction.delete_table(rows::DEVICES)?;
             transaction.delete_table(rows::CLOSED)?;
+            transaction.delete_table(hours::HOURS)?;
             for resolution in [Resolution::Minute, Resolution::Hour, Resolution::Day] {
                 transaction.delete_table(windows::table(resolution))?;
             }

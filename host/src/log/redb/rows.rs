@@ -3,11 +3,11 @@
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use rollcall_wire::{DeviceId, Slot};
 
-use super::{WorkError, checkpoints, damage, sealed};
+use super::{WorkError, checkpoints, damage, hours, sealed};
 use crate::log::RowWrite;
 use crate::log::row::Row;
 
-/// slot, device → how far the row is (eight bytes), and the device's state.
+/// slot, device → how far the row is (eight bytes), what it has sealed, and the device's state.
 pub(super) const DEVICES: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("devices");
 /// slot, device → its closed boots, if it has some.
 pub(super) const CLOSED: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("closed_boots");
@@ -24,18 +24,21 @@ pub(super) fn write(transaction: &WriteTransaction, write: &RowWrite) -> Result<
     let mut devices = transaction.open_table(DEVICES)?;
     let mut closed = transaction.open_table(CLOSED)?;
     let slot = write.slot.index() as u8;
-    let (mut new, mut new_closed) = (0, 0);
+    let (mut new, mut new_closed, mut new_hours) = (0, 0, 0);
     for row in &write.rows {
         let key = (slot, row.device.as_str());
+        new_hours += hours::add(transaction, slot, row)?;
         match devices.get(key)? {
             Some(stored) => {
-                if split(row.device, seal_open("devices", row.device, stored.value())?)?.0 >= row.upto {
+                let stored = seal_open("devices", row.device, stored.value())?;
+                if upto(stored).ok_or_else(|| unreadable(row.device))?.0 >= row.upto {
                     continue;
                 }
             }
             None => new += 1,
         }
-        let value = [&row.upto.to_le_bytes()[..], &row.state].concat();
+        let sealed = postcard::to_allocvec(&row.sealed).expect("plain data always serialises into memory");
+        let value = [&row.upto.to_le_bytes()[..], &sealed, &row.state].concat();
         devices.insert(key, seal("devices", row.device, value).as_slice())?;
         if let Some(boots) = &row.closed {
             let sealed = seal("closed_boots", row.device, boots.clone());
@@ -45,6 +48,7 @@ pub(super) fn write(transaction: &WriteTransaction, write: &RowWrite) -> Result<
     checkpoints::update(transaction, write.slot, |progress| {
         progress.devices += new;
         progress.closed += new_closed;
+        progress.hours += new_hours;
         progress.rows = progress.rows.max(write.checkpoint.unwrap_or_default());
         Ok(())
     })
@@ -69,12 +73,8 @@ pub(super) fn read(
         if Some(device) == after {
             continue;
         }
-        let (upto, state) = split(device, seal_open("devices", device, stored.value())?)?;
-        let boots = match closed.get((index, device.as_str()))? {
-            Some(stored) => Some(seal_open("closed_boots", device, stored.value())?.to_vec()),
-            None => None,
-        };
-        rows.push(Row { device, upto, state: state.to_vec(), closed: boots });
+        let row = open(device, stored.value())?;
+        rows.push(Row { closed: closed_of(&closed, (index, device))?, ..row });
         if rows.len() == limit {
             break;
         }
@@ -95,9 +95,39 @@ pub(super) fn check(transaction: &ReadTransaction, slot: Slot) -> Result<(), Wor
     Err(damage(format!("the devices of slot {slot}")))
 }
 
-fn split(device: DeviceId, value: &[u8]) -> Result<(u64, &[u8]), WorkError> {
-    let (upto, state) = value.split_first_chunk().ok_or_else(|| unreadable(device))?;
-    Ok((u64::from_le_bytes(*upto), state))
+/// A device's row without its closed boots.
+pub(super) fn one(transaction: &ReadTransaction, device: DeviceId) -> Result<Option<Row>, WorkError> {
+    let devices = transaction.open_table(DEVICES)?;
+    let stored = devices.get((Slot::of(&device).index() as u8, device.as_str()))?;
+    stored.map(|stored| open(device, stored.value())).transpose()
+}
+
+/// A device's closed boots.
+pub(super) fn closed(transaction: &ReadTransaction, device: DeviceId) -> Result<Option<Vec<u8>>, WorkError> {
+    closed_of(&transaction.open_table(CLOSED)?, (Slot::of(&device).index() as u8, device))
+}
+
+fn closed_of(
+    table: &impl ReadableTable<(u8, &'static str), &'static [u8]>,
+    (slot, device): (u8, DeviceId),
+) -> Result<Option<Vec<u8>>, WorkError> {
+    let stored = table.get((slot, device.as_str()))?;
+    stored.map(|stored| Ok(seal_open("closed_boots", device, stored.value())?.to_vec())).transpose()
+}
+
+fn open(device: DeviceId, stored: &[u8]) -> Result<Row, WorkError> {
+    let value = seal_open("devices", device, stored)?;
+    let row = || {
+        let (upto, rest) = upto(value)?;
+        let (sealed, state) = postcard::take_from_bytes(rest).ok()?;
+        Some(Row { device, upto, sealed, state: state.to_vec(), closed: None })
+    };
+    row().ok_or_else(|| unreadable(device))
+}
+
+fn upto(value: &[u8]) -> Option<(u64, &[u8])> {
+    let (upto, rest) = value.split_first_chunk()?;
+    Some((u64::from_le_bytes(*upto), rest))
 }
 
 /// The slot is a function of the device, and so is no part of what is sealed.

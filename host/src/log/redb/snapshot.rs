@@ -3,7 +3,8 @@
 use redb::ReadTransaction;
 use rollcall_wire::{DeviceId, Slot};
 
-use super::{WorkError, checkpoints, guarded, packed, rows, windows};
+use super::{WorkError, checkpoints, guarded, hours, packed, rows, windows};
+use crate::log::devices::{DeviceView, HourRow};
 use crate::log::rollup::Resolution;
 use crate::log::row::Row;
 use crate::log::{Checkpoints, Logged, Snapshot, StoreError, WindowRow, codec};
@@ -51,6 +52,25 @@ impl Snapshot for RedbSnapshot<'_> {
 
     fn rows(&mut self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.run(|transaction| rows::read(transaction, slot, after, limit))
+    }
+
+    fn hours(
+        &mut self,
+        slot: Slot,
+        from: Option<(DeviceId, u32)>,
+        limit: usize,
+    ) -> Result<Vec<(DeviceId, HourRow)>, StoreError> {
+        self.run(|transaction| hours::list(transaction, slot, from, limit))
+    }
+
+    fn device(&mut self, device: DeviceId) -> Result<DeviceView, StoreError> {
+        self.run(|transaction| {
+            let mut view = hours::device(transaction, device, 0..u32::MAX)?;
+            if let Some(row) = &mut view.row {
+                row.closed = rows::closed(transaction, device)?;
+            }
+            Ok(view)
+        })
     }
 
     fn read(&mut self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Logged>, StoreError> {

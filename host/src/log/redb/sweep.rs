@@ -7,7 +7,7 @@ use rollcall_wire::Slot;
 
 use super::snapshot::RedbSnapshot;
 use super::tables::{EachTable, each_table, rows};
-use super::{WorkError, checkpoints, packed, rows as devices, sealed, tail, windows};
+use super::{WorkError, checkpoints, hours, packed, rows as devices, sealed, tail, windows};
 use crate::log::key;
 use crate::log::rollup::Resolution;
 use crate::model::UnixMs;
@@ -106,7 +106,9 @@ fn sealed_key<'a>(table: &str, key: &'a [u8]) -> Option<&'a [u8]> {
         // The slot stands before the device.
         return key.get(1..);
     }
-    let sealed = [tail::TAIL.name(), packed::CHUNKS.name(), checkpoints::CHECKPOINTS.name()].contains(&table)
+    let whole =
+        [tail::TAIL.name(), packed::CHUNKS.name(), checkpoints::CHECKPOINTS.name(), hours::HOURS.name()];
+    let sealed = whole.contains(&table)
         || [Resolution::Minute, Resolution::Hour, Resolution::Day].into_iter().any(window);
     sealed.then_some(key)
 }
@@ -124,6 +126,7 @@ fn place(table: &str, key: &[u8]) -> String {
         ("devices" | "closed_boots", ..) => {
             format!("the row of device {}", String::from_utf8_lossy(key.get(1..).unwrap_or_default()))
         }
+        ("device_hours", ..) => hours::place(key),
         ("progress", ..) => match key.first().and_then(|slot| Slot::new(*slot)) {
             Some(slot) => format!("the checkpoint of slot {slot}"),
             None => "the checkpoint of no slot".to_owned(),

@@ -51,8 +51,8 @@ fn differs(row: &Row, log: &[Entry]) -> Result<Option<String>, StoreError> {
     let mut seen = Seen::default();
     let mut plain = BTreeMap::<BootId, BTreeSet<u64>>::new();
     for entry in log {
+        seen.take(entry, |device| *device == row.device);
         for record in entry.records.iter().filter(|record| record.device == row.device) {
-            seen.record(record, entry.log_time);
             if let (Some(id), RecordKind::Sample) = (record.id, record.kind) {
                 plain.entry(id.boot).or_default().insert(id.seq.get());
             }

@@ -1,0 +1,260 @@
+//! Counts by minute as bytes that can be added to: a device has them in memory, in its row and in its hour rows, a
+//! million of them at once.
+//!
+//! Minutes stand in the order in which they came, and one may stand there several times: all of it is a sum. What
+//! the last minute has is written anew when it grows, so that the same samples in the same order are always the
+//! same bytes.
+//!
+//! One byte tells a number in most cases: 2 bits how many minutes after the one before (3: a difference follows), 3
+//! bits which of its numbers (7: a byte follows), 3 bits how often (0: what is beyond 7 follows).
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::codec::{self, Numbers};
+use crate::model::{Counts, Record, UnixMs};
+
+/// The minute of Unix time in which an instant lies. Later than the year 10000 none is told from another.
+pub fn minute_of(at: UnixMs) -> u32 {
+    u32::try_from(at.second() / 60).unwrap_or(u32::MAX)
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Minutes {
+    bytes: Vec<u8>,
+    /// Where the last minute begins.
+    tail: u32,
+    /// The last minute.
+    minute: u32,
+}
+
+const ADVANCE_SHIFT: u32 = 6;
+const NUMBER_SHIFT: u32 = 3;
+/// What of a first byte says that more follows, of each of the three.
+const DIFFERENCE_FOLLOWS: u8 = 3;
+const NUMBER_FOLLOWS: u8 = 7;
+const COUNT_FOLLOWS: u8 = 0;
+
+/// The most that a first byte says of a count.
+const COUNT_MAX: u64 = 7;
+
+/// More samples of a minute are none that were counted: what says so is damaged.
+const COUNT_END: u64 = 1 << 48;
+
+impl Minutes {
+    /// Counts a record in its minute.
+    pub fn count(&mut self, record: &Record) {
+        let mut counts = Counts::default();
+        counts.count(record.status, record.time_error);
+        self.add(minute_of(record.sampled_at), &counts);
+    }
+
+    /// Adds to a minute.
+    pub fn add(&mut self, minute: u32, counts: &Counts) {
+        if *counts == Counts::default() {
+            return;
+        }
+        let mut sum = *counts;
+        let mut difference = i64::from(minute) - i64::from(self.minute);
+        if difference == 0
+            && let Some((last, so_far)) = read(&mut &self.bytes[self.tail as usize..])
+        {
+            difference = last;
+            sum += so_far;
+            self.bytes.truncate(self.tail as usize);
+        }
+        self.tail = self.bytes.len() as u32;
+        self.minute = minute;
+        write(&mut self.bytes, difference, &codec::numbers(&sum));
+    }
+
+    /// Each minute with its counts; a minute may come several times.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, Counts)> + '_ {
+        let (mut rest, mut minute) = (self.bytes.as_slice(), 0);
+        std::iter::from_fn(move || {
+            let (difference, counts) = read(&mut rest)?;
+            minute += difference;
+            Some((minute as u32, counts))
+        })
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Is there nothing?
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Its stored form.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Reads what [`Minutes::as_bytes`] gave; `None` when it is something else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (mut rest, mut tail, mut minute) = (bytes, 0, 0_i64);
+        while !rest.is_empty() {
+            tail = u32::try_from(bytes.len() - rest.len()).ok()?;
+            let (difference, _) = read(&mut rest)?;
+            minute = minute.checked_add(difference).filter(|minute| u32::try_from(*minute).is_ok())?;
+        }
+        Some(Self { bytes: bytes.to_vec(), tail, minute: minute as u32 })
+    }
+}
+
+/// One minute: its distance from the one before, and what it has. Nothing is written of a minute that has nothing.
+fn write(bytes: &mut Vec<u8>, difference: i64, numbers: &Numbers) {
+    let mut difference = Some(difference);
+    for (number, count) in (0_u8..).zip(numbers).filter(|(_, count)| **count > 0) {
+        let (advance, far) = match difference.take() {
+            None => (0, None),
+            Some(near @ 0..=2) => (near as u8, None),
+            Some(far) => (DIFFERENCE_FOLLOWS, Some(far)),
+        };
+        let short = if *count <= COUNT_MAX { *count as u8 } else { COUNT_FOLLOWS };
+        bytes.push(advance << ADVANCE_SHIFT | number.min(NUMBER_FOLLOWS) << NUMBER_SHIFT | short);
+        if let Some(far) = far {
+            put(bytes, (far << 1 ^ far >> 63) as u64);
+        }
+        if number >= NUMBER_FOLLOWS {
+            bytes.push(number);
+        }
+        if *count > COUNT_MAX {
+            put(bytes, *count - COUNT_MAX - 1);
+        }
+    }
+}
+
+/// Reads one minute, if there is a whole one.
+fn read(bytes: &mut &[u8]) -> Option<(i64, Counts)> {
+    let mut numbers = Numbers::default();
+    let first = *bytes.first()? >> ADVANCE_SHIFT;
+    let mut difference = i64::from(first);
+    let mut is_first = true;
+    while let Some((head, rest)) = bytes.split_first() {
+        if !std::mem::take(&mut is_first) && head >> ADVANCE_SHIFT > 0 {
+            break;
+        }
+        *bytes = rest;
+        if head >> ADVANCE_SHIFT == DIFFERENCE_FOLLOWS {
+            let far = get(bytes)?;
+            difference = (far >> 1) as i64 ^ -((far & 1) as i64);
+        }
+        let mut number = head >> NUMBER_SHIFT & NUMBER_FOLLOWS;
+        if number == NUMBER_FOLLOWS {
+            let (more, rest) = bytes.split_first()?;
+            (number, *bytes) = (*more, rest);
+        }
+        let count = match head & COUNT_MAX as u8 {
+            COUNT_FOLLOWS => get(bytes).filter(|more| *more < COUNT_END)? + COUNT_MAX + 1,
+            short => short.into(),
+        };
+        *numbers.get_mut(usize::from(number))? = count;
+    }
+    Some((difference, codec::counts(&numbers)))
+}
+
+/// 7 bits a byte, the lowest first; all bytes but the last have their high bit set.
+fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn get(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..u64::BITS).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if *byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+impl Serialize for Minutes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Minutes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = <&[u8]>::deserialize(deserializer)?;
+        Self::from_bytes(bytes).ok_or_else(|| D::Error::custom("no counts by minute"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use proptest::prelude::*;
+    use rollcall_wire::Status;
+
+    fn counts() -> impl Strategy<Value = Counts> {
+        let number = || prop_oneof![6 => Just(0_u64), 3 => 1..9_u64, 1 => 0..1_u64 << 40];
+        prop::array::uniform9(number()).prop_map(|numbers| codec::counts(&numbers))
+    }
+
+    fn minute() -> impl Strategy<Value = u32> {
+        prop_oneof![8 => 28_000_000..28_000_009_u32, 1 => any::<u32>(), 1 => Just(0)]
+    }
+
+    fn summed(minutes: &Minutes) -> BTreeMap<u32, Counts> {
+        let mut sum = BTreeMap::<u32, Counts>::new();
+        minutes.iter().for_each(|(minute, counts)| *sum.entry(minute).or_default() += counts);
+        sum
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_added_comes_back_wherever_it_is_stored_in_between(
+            added in prop::collection::vec((minute(), counts(), any::<bool>()), 0..40),
+        ) {
+            let (mut minutes, mut straight) = (Minutes::default(), Minutes::default());
+            let mut expected = BTreeMap::<u32, Counts>::new();
+            let some = added.into_iter().filter(|(_, counts, _)| *counts != Counts::default());
+            for (minute, counts, restart) in some {
+                minutes.add(minute, &counts);
+                straight.add(minute, &counts);
+                *expected.entry(minute).or_default() += counts;
+                if restart {
+                    minutes = Minutes::from_bytes(minutes.as_bytes()).unwrap();
+                }
+                prop_assert_eq!(&minutes, &straight);
+            }
+            prop_assert_eq!(summed(&minutes), expected);
+            let stored = postcard::to_allocvec(&minutes).unwrap();
+            prop_assert_eq!(postcard::from_bytes::<Minutes>(&stored).unwrap(), minutes);
+        }
+
+        #[test]
+        fn any_bytes_are_minutes_or_none(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Some(mut minutes) = Minutes::from_bytes(&bytes) {
+                minutes.add(7, &Counts { unknown: 1, ..Counts::default() });
+                let _ = minutes.iter().count();
+            }
+        }
+    }
+
+    #[test]
+    fn a_sample_a_minute_takes_a_byte_a_minute() {
+        let mut minutes = Minutes::default();
+        for minute in 0..60 {
+            let mut counts = Counts::default();
+            counts.count(Status::new((minute % 7) as u8).unwrap(), crate::model::TimeError::Exact);
+            minutes.add(28_000_000 + minute, &counts);
+        }
+        assert!(minutes.len() <= 60 + 4, "{}", minutes.len());
+    }
+}
