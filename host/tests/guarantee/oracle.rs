@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rollcall_host::intake::ingest::Ingest;
+use rollcall_host::log::devices;
 use rollcall_host::log::plan::{self, Plan};
 use rollcall_host::log::rollup::CHUNK_ENTRIES;
 use rollcall_host::log::row::{DeviceState, OPEN_BOOTS_MAX, RANGES_MAX, Row};
 use rollcall_host::log::{LogStore, MemoryStore};
-use rollcall_host::model::{RecordKind, Sender, Verdict};
+use rollcall_host::model::{Counts, RecordKind, Sender, UnixMs, Verdict};
 use rollcall_wire::codec::Rejection;
 use rollcall_wire::{BootId, DeviceId, SampleId, Slot};
 
@@ -126,6 +127,19 @@ pub(crate) async fn held<S: LogStore>(store: &S) -> Held {
     let everything = Plan::new(0..u64::from(u32::MAX) * 2);
     let total = plan::total(&everything, &store.view(&everything).await.unwrap()).total();
     assert_eq!(total, held.counted.len() as u64 + held.bare, "queries do not agree with the log");
+    let counted: BTreeSet<_> = held.counted.iter().map(|(device, _)| *device).collect();
+    for device in counted {
+        let slot = Slot::of(&device);
+        let log = store.read(slot, 0, usize::MAX).await.unwrap();
+        let mut logged = Counts::default();
+        for record in log.iter().flat_map(|entry| &entry.records) {
+            if record.device == device && record.kind == RecordKind::Sample {
+                logged.count(record.status, record.time_error);
+            }
+        }
+        let counts = devices::counts(store, &[device], 0..u32::MAX, UnixMs(0)).await.unwrap();
+        assert_eq!(counts.value, [logged], "the windows of {device} do not agree with the log");
+    }
     Ingest::open(log_alone.clone()).await.unwrap().write_all_rows().await.unwrap();
     for slot in Slot::all() {
         assert_eq!(states(store, slot).await, states(&*log_alone, slot).await, "rows and log of slot {slot}");

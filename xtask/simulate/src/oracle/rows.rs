@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rollcall_host::intake::seen::Seen;
+use rollcall_host::log::minutes::minute_of;
 use rollcall_host::log::rollup::CHUNK_ENTRIES;
 use rollcall_host::log::row::{DeviceState, OPEN_BOOTS_MAX, Row};
 use rollcall_host::log::{LogStore, StoreError};
-use rollcall_host::model::{Entry, RecordKind};
+use rollcall_host::model::{Counts, Entry, RecordKind};
 use rollcall_wire::{BootId, DeviceId, Slot};
 
 use super::Oracle;
@@ -42,8 +43,35 @@ pub(super) fn look<S: LogStore>(store: &S, slot: Slot, log: &[Entry]) -> Result<
                 row.device, row.upto, checkpoint.rows
             ));
         }
+        if let Some(found) = counts_differ(store, row.device, below)? {
+            return fail(format!("the counts of {} at {upto}: {found}", row.device));
+        }
     }
     Ok(())
+}
+
+/// How the windows of a device differ from the log below its row's `upto`.
+fn counts_differ<S: LogStore>(
+    store: &S,
+    device: DeviceId,
+    log: &[Entry],
+) -> Result<Option<String>, StoreError> {
+    let view = at_once(store.devices(&[device], 0..u32::MAX))?.devices.pop().unwrap_or_default();
+    if view.is_torn() {
+        return Ok(Some("hours are further than the row".to_owned()));
+    }
+    let mut stored = BTreeMap::<u32, Counts>::new();
+    for (minute, counts) in view.minutes()? {
+        *stored.entry(minute).or_default() += counts;
+    }
+    let mut logged = BTreeMap::<u32, Counts>::new();
+    for record in log.iter().flat_map(|entry| &entry.records) {
+        if record.device == device && record.kind == RecordKind::Sample {
+            let minute = logged.entry(minute_of(record.sampled_at)).or_default();
+            minute.count(record.status, record.time_error);
+        }
+    }
+    Ok((stored != logged).then(|| format!("{stored:?}, and the log says {logged:?}")))
 }
 
 /// How a row differs from what the log leads to: by the host's own way, and by a plain set.
