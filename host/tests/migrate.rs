@@ -9,7 +9,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::older;
-use common::place::{Place, Redb, assert_holds, cut_off_after, filled, migrate, on_each_place, refusal, run};
+use common::place::{
+    Place, Redb, assert_holds, cut_off_after, fault_of_devices, filled, migrate, on_each_place, refusal, run,
+};
 use redb::{ReadableDatabase, TableDefinition};
 use rollcall_host::log::LogStore;
 use rollcall_wire::Slot;
@@ -34,6 +36,7 @@ fn an_older_store_is_refused_until_it_is_migrated_and_then_holds_the_same<P: Pla
             assert!(refused.contains("rollcall migrate"), "{refused}");
             assert!(migrate(&address).await.unwrap(), "nothing to convert");
             assert!(!migrate(&address).await.unwrap(), "it is converted");
+            assert_eq!(fault_of_devices(&address.open().await.unwrap(), &records).await, None);
             assert_holds(&mut random, &address, &records).await;
         });
     }

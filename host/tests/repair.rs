@@ -14,16 +14,15 @@ use common::damage::{self, Damage};
 #[cfg(feature = "mongodb")]
 use common::place::Mongo;
 use common::place::{
-    Place, Redb, assert_counts, assert_holds, assert_known, cut_off_after, filled, on_each_place, refusal,
-    repair, run,
+    Place, Redb, assert_counts, assert_holds, assert_known, cut_off_after, fault_of_devices, filled,
+    on_each_place, refusal, repair, run,
 };
-use common::{SPAN_S, START_S, brute_force, device, older};
+use common::{SPAN_S, START_S, brute_force, older};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::log::devices;
 use rollcall_host::log::plan::{Plan, total};
 use rollcall_host::log::{LogStore, StoreAddress};
-use rollcall_host::model::{Record, UnixMs};
+use rollcall_host::model::Record;
 
 const HOUR_S: u64 = 3600;
 const DAY_S: u64 = 86_400;
@@ -55,15 +54,8 @@ async fn fault(address: &StoreAddress, records: &[Record]) -> Option<String> {
             Err(error) => return Some(error.to_string()),
         }
     }
-    for device in (0..100).map(device) {
-        let all = (START_S / DAY_S * 1440) as u32..((START_S + SPAN_S) / DAY_S * 1440 + 1440) as u32;
-        let seconds = u64::from(all.start) * 60..u64::from(all.end) * 60;
-        let of_device = records.iter().filter(|record| record.device == device);
-        match devices::counts(&store, &[device], all, UnixMs(0)).await {
-            Ok(counts) if counts.value == [brute_force(of_device, &seconds)] => {}
-            Ok(_) => return Some(format!("wrong counts of device {device}")),
-            Err(error) => return Some(error.to_string()),
-        }
+    if let Some(fault) = fault_of_devices(&store, records).await {
+        return Some(fault);
     }
     Ingest::open(Arc::new(store)).await.err().map(|error| error.to_string())
 }

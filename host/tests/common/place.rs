@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use rollcall_host::intake::{self, ingest::Ingest};
+use rollcall_host::log::devices;
 use rollcall_host::log::plan::{Plan, total};
 use rollcall_host::log::{AnyStore, LogStore, RebuildError, StoreAddress};
 use rollcall_host::model::{Record, UnixMs, Verdict};
@@ -209,6 +210,21 @@ pub(crate) async fn assert_counts(random: &mut fastrand::Rng, store: &AnyStore, 
         let counted = total(&plan, &store.view(&plan).await.unwrap());
         assert_eq!(counted, brute_force(records, &range), "{range:?}");
     }
+}
+
+/// What is wrong with the counts of devices. Their rows are written.
+pub(crate) async fn fault_of_devices(store: &AnyStore, records: &[Record]) -> Option<String> {
+    let minutes = (START_S / 60) as u32..((START_S + SPAN_S) / 60 + 1) as u32;
+    let seconds = u64::from(minutes.start) * 60..u64::from(minutes.end) * 60;
+    for device in (0..100).map(device) {
+        let expected = brute_force(records.iter().filter(|record| record.device == device), &seconds);
+        match devices::counts(store, &[device], minutes.clone(), UnixMs(0)).await {
+            Ok(counts) if counts.value == [expected] => {}
+            Ok(counts) => return Some(format!("{counts:?} of device {device}, and not {expected:?}")),
+            Err(error) => return Some(error.to_string()),
+        }
+    }
+    None
 }
 
 /// None of the records is taken again: they are counted, or of boots that are closed.
