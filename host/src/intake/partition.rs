@@ -268,4 +268,41 @@ mod tests {
         partition.written();
         assert_eq!(partition.stored().rows, 1);
     }
+
+    /// A device's samples in so many minutes that they are sealed.
+    fn many(device: DeviceId) -> impl Iterator<Item = Record> {
+        let at = |minute: u64| UnixMs(1_721_900_000_000 + minute * 600_000);
+        (0..40).map(move |minute| Record {
+            device,
+            id: None,
+            status: Status::new(3).unwrap(),
+            kind: RecordKind::Sample,
+            sampled_at: at(minute),
+            time_error: TimeError::Exact,
+            received_at: at(minute),
+        })
+    }
+
+    #[test]
+    fn what_is_sealed_is_kept_until_it_is_stored_and_a_sweep_that_stored_some_of_it_cannot_be_taken_back() {
+        let devices = (0..).map(|number| DeviceId::new(&format!("d{number}")).unwrap());
+        let slot = Slot::new(3).unwrap();
+        let [first, second]: [DeviceId; 2] =
+            devices.filter(|device| Slot::of(device) == slot).take(2).collect::<Vec<_>>().try_into().unwrap();
+        let at = UnixMs(1_721_900_000_000);
+        let records = many(first).chain(many(second)).collect();
+        let entry = Entry { slot, number: 0, received_at: at, log_time: at, records };
+        let mut partition = Partition::restore(slot, Checkpoint::default());
+        partition.apply(&entry).unwrap();
+        let sealed = |write: Option<RowWrite>| write.unwrap().rows.into_iter().map(|row| row.sealed.len());
+        partition.begin_sweep();
+        assert!(sealed(partition.write(1)).eq([1]));
+        assert!(!partition.abandon_sweep(), "nothing was stored");
+        partition.begin_sweep();
+        assert!(sealed(partition.write(1)).eq([1]));
+        partition.written();
+        assert!(partition.abandon_sweep(), "the store may have forgotten what is not here any more");
+        partition.begin_sweep();
+        assert_eq!(sealed(partition.write(2)).sum::<usize>(), 1, "one of them is in its hours");
+    }
 }
