@@ -102,7 +102,7 @@ impl Part {
 
 fn row((number, row): (&u64, &NewRow)) -> Row {
     let closed = row.closed.map(|byte| vec![byte]);
-    Row { device: device(*number), upto: row.upto, state: vec![row.state], closed }
+    Row { device: device(*number), upto: row.upto, state: vec![row.state], sealed: Vec::new(), closed }
 }
 
 impl ReferenceStateMachine for Model {
