@@ -110,7 +110,7 @@ impl StateMachineTest for AgainstModel {
     fn apply(mut seen: Seen, model: &Model, step: Step) -> Seen {
         let log_time = UnixMs(START.0 + model.passed_ms);
         match step {
-            Step::Take(boot, seq) => seen.record(&record(sample(boot, seq)), log_time),
+            Step::Take(boot, seq) => drop(seen.record(&record(sample(boot, seq)), log_time)),
             Step::TakeAsUndecided(boot, seq) => {
                 let undecided = Record { kind: RecordKind::Undecided, ..record(sample(boot, seq)) };
                 seen.record(&undecided, log_time);
