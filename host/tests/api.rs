@@ -23,6 +23,7 @@ async fn request(method: Method, uri: &str, records: &[Record], ops: Ops) -> (St
     let store = Arc::new(MemoryStore::default());
     let mut ingest = Ingest::open(store.clone()).await.unwrap();
     ingest.commit(records, UnixMs(0)).await.unwrap();
+    ingest.write_all_rows().await.unwrap();
     let request = Request::builder().method(method).uri(uri).body(Body::empty()).unwrap();
     let response = router(Api { store, ops: Arc::new(ops) }).oneshot(request).await.unwrap();
     let status = response.status();
@@ -243,7 +244,7 @@ async fn a_step_that_makes_no_sense_or_too_many_is_a_problem_that_names_one_that
         ("start=0&end=10&step=-1", "from 1 on"),
         ("start=0&end=10&step=", "from 1 on"),
         ("start=0&end=10&step=1&step=1", "more than once"),
-        ("start=0&end=10&stop=1", "start, end and step are known"),
+        ("start=0&end=10&stop=1", "start, end, step and device are known"),
         ("start=0&end=5001&step=1", "shortest step that fits is 2 s; 5 s"),
         ("start=7&end=604807", "shortest step that fits is 121 s; 300 s"),
         ("start=1&end=5001&step=1", ""),
@@ -267,6 +268,62 @@ async fn counts_are_those_of_status_count() {
     for uri in ["/v1/counts?start=99&end=101", "/status_count?start=99&end=101"] {
         let (_, _, answer) = request(Method::GET, uri, &records, Ops::default()).await;
         assert_eq!((&answer["total"], &answer["counts"]["1"]), (&json!(2), &json!(2)), "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn each_device_that_is_asked_for_has_its_counts_in_whole_minutes() {
+    let of_another = Record { device: device(2), ..sampled_at(120, 5) };
+    let records = [sampled_at(59, 1), sampled_at(60, 1), sampled_at(179, 3), sampled_at(180, 3), of_another];
+    let uri = "/v1/counts?start=60&end=1970-01-01T00:03:00Z&device=device-2&device=device-1&device=never";
+    let (status, _, mut answer) = request(Method::GET, uri, &records, Ops::default()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert!(answer["as_of"].take().as_str().unwrap().ends_with('Z'));
+    let of_device = |device, counts: [u64; 7]| {
+        let total: u64 = counts.iter().sum();
+        let counts: serde_json::Map<_, _> =
+            counts.iter().enumerate().map(|(status, count)| (status.to_string(), json!(count))).collect();
+        let time_uncertain = json!({"one_second": 0, "unknown": 0});
+        json!({"device": device, "counts": counts, "total": total, "time_uncertain": time_uncertain})
+    };
+    let devices = [
+        of_device("device-2", [0, 0, 0, 0, 0, 1, 0]),
+        of_device("device-1", [0, 1, 0, 1, 0, 0, 0]),
+        of_device("never", [0; 7]),
+    ];
+    assert_eq!(answer, json!({"start": 60, "end": 180, "devices": devices, "as_of": null}));
+    let uri = "/v1/series?start=60&end=240&step=120&device=device-1";
+    let (status, _, answer) = request(Method::GET, uri, &records, Ops::default()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(
+        (&answer["device"], &answer["first"], &answer["step"]),
+        (&json!("device-1"), &json!(0), &json!(120))
+    );
+    assert_eq!((&answer["total"], &answer["counts"]["3"]), (&json!([1, 2]), &json!([0, 2])));
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_of_a_device_is_a_problem_that_says_what_can() {
+    for (query, parameter, reason) in [
+        ("counts?start=61&end=120&device=d", "start", "start can be 60 or 120, and not 61"),
+        ("counts?start=60&end=119&device=d", "end", "end can be 60 or 120, and not 119"),
+        ("counts?start=60&end=120&device=d&device=d", "device", "d is given more than once"),
+        ("counts?start=60&end=120&device=D", "device", "\"D\""),
+        ("counts?start=60&end=120&device=", "device", "\"\""),
+        ("counts?start=0&end=72003600&device=d", "end", "there are 20001 hours"),
+        ("counts?start=0&end=36003600&device=d&device=e", "end", "there are 20002 hours"),
+        ("series?start=0&end=60&device=d&device=e", "device", "of one, or of all"),
+        ("series?start=0&end=60&step=90&device=d", "step", "step can be 120, and not 90"),
+        ("series?start=0&end=300060&device=d", "step", "a step that fits is 120 s"),
+        ("series?start=0&end=72003600&step=86400&device=d", "end", "at most 20000 of a device"),
+    ] {
+        let (status, _, problem) = get(&format!("/v1/{query}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}: {problem}");
+        assert_eq!(problem["parameter"], parameter, "{query}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(reason), "{query}: {problem}");
+    }
+    for query in ["counts?start=0&end=72000000&device=d", "series?start=0&end=300000&device=d"] {
+        assert_eq!(get(&format!("/v1/{query}")).await.0, StatusCode::OK, "{query}");
     }
 }
 

@@ -1,59 +1,71 @@
-//! What all answers with counts share: how they are read from the store, and how they are written.
+//! `GET /v1/counts?start=S&end=E`: as `status_count`; with `device=ID`, once or more, how many of each status each of
+//! these devices took in [start, end), which are whole minutes then.
 
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use rollcall_wire::DeviceId;
 use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
 
 use super::Api;
+use super::answers::{TimeUncertain, answer, each_status};
 use super::error::Problem;
+use super::range::Parameters;
+use super::status_count;
 use crate::log::LogStore;
-use crate::log::plan::{Plan, View};
+use crate::log::devices::{self, HOUR_MINUTES};
 use crate::model::{Counts, UnixMs};
 
-/// How many of all may have been taken in another second than the one in which they are counted: a number, or one a
-/// step.
+/// The most hours that are read for one answer, of all its devices together: of one device more than two years.
+pub(super) const HOURS_MAX: u64 = 20_000;
+
 #[derive(Serialize)]
-pub(super) struct TimeUncertain<T> {
-    /// Their time is known to a second only.
-    pub(super) one_second: T,
-    /// Their time is not known.
-    pub(super) unknown: T,
+struct Answer {
+    start: u64,
+    end: u64,
+    /// In the order in which they were asked for, zeros included.
+    devices: Vec<Device>,
+    /// Everything that was acknowledged before this instant is counted.
+    as_of: String,
 }
 
-/// The sums of a plan, and the instant before which everything that was acknowledged is in them.
-///
-/// # Errors
-/// 503 when the store does not answer.
-pub(super) async fn sums<S: LogStore, T: Send + 'static>(
-    api: &Api<S>,
-    plan: Plan,
-    add_up: fn(&Plan, &View) -> T,
-) -> Result<(T, String), Problem> {
-    let as_of = UnixMs::now().to_rfc3339();
-    let view = api.store.view(&plan).await.map_err(|error| Problem::unavailable(error.to_string()))?;
-    // A long tail takes its time, and other requests do not wait for it.
-    let sums = tokio::task::spawn_blocking(move || add_up(&plan, &view)).await;
-    Ok((sums.map_err(|error| Problem::unavailable(error.to_string()))?, as_of))
+#[derive(Serialize)]
+struct Device {
+    device: String,
+    #[serde(serialize_with = "each_status")]
+    counts: Counts,
+    total: u64,
+    time_uncertain: TimeUncertain<u64>,
 }
 
-/// Something of every status, in order.
-pub(super) fn by_status<S: Serializer, T: Serialize>(
-    serializer: S,
-    of: impl Fn(usize) -> T,
-) -> Result<S::Ok, S::Error> {
-    let statuses = Counts::default().statuses.len();
-    let mut map = serializer.serialize_map(Some(statuses))?;
-    for status in 0..statuses {
-        map.serialize_entry(&status.to_string(), &of(status))?;
+pub(super) async fn get<S: LogStore>(
+    State(api): State<Api<S>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let parameters = Parameters::parse(query.as_deref().unwrap_or_default(), &["start", "end", "device"])?;
+    let devices = parameters.devices()?;
+    if devices.is_empty() {
+        return status_count::all(&api, parameters.range()?).await;
     }
-    map.end()
-}
-
-/// An answer of the moment.
-pub(super) fn answer(answer: &impl Serialize) -> Response {
-    // Structs of numbers and strings always serialise.
-    let body = serde_json::to_string(answer).expect("plain data always serialises");
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    (headers, body).into_response()
+    let minutes = parameters.minutes()?;
+    let hours = u64::from(minutes.end.div_ceil(HOUR_MINUTES) - minutes.start / HOUR_MINUTES);
+    let hours = hours * devices.len() as u64;
+    if hours > HOURS_MAX {
+        let problem = format!(
+            "there are {hours} hours of devices, and an answer has at most {HOURS_MAX}: ask for a shorter range, or for fewer devices at a time"
+        );
+        return Err(Problem::bad_parameter("end", problem));
+    }
+    let counted = devices::counts(&*api.store, &devices, minutes.clone(), UnixMs::now()).await?;
+    let of_device = |(device, counts): (DeviceId, Counts)| Device {
+        device: device.to_string(),
+        counts,
+        total: counts.total(),
+        time_uncertain: TimeUncertain { one_second: counts.one_second, unknown: counts.unknown },
+    };
+    Ok(answer(&Answer {
+        start: u64::from(minutes.start) * 60,
+        end: u64::from(minutes.end) * 60,
+        devices: devices.into_iter().zip(counted.value).map(of_device).collect(),
+        as_of: counted.as_of.to_rfc3339(),
+    }))
 }

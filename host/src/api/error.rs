@@ -4,6 +4,8 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::log::StoreError;
+
 /// What is wrong with a request, or with the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -28,6 +30,13 @@ impl Problem {
     /// 503: the same request may succeed later.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self { title: "not available", status: 503, detail: detail.into(), parameter: None }
+    }
+}
+
+/// What cannot be read now.
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::unavailable(error.to_string())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The HTTP API. It reads the store; it knows nothing of ingest. `guard` stands before all of it,
 //! and `cors` before that.
 
+mod answers;
 mod cors;
 mod counts;
 mod error;
@@ -47,9 +48,8 @@ impl<S> Clone for Api<S> {
 /// Every route. The server and the tests call this same function.
 pub fn router<S: LogStore>(api: Api<S>) -> Router {
     let in_turn = from_fn_with_state(Queries::new(api.ops.clone()), queries::in_turn);
-    let counts = get(status_count::get::<S>).layer(in_turn.clone());
-    let routes = at("/status_count", counts.clone(), how_it_is());
-    let routes = at("/v1/counts", counts, routes);
+    let routes = at("/status_count", get(status_count::get::<S>).layer(in_turn.clone()), how_it_is());
+    let routes = at("/v1/counts", get(counts::get::<S>).layer(in_turn.clone()), routes);
     let routes = at("/v1/series", get(series::get::<S>).layer(in_turn), routes);
     finished(routes, "/status_count, /v1/counts, /v1/series, /healthz, /readyz and /metrics", api)
 }

@@ -3,14 +3,22 @@
 use std::ops::Range;
 
 use percent_encoding::percent_decode_str;
+use rollcall_wire::DeviceId;
 
 use super::error::Problem;
+use crate::log::rollup::Resolution;
 use crate::model::parse_rfc3339_second;
 
 /// The end of the year 9999, the last that RFC 3339 can write, in Unix seconds.
 pub(super) const SECOND_MAX: u64 = 253_402_300_800;
 
-/// What a request asks for: each parameter once, and none that is not known.
+/// The seconds of a minute.
+pub(super) const MINUTE_S: u64 = Resolution::Minute.seconds();
+
+/// The parameter that may be given several times.
+const DEVICE: &str = "device";
+
+/// What a request asks for: each parameter once but `device`, and none that is not known.
 pub(super) struct Parameters {
     given: Vec<(&'static str, String)>,
 }
@@ -29,7 +37,7 @@ impl Parameters {
             let Some(name) = known.iter().find(|known| **known == name) else {
                 return Err(Problem::bad_parameter(&name, format!("only {} are known", list(known))));
             };
-            if given.iter().any(|(earlier, _)| earlier == name) {
+            if *name != DEVICE && given.iter().any(|(earlier, _)| earlier == name) {
                 return Err(Problem::bad_parameter(name, format!("{name} is given more than once")));
             }
             given.push((*name, value));
@@ -40,6 +48,41 @@ impl Parameters {
     /// The value of a parameter, if it is given.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.given.iter().find(|(given, _)| *given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// `device=ID`, as often as it is given, in this order.
+    ///
+    /// # Errors
+    /// The [`Problem`] names what is no device, and a device that is given twice.
+    pub(super) fn devices(&self) -> Result<Vec<DeviceId>, Problem> {
+        let mut devices = Vec::new();
+        for (_, id) in self.given.iter().filter(|(name, _)| *name == DEVICE) {
+            let device = DeviceId::new(id);
+            let device =
+                device.map_err(|error| Problem::bad_parameter(DEVICE, format!("{id:?}: {error}")))?;
+            if devices.contains(&device) {
+                return Err(Problem::bad_parameter(DEVICE, format!("{id} is given more than once")));
+            }
+            devices.push(device);
+        }
+        Ok(devices)
+    }
+
+    /// `start=S&end=E` in minutes since 1970: devices are counted by minute.
+    ///
+    /// # Errors
+    /// As [`Parameters::range`]; and the [`Problem`] names the nearest minutes.
+    pub(super) fn minutes(&self) -> Result<Range<u32>, Problem> {
+        let range = self.range()?;
+        let minute = |name, second: u64| {
+            let minute = u32::try_from(second / MINUTE_S).unwrap_or(u32::MAX);
+            let (before, after) = (second - second % MINUTE_S, second.next_multiple_of(MINUTE_S));
+            let problem = || {
+                format!("devices are counted by minute: {name} can be {before} or {after}, and not {second}")
+            };
+            if before == after { Ok(minute) } else { Err(Problem::bad_parameter(name, problem())) }
+        };
+        Ok(minute("start", range.start)?..minute("end", range.end)?)
     }
 
     /// `start=S&end=E`.

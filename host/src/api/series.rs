@@ -1,17 +1,23 @@
-//! `GET /v1/series?start=S&end=E&step=60`: how many of each status were taken in each step of [start, end).
+//! `GET /v1/series?start=S&end=E&step=60`: how many of each status were taken in each step of [start, end); with
+//! `device=ID`, by this device, in whole minutes.
+
+use std::ops::Range;
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
+use rollcall_wire::DeviceId;
 use serde::{Serialize, Serializer};
 
 use super::Api;
-use super::counts::{TimeUncertain, answer, by_status, sums};
+use super::answers::{TimeUncertain, answer, by_status, sums};
+use super::counts::HOURS_MAX;
 use super::error::Problem;
-use super::range::{Parameters, SECOND_MAX};
+use super::range::{MINUTE_S, Parameters, SECOND_MAX};
 use crate::log::LogStore;
+use crate::log::devices::{self, HOUR_MINUTES};
 use crate::log::plan::{self, Plan};
 use crate::log::rollup::Resolution;
-use crate::model::Counts;
+use crate::model::{Counts, UnixMs};
 
 /// The most steps of one answer.
 const STEPS_MAX: u64 = 5_000;
@@ -28,6 +34,9 @@ const EASY_S: [u64; 12] = [1, 2, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400,
 
 #[derive(Serialize)]
 struct Answer {
+    /// Whose, if not of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
     start: u64,
     end: u64,
     /// The length of a step in seconds.
@@ -45,6 +54,25 @@ struct Answer {
     as_of: String,
 }
 
+impl Answer {
+    fn new(
+        device: Option<DeviceId>,
+        range: Range<u64>,
+        step: u64,
+        first: u64,
+        counts: Vec<Counts>,
+        as_of: String,
+    ) -> Self {
+        let time_uncertain = TimeUncertain {
+            one_second: column(&counts, |counts| counts.one_second),
+            unknown: column(&counts, |counts| counts.unknown),
+        };
+        let total = column(&counts, Counts::total);
+        let device = device.map(|device| device.to_string());
+        Self { device, start: range.start, end: range.end, step, first, counts, total, time_uncertain, as_of }
+    }
+}
+
 fn each<S: Serializer>(steps: &[Counts], serializer: S) -> Result<S::Ok, S::Error> {
     by_status(serializer, |status| column(steps, |counts| counts.statuses[status]))
 }
@@ -58,30 +86,61 @@ pub(super) async fn get<S: LogStore>(
     State(api): State<Api<S>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let parameters = Parameters::parse(query.as_deref().unwrap_or_default(), &["start", "end", "step"])?;
-    let range = parameters.range()?;
-    let step = step(&parameters)?;
+    let query = query.as_deref().unwrap_or_default();
+    let parameters = Parameters::parse(query, &["start", "end", "step", "device"])?;
+    match parameters.devices()?[..] {
+        [] => all(&api, parameters.range()?, step(&parameters)?).await,
+        [device] => of_device(&api, device, parameters.minutes()?, step(&parameters)?).await,
+        _ => Err(Problem::bad_parameter(
+            "device",
+            "device is given more than once; a series is of one, or of all",
+        )),
+    }
+}
+
+async fn all<S: LogStore>(api: &Api<S>, range: Range<u64>, step: u64) -> Result<Response, Problem> {
     let plan = Plan::stepwise(range.clone(), step);
     if !fits(&plan) {
         return Err(does_not_fit(&plan, step));
     }
     let first = plan.first();
-    let (counts, as_of) = sums(&api, plan, plan::series).await?;
-    let time_uncertain = TimeUncertain {
-        one_second: column(&counts, |counts| counts.one_second),
-        unknown: column(&counts, |counts| counts.unknown),
+    let (counts, as_of) = sums(api, plan, plan::series).await?;
+    Ok(answer(&Answer::new(None, range, step, first, counts, as_of)))
+}
+
+/// The series of one device. A day of hours is read as fast as a day of windows.
+async fn of_device<S: LogStore>(
+    api: &Api<S>,
+    device: DeviceId,
+    minutes: Range<u32>,
+    step: u64,
+) -> Result<Response, Problem> {
+    let range = u64::from(minutes.start) * MINUTE_S..u64::from(minutes.end) * MINUTE_S;
+    let step_minutes = u32::try_from(step / MINUTE_S).ok().filter(|_| step.is_multiple_of(MINUTE_S));
+    let Some(step_minutes) = step_minutes else {
+        let easy = step.next_multiple_of(MINUTE_S);
+        let problem = format!("devices are counted by minute: step can be {easy}, and not {step}");
+        return Err(Problem::bad_parameter("step", problem));
     };
-    let total = column(&counts, Counts::total);
-    Ok(answer(&Answer {
-        start: range.start,
-        end: range.end,
-        step,
-        first,
-        counts,
-        total,
-        time_uncertain,
-        as_of,
-    }))
+    let first = range.start - range.start % step;
+    let hours = u64::from(minutes.end.div_ceil(HOUR_MINUTES) - minutes.start / HOUR_MINUTES);
+    let steps = if minutes.is_empty() { 0 } else { (range.end - first).div_ceil(step) };
+    if hours > HOURS_MAX {
+        let problem = format!(
+            "there are {hours} hours, and an answer has at most {HOURS_MAX} of a device: ask for a shorter range"
+        );
+        return Err(Problem::bad_parameter("end", problem));
+    }
+    if steps > STEPS_MAX {
+        let least = (range.end - range.start).div_ceil(STEPS_MAX - 1).next_multiple_of(MINUTE_S);
+        let problem = format!(
+            "there are {steps} steps of {step} s, and an answer has at most {STEPS_MAX}: a step that fits is {least} s"
+        );
+        return Err(Problem::bad_parameter("step", problem));
+    }
+    let counted = devices::series(&*api.store, device, minutes, step_minutes, UnixMs::now()).await?;
+    let as_of = counted.as_of.to_rfc3339();
+    Ok(answer(&Answer::new(Some(device), range, step, first, counted.value, as_of)))
 }
 
 /// How many windows of minutes or hours a plan reads at most.

@@ -187,7 +187,8 @@ pub async fn counts<S: LogStore>(
     Ok(AsOf { value: all, as_of: view.as_of(now) })
 }
 
-/// The same of one device for every `step` minutes, the first from the start of `minutes` on, the last to their end.
+/// The same of one device in steps of `step` minutes, which begin on multiples of it: the first holds what is taken from
+/// the start of `minutes` on, and the last what is taken before their end.
 ///
 /// # Errors
 /// As [`counts`].
@@ -199,10 +200,13 @@ pub async fn series<S: LogStore>(
     now: UnixMs,
 ) -> Result<AsOf<Vec<Counts>>, StoreError> {
     let view = view(store, &[device], &minutes).await?;
-    let mut buckets = vec![Counts::default(); minutes.len().div_ceil(step.max(1) as usize)];
+    let step = step.max(1);
+    let first = minutes.start / step;
+    let steps = if minutes.is_empty() { 0 } else { minutes.end.div_ceil(step) - first };
+    let mut buckets = vec![Counts::default(); steps as usize];
     for device in &view.devices {
         for (minute, counts) in device.minutes()?.into_iter().filter(|(minute, _)| minutes.contains(minute)) {
-            buckets[((minute - minutes.start) / step.max(1)) as usize] += counts;
+            buckets[(minute / step - first) as usize] += counts;
         }
     }
     Ok(AsOf { value: buckets, as_of: view.as_of(now) })
