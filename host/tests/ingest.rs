@@ -340,6 +340,25 @@ async fn log_time_does_not_follow_a_clock_that_steps() {
 }
 
 #[tokio::test]
+async fn a_log_that_was_empty_has_its_time_of_who_wrote_it_first_and_no_boot_is_forgotten_by_another_clock() {
+    let mut random = common::random();
+    let store = Arc::new(MemoryStore::default());
+    let mut first = Ingest::open(store.clone()).await.unwrap();
+    let mut second = Ingest::open(store.clone()).await.unwrap();
+    let now = UnixMs::now();
+    let ahead = UnixMs(now.0 + 40 * 86_400_000);
+    let old = record(&mut random, device(1), 0);
+    let id = Some(SampleId { boot: BootId(8), ..old.id.unwrap() });
+    first.commit(&[old], now).await.unwrap();
+    // A new boot is the occasion on which boots are forgotten that were silent for thirty days.
+    second.commit(&[Record { id, ..old }], ahead).await.unwrap();
+    let log_times: Vec<_> = store.read(Slot::of(&device(1)), 0, 9).await.unwrap();
+    assert!(log_times[1].log_time.0 - now.0 < 60_000, "{log_times:?}");
+    let verdicts = second.commit(&[old], ahead).await.unwrap();
+    assert_eq!(verdicts, [Verdict::Duplicate]);
+}
+
+#[tokio::test]
 async fn log_time_goes_on_after_a_restart_that_has_nothing_to_read() {
     let mut random = common::random();
     let store = Arc::new(MemoryStore::default());

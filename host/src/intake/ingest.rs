@@ -18,7 +18,7 @@ use super::partition::Partition;
 use super::seen::Sighting;
 use crate::log::rollup::Chunk;
 use crate::log::{Checkpoint, LogStore, StoreError};
-use crate::model::{Clock, Entry, Record, RecordKind, Sender, UnixMs, Verdict};
+use crate::model::{Entry, Record, RecordKind, Sender, UnixMs, Verdict};
 
 /// How many entries, and how many rows, are read back at a time.
 const READ_ENTRIES: usize = 256;
@@ -58,25 +58,18 @@ impl<S: LogStore> Ingest<S> {
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     pub async fn open(store: Arc<S>) -> Result<Self, StoreError> {
-        Self::open_by(store, &Clock::system()).await
-    }
-
-    /// As [`Ingest::open`]: a log that is empty begins with the time of `clock`.
-    ///
-    /// # Errors
-    /// As [`Ingest::open`].
-    pub async fn open_by(store: Arc<S>, clock: &Clock) -> Result<Self, StoreError> {
         let mut partitions = Vec::with_capacity(Slot::COUNT);
         for slot in Slot::all() {
             partitions.push(restored(&*store, slot, store.checkpoint(slot).await?).await?);
         }
-        let log_clock = LogClock::new(&partitions, UnixMs(0));
+        let log_clock = LogClock::new(&partitions);
         let mut ingest = Self { store, partitions, unrolled: Vec::new(), log_clock };
         let mut reported = Instant::now();
         for slot in Slot::all() {
             ingest.open_slot(slot, &mut reported).await?;
         }
-        ingest.log_clock = LogClock::new(&ingest.partitions, clock.now());
+        // From their ends on, and not from where they were begun to be read.
+        ingest.log_clock = LogClock::new(&ingest.partitions);
         Ok(ingest)
     }
 
@@ -230,7 +223,7 @@ impl<S: LogStore> Ingest<S> {
     /// As [`Ingest::catch_up`], and settles the records of `batch` that are found in the log.
     pub(super) async fn recover(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
         for slot in Slot::all() {
-            let moved = self.partitions[slot.index()].abandon_sweep();
+            self.partitions[slot.index()].abandon_sweep();
             let checkpoint = self.store.checkpoint(slot).await?;
             let known = self.partitions[slot.index()].stored();
             let is_behind = checkpoint.windows < known.windows || checkpoint.rows < known.rows;
@@ -238,7 +231,7 @@ impl<S: LogStore> Ingest<S> {
             if lost {
                 tracing::warn!(%slot, ?known, stored = ?checkpoint, "the store lost windows or rows that were not durable yet; they are made again from the log");
             }
-            if lost || moved {
+            if lost || self.partitions[slot.index()].lacks_sealed() {
                 self.unrolled.retain(|chunk| chunk.slot != slot);
                 self.partitions[slot.index()] = restored(&*self.store, slot, checkpoint).await?;
             }
@@ -285,6 +278,7 @@ impl<S: LogStore> Ingest<S> {
 
     fn apply(&mut self, entry: &Entry) -> Result<(), StoreError> {
         self.unrolled.extend(self.partitions[entry.slot.index()].apply(entry)?);
+        self.log_clock.saw(entry.slot, entry.log_time);
         Ok(())
     }
 

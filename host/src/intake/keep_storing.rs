@@ -59,7 +59,7 @@ struct IngestLoop<S> {
 
 impl<S: LogStore> Supervised for IngestLoop<S> {
     async fn run(&mut self) -> Result<(), Failure> {
-        let ingest = open(&self.store, &self.clock, &self.ops).await?;
+        let ingest = open(&self.store, &self.ops).await?;
         self.ops.healthy(Part::Ingest);
         if let Some(opened) = self.opened.take() {
             // Who does not wait for it any more is about to end the process.
@@ -71,10 +71,10 @@ impl<S: LogStore> Supervised for IngestLoop<S> {
 }
 
 /// Reads the log, however long the store is away.
-async fn open<S: LogStore>(store: &Arc<S>, clock: &Clock, ops: &Ops) -> Result<Ingest<S>, Failure> {
+async fn open<S: LogStore>(store: &Arc<S>, ops: &Ops) -> Result<Ingest<S>, Failure> {
     let mut outage = Outage::new(ops);
     loop {
-        match Ingest::open_by(store.clone(), clock).await {
+        match Ingest::open(store.clone()).await {
             Ok(ingest) => {
                 outage.over();
                 return Ok(ingest);

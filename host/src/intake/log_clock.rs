@@ -11,25 +11,29 @@ use crate::model::UnixMs;
 /// How far log time may be: no further than a clock that nobody sets.
 #[derive(Debug)]
 pub(super) struct LogClock {
-    started: Instant,
-    /// The log time of each slot when this process had read its log.
-    from: [UnixMs; Slot::COUNT],
+    /// The log time of each slot, and when it was that; `None` while its log is empty.
+    seen: [Option<(UnixMs, Instant)>; Slot::COUNT],
 }
 
 impl LogClock {
-    pub(super) fn new(partitions: &[Partition], now: UnixMs) -> Self {
-        let from = std::array::from_fn(|slot| {
-            // An empty log has no time yet: it begins with that of the host.
-            if partitions[slot].next() == 0 { now } else { partitions[slot].log_time() }
-        });
-        Self { started: Instant::now(), from }
+    /// Of logs that are read to their ends.
+    pub(super) fn new(partitions: &[Partition]) -> Self {
+        let now = Instant::now();
+        let seen = |partition: &Partition| (partition.next() > 0).then(|| (partition.log_time(), now));
+        Self { seen: std::array::from_fn(|slot| seen(&partitions[slot])) }
     }
 
-    /// The log time of the next entry of `partition`.
+    /// An entry is in the log now, whoever wrote it: a log that was empty has its time of it, and not of this host.
+    pub(super) fn saw(&mut self, slot: Slot, log_time: UnixMs) {
+        self.seen[slot.index()].get_or_insert_with(|| (log_time, Instant::now()));
+    }
+
+    /// The log time of the next entry of `partition`. An empty log begins with that of the host.
     pub(super) fn time(&self, slot: Slot, partition: &Partition, now: UnixMs) -> UnixMs {
         mutant!(LogTimeFollowsClock => return now.max(partition.log_time()));
-        let passed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let latest = UnixMs(self.from[slot.index()].0.saturating_add(passed_ms));
+        let Some((at, seen)) = self.seen[slot.index()] else { return now };
+        let passed_ms = u64::try_from(seen.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let latest = UnixMs(at.0.saturating_add(passed_ms));
         now.min(latest).max(partition.log_time())
     }
 }

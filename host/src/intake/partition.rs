@@ -36,6 +36,8 @@ pub struct Partition {
     /// Records since the last sweep began.
     records: u64,
     sweep: Option<Sweep>,
+    /// See [`Partition::lacks_sealed`].
+    lacks_sealed: bool,
 }
 
 /// Rows on their way into the store.
@@ -69,6 +71,7 @@ impl Partition {
             changed_at: None,
             records: 0,
             sweep: None,
+            lacks_sealed: false,
         }
     }
 
@@ -206,15 +209,19 @@ impl Partition {
         }
     }
 
-    /// The store may have forgotten rows of a sweep that is not at its end: they are written again. True when they had
-    /// sealed something that is not here any more: only the log has all of it then.
-    #[must_use]
-    pub fn abandon_sweep(&mut self) -> bool {
-        let Some(sweep) = self.sweep.take() else { return false };
-        mutant!(SweepForgotten => return false);
+    /// The store may have forgotten rows of a sweep that is not at its end: they are written again.
+    pub fn abandon_sweep(&mut self) {
+        let Some(sweep) = self.sweep.take() else { return };
+        mutant!(SweepForgotten => return);
         self.seen.put_back(sweep.devices);
         self.changed_at.get_or_insert_with(Instant::now);
-        sweep.moved
+        self.lacks_sealed |= sweep.moved;
+    }
+
+    /// Did a sweep that was abandoned store something that was sealed, and is not here any more? The store may have
+    /// forgotten it: only the log has all of it then.
+    pub fn lacks_sealed(&self) -> bool {
+        self.lacks_sealed
     }
 }
 
@@ -297,11 +304,17 @@ mod tests {
         let sealed = |write: Option<RowWrite>| write.unwrap().rows.into_iter().map(|row| row.sealed.len());
         partition.begin_sweep();
         assert!(sealed(partition.write(1)).eq([1]));
-        assert!(!partition.abandon_sweep(), "nothing was stored");
+        partition.abandon_sweep();
+        assert!(!partition.lacks_sealed(), "nothing was stored");
         partition.begin_sweep();
         assert!(sealed(partition.write(1)).eq([1]));
         partition.written();
-        assert!(partition.abandon_sweep(), "the store may have forgotten what is not here any more");
+        for again in
+            ["the store may have forgotten what is not here any more", "nor is it when it is asked twice"]
+        {
+            partition.abandon_sweep();
+            assert!(partition.lacks_sealed(), "{again}");
+        }
         partition.begin_sweep();
         assert_eq!(sealed(partition.write(2)).sum::<usize>(), 1, "one of them is in its hours");
     }
