@@ -10,6 +10,7 @@ use crate::source::Credentials;
 #[derive(Clone)]
 pub struct BrokerAddress {
     pub(super) transport: Transport,
+    /// A name or an address, which has no brackets here.
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) credentials: Option<Credentials>,
@@ -76,12 +77,6 @@ impl BrokerAddress {
         self
     }
 
-    /// The same broker, as nobody.
-    pub(super) fn without_credentials(mut self) -> Self {
-        self.credentials = None;
-        self
-    }
-
     /// Does it say who we are?
     pub fn has_credentials(&self) -> bool {
         self.credentials.is_some()
@@ -105,7 +100,7 @@ fn host_and_port(place: &str, default_port: u16) -> Result<(&str, u16), BrokerAd
     if host.is_empty() || !valid {
         return Err(BrokerAddressError::Host);
     }
-    Ok((host, port))
+    Ok((inner, port))
 }
 
 fn credentials(text: &str) -> Result<Credentials, BrokerAddressError> {
@@ -121,7 +116,8 @@ fn credentials(text: &str) -> Result<Credentials, BrokerAddressError> {
 impl fmt::Display for BrokerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.transport == Transport::Tls { "mqtts" } else { "mqtt" };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{scheme}://{open}{}{close}:{}", self.host, self.port)
     }
 }
 
@@ -142,7 +138,8 @@ mod tests {
         assert_eq!((credentials.user.as_str(), credentials.password.as_str()), ("fleet", "s@crt"));
         assert_eq!(address.to_string(), "mqtt://broker.example:11883");
         assert_eq!(BrokerAddress::parse("mqtts://a").unwrap().to_string(), "mqtts://a:8883");
-        assert_eq!(BrokerAddress::parse("mqtt://[::1]:9/").unwrap().to_string(), "mqtt://[::1]:9");
+        let literal = BrokerAddress::parse("mqtt://[::1]:9/").unwrap();
+        assert_eq!((literal.host.as_str(), literal.to_string().as_str()), ("::1", "mqtt://[::1]:9"));
     }
 
     #[test]

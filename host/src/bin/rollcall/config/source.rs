@@ -9,7 +9,7 @@ use clap::Args;
 use rollcall_host::credentials::{Credentials, Devices, Live, Rereader};
 use rollcall_host::ops::Ops;
 use rollcall_host::source::broker::{
-    Broker, BrokerAddress, BrokerSettings, PlainTopic, RECEIVE_MAX, Slots, Transport,
+    Broker, BrokerAddress, BrokerAddressError, BrokerSettings, PlainTopic, RECEIVE_MAX, Slots, Transport,
 };
 use rollcall_host::source::gateway::{Gateway, Listeners};
 use rollcall_host::source::{Admission, Inbox, Source};
@@ -65,9 +65,11 @@ pub(crate) struct SourceArgs {
 /// Flags of a source that is a broker.
 #[derive(Debug, Args)]
 pub(crate) struct BrokerArgs {
-    /// Take messages from an MQTT 5 broker instead: mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS.
+    /// Take messages from an MQTT 5 broker instead: mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS. Given
+    /// several times, for the nodes of a cluster, they are tried in turn until one takes us; in the environment, spaces
+    /// part them.
     #[arg(long, env = "ROLLCALL_BROKER", value_name = "URL", hide_env_values = true)]
-    broker: Option<Secret>,
+    broker: Vec<Secret>,
     /// Our user name at the broker, if its URL has none.
     #[arg(long, env = "ROLLCALL_BROKER_USER", value_name = "NAME", requires = "broker")]
     broker_user: Option<String>,
@@ -224,10 +226,16 @@ impl BrokerArgs {
     /// # Errors
     /// Half of a credential, an unreadable file, or an address that is none.
     pub(crate) fn settings(&self) -> anyhow::Result<Option<BrokerSettings>> {
-        let Some(broker) = &self.broker else { return Ok(None) };
-        let address = BrokerAddress::parse(broker.text())?;
+        if self.broker.is_empty() {
+            return Ok(None);
+        }
+        let texts = self.broker.iter().flat_map(|broker| broker.text().split_whitespace());
+        let brokers = texts.map(BrokerAddress::parse).collect::<Result<Vec<_>, _>>()?;
+        if brokers.is_empty() {
+            return Err(BrokerAddressError::Scheme.into());
+        }
         let credentials = self.credentials()?;
-        if credentials.is_some() && address.has_credentials() {
+        if credentials.is_some() && brokers.iter().any(BrokerAddress::has_credentials) {
             bail!("give the broker's user and password in its URL or with --broker-user, not both");
         }
         let slots = self.slots.clone().unwrap_or_else(Slots::all);
@@ -235,11 +243,12 @@ impl BrokerArgs {
         if client_id.is_empty() {
             bail!("--client-id is empty, and a session needs a name");
         }
-        if self.broker_ca_file.is_some() && address.transport() == Transport::Tcp {
+        let with_tls = brokers.iter().any(|broker| broker.transport() == Transport::Tls);
+        if self.broker_ca_file.is_some() && !with_tls {
             bail!("--broker-ca-file is for brokers with TLS: write mqtts://");
         }
         Ok(Some(BrokerSettings {
-            address: address.or_credentials(credentials),
+            brokers: brokers.into_iter().map(|broker| broker.or_credentials(credentials.clone())).collect(),
             ca_file: self.broker_ca_file.clone(),
             slots,
             client_id,
@@ -313,5 +322,26 @@ mod tests {
         assert!(locked(&flags) && !locked(&[]));
         fs::write(&file, "porch\n").unwrap();
         assert!(format!("{:#}", beyond_loopback(&flags).unwrap_err()).contains("line 1"));
+    }
+
+    #[test]
+    fn several_brokers_are_named_by_flags_or_by_spaces_and_share_user_and_password() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("password");
+        fs::write(&file, "secret\n").unwrap();
+        let login = ["--broker-user", "ingest", "--broker-password-file", file.to_str().unwrap()];
+        let settings = |brokers: &[&str]| {
+            let flags = brokers.iter().flat_map(|broker| ["--broker", broker]).chain(login);
+            Flags::try_parse_from(["serve"].into_iter().chain(flags)).unwrap().source.source(None)
+        };
+        for brokers in [&["mqtt://a", "mqtts://[::1]"][..], &["mqtt://a  mqtts://[::1]"]] {
+            let SourceSettings::Broker(settings) = settings(brokers).unwrap() else { panic!("a gateway") };
+            assert_eq!(format!("{:?}", settings.brokers), "[mqtt://a:1883, mqtts://[::1]:8883]");
+            assert!(settings.brokers.iter().all(BrokerAddress::has_credentials));
+        }
+        for brokers in [&["mqtt://a", "mqtt://me:too@b"][..], &[""], &["mqtt://a", "b"]] {
+            let error = settings(brokers).unwrap_err().to_string();
+            assert!(!error.contains("too@"), "{error}");
+        }
     }
 }

@@ -3,68 +3,75 @@
 mod probe;
 mod sessions;
 
-use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnAck, ConnectReturnCode, PubAckReason};
-use rumqttc::v5::{ConnectionError, MqttOptions};
 
 use self::probe::{ANSWER_TIMEOUT, Probe, acknowledged};
-use super::options::{SetupError, options};
-use super::{BrokerSettings, RECEIVE_MAX, SESSION_EXPIRY_S};
+use super::link::{LinkError, Unreachable};
+use super::options::{Options, SetupError};
+use super::{BrokerAddress, BrokerSettings, RECEIVE_MAX, SESSION_EXPIRY_S};
 use crate::ops::check::Check;
 
 /// Below it are topics that no ingest subscribes to.
 const TOPIC: &str = "rollcall/doctor";
 
-/// Looks at the broker of `settings` and reports each finding at once: all of them take some ten seconds.
+/// Looks at each broker of `settings` and reports each finding at once: all of them take some ten seconds a broker.
 ///
 /// # Errors
-/// [`SetupError`]; what is wrong with the broker is reported.
+/// [`SetupError`]; what is wrong with a broker is reported.
 pub async fn checks(settings: &BrokerSettings, mut report: impl FnMut(Check)) -> Result<(), SetupError> {
-    let mut ours = options(settings)?;
-    ours.set_client_id(format!("rollcall-doctor-{}", std::process::id()));
-    ours.set_receive_maximum(Some(RECEIVE_MAX));
-    let welcome = match Probe::new(ours.clone()).connect().await {
-        Ok(welcome) => welcome,
-        Err(error) => {
-            report(unreachable(settings, &error));
-            return Ok(());
-        }
+    for address in &settings.brokers {
+        let ours = Options {
+            client_id: format!("rollcall-doctor-{}", std::process::id()),
+            receive_max: RECEIVE_MAX,
+            ..Options::new(address, settings)?
+        };
+        check(address, &ours, &mut report).await;
+    }
+    Ok(())
+}
+
+async fn check(address: &BrokerAddress, ours: &Options, report: &mut impl FnMut(Check)) {
+    let welcome = match Probe::connect(ours).await {
+        Ok(probe) => probe.welcome,
+        Err(error) => return report(unreachable(address, &error)),
     };
-    report(Check::pass("broker reachable", settings.address.to_string()));
+    report(Check::pass("broker reachable", address.to_string()));
     report(Check::pass("MQTT 5", "spoken"));
     report(maximum_qos(&welcome));
     report(session_expiry(&welcome));
     sessions::forget(ours.clone()).await;
-    report(anonymous(settings, &ours).await);
-    let mut publisher = Probe::new(without_session(&ours, "publisher"));
-    if let Err(error) = publisher.connect().await {
-        report(unreachable(settings, &error));
-        return Ok(());
-    }
+    report(anonymous(ours).await);
+    let mut publisher = match Probe::connect(&without_session(ours, "publisher")).await {
+        Ok(publisher) => publisher,
+        Err(error) => return report(unreachable(address, &error)),
+    };
     report(no_subscriber(&mut publisher).await);
-    report(sessions::waiting_time(&ours, &mut publisher).await);
-    sessions::outage(&ours, &mut publisher).await.into_iter().for_each(&mut report);
-    report(sessions::redeliveries(&ours, &mut publisher).await);
-    report(sessions::queue_type(&ours, &mut publisher).await);
-    Ok(())
+    report(sessions::waiting_time(ours, &mut publisher).await);
+    sessions::outage(ours, &mut publisher).await.into_iter().for_each(&mut *report);
+    report(sessions::redeliveries(ours, &mut publisher).await);
+    report(sessions::queue_type(ours, &mut publisher).await);
 }
 
-fn unreachable(settings: &BrokerSettings, error: &ConnectionError) -> Check {
-    let found = format!("{}: {error}", settings.address);
-    match error {
-        ConnectionError::ConnectionRefused(
-            ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::UnsupportedProtocolVersion,
-        ) => Check::fail(
-            "MQTT 5",
-            found,
-            "use a broker that speaks MQTT 5 (RabbitMQ from 3.13 on, mosquitto from 1.6 on)",
-        ),
-        ConnectionError::ConnectionRefused(_) => Check::fail(
+fn unreachable(address: &BrokerAddress, error: &Unreachable) -> Check {
+    let found = format!("{address}: {error}");
+    let refusal = error.answers().find_map(|answer| match answer {
+        LinkError::Refused(code) => Some(*code),
+        _ => None,
+    });
+    match refusal {
+        Some(ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::UnsupportedProtocolVersion) => {
+            Check::fail(
+                "MQTT 5",
+                found,
+                "use a broker that speaks MQTT 5 (RabbitMQ from 3.13 on, mosquitto from 1.6 on)",
+            )
+        }
+        Some(_) => Check::fail(
             "broker reachable",
             found,
             "check user and password; RabbitMQ's guest may log in over loopback only",
         ),
-        _ => Check::fail(
+        None => Check::fail(
             "broker reachable",
             found,
             "is it running, is its MQTT plugin enabled (rabbitmq-plugins enable rabbitmq_mqtt), is the port right?",
@@ -93,7 +100,7 @@ fn session_expiry(welcome: &ConnAck) -> Check {
     }
 }
 
-async fn anonymous(settings: &BrokerSettings, ours: &MqttOptions) -> Check {
+async fn anonymous(ours: &Options) -> Check {
     const NAME: &str = "anonymous access";
     let open = || {
         Check::warn(
@@ -102,34 +109,33 @@ async fn anonymous(settings: &BrokerSettings, ours: &MqttOptions) -> Check {
             "RabbitMQ: mqtt.allow_anonymous = false; mosquitto: allow_anonymous false, and give each device a password",
         )
     };
-    if !settings.address.has_credentials() {
+    if ours.credentials.is_none() {
         return open();
     }
-    let mut anonymous =
-        BrokerSettings { client_id: format!("{}-anonymous", ours.client_id()), ..settings.clone() };
-    anonymous.address = anonymous.address.without_credentials();
-    let Ok(mut options) = options(&anonymous) else { return open() };
-    options.set_clean_start(true).set_session_expiry_interval(None);
-    match Probe::new(options).connect().await {
+    let nobody = Options { credentials: None, ..without_session(ours, "anonymous") };
+    match Probe::connect(&nobody).await {
         Ok(_) => open(),
-        Err(ConnectionError::ConnectionRefused(_)) => Check::pass(NAME, "refused"),
+        Err(error) if error.answers().any(|answer| matches!(answer, LinkError::Refused(_))) => {
+            Check::pass(NAME, "refused")
+        }
         Err(error) => Check::pass(NAME, format!("refused ({error})")),
     }
 }
 
 /// A client that leaves nothing behind.
-fn without_session(ours: &MqttOptions, name: &str) -> MqttOptions {
-    let mut options = ours.clone();
-    options.set_client_id(format!("{}-{name}", ours.client_id()));
-    options.set_clean_start(true).set_session_expiry_interval(None);
-    options
+fn without_session(ours: &Options, name: &str) -> Options {
+    Options {
+        client_id: format!("{}-{name}", ours.client_id),
+        clean_start: true,
+        session_expiry_s: None,
+        ..ours.clone()
+    }
 }
 
 async fn no_subscriber(publisher: &mut Probe) -> Check {
     const NAME: &str = "publish to nobody";
-    let sent = publisher.client.try_publish(format!("{TOPIC}/nobody"), QoS::AtLeastOnce, false, "x");
-    if let Err(error) = sent {
-        return Check::fail(NAME, error.to_string(), "try again");
+    if !publisher.publish(1, &format!("{TOPIC}/nobody"), "x".to_owned(), None) {
+        return Check::fail(NAME, "too much waits to be sent", "try again");
     }
     match publisher.wait(ANSWER_TIMEOUT, acknowledged).await {
         Some(PubAckReason::NoMatchingSubscribers) => {

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use rumqttc::v5::Event;
-use rumqttc::v5::MqttOptions;
-use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, Publish, PublishProperties};
 
 use super::TOPIC;
-use super::probe::{ANSWER_TIMEOUT, Probe, QUIET, REQUESTS, acknowledged};
+use super::probe::{ANSWER_TIMEOUT, Probe, QUIET, acknowledged};
 use crate::ops::check::Check;
 use crate::source::broker::SESSION_EXPIRY_S;
+use crate::source::broker::options::Options;
 
 /// How long a message waits in the broker to see whether the waiting time arrives.
 const WAIT: Duration = Duration::from_secs(2);
@@ -26,19 +24,18 @@ const REDELIVERIES: usize = 25;
 
 /// A session with one subscription, whose client is away.
 struct Session {
-    options: MqttOptions,
+    options: Options,
     topic: String,
 }
 
 impl Session {
     /// `None` when it may not be, or may not subscribe.
-    async fn new(ours: &MqttOptions, name: &str) -> Option<Self> {
-        let mut options = ours.clone();
-        options.set_client_id(format!("{}-{name}", ours.client_id()));
+    async fn new(ours: &Options, name: &str) -> Option<Self> {
+        let options = Options { client_id: format!("{}-{name}", ours.client_id), ..ours.clone() };
         let topic = format!("{TOPIC}/{name}");
-        let mut probe = Probe::new(options.clone());
+        let mut probe = Probe::connect(&options).await.ok()?;
         // The link ends without a goodbye: the session stays, and the broker has to keep what comes.
-        (probe.connect().await.is_ok() && probe.subscribe(&topic).await).then_some(Self { options, topic })
+        probe.subscribe(&topic).await.then_some(Self { options, topic })
     }
 
     /// Publishes so many messages, their number their payload, to the session; whether each was acknowledged.
@@ -47,37 +44,35 @@ impl Session {
             message_expiry_interval: Some(SESSION_EXPIRY_S),
             ..PublishProperties::default()
         };
-        for first in (0..count).step_by(REQUESTS) {
-            let batch = REQUESTS.min(count - first);
-            for number in first..first + batch {
-                let (qos, payload, expiry) = (QoS::AtLeastOnce, number.to_string(), expiry.clone());
-                let sent =
-                    publisher.client.try_publish_with_properties(&self.topic, qos, false, payload, expiry);
-                if sent.is_err() {
+        let mut numbers = 0..count;
+        loop {
+            let mut sent = 0;
+            for (packet_id, number) in (1..=publisher.publish_max()).zip(numbers.by_ref()) {
+                if !publisher.publish(packet_id, &self.topic, number.to_string(), Some(expiry.clone())) {
                     return false;
                 }
+                sent = packet_id;
             }
-            for _ in 0..batch {
+            if sent == 0 {
+                return true;
+            }
+            for _ in 0..sent {
                 if publisher.wait(ANSWER_TIMEOUT, acknowledged).await.is_none() {
                     return false;
                 }
             }
         }
-        true
     }
 
     /// Its client comes back.
     async fn resume(&self) -> Option<Probe> {
-        let mut probe = Probe::new(self.options.clone());
-        probe.connect().await.ok().map(|_| probe)
+        Probe::connect(&self.options).await.ok()
     }
 
     /// Its client comes back, takes so many messages at most, and dies; the first that it was given.
     async fn take_and_die(&self, most: u16) -> Option<Publish> {
-        let mut options = self.options.clone();
-        options.set_receive_maximum(Some(most));
-        let mut probe = Probe::new(options);
-        probe.connect().await.ok()?;
+        let options = Options { receive_max: most, ..self.options.clone() };
+        let mut probe = Probe::connect(&options).await.ok()?;
         let first = probe.wait(ANSWER_TIMEOUT, publish).await?;
         for _ in 1..most {
             probe.wait(ANSWER_TIMEOUT, publish).await?;
@@ -87,10 +82,10 @@ impl Session {
 }
 
 /// Ends the session of `options`, and what the broker kept for it.
-pub(super) async fn forget(mut options: MqttOptions) {
-    options.set_clean_start(true).set_session_expiry_interval(None);
-    let mut probe = Probe::new(options);
-    if probe.connect().await.is_ok() && probe.client.try_disconnect().is_ok() {
+pub(super) async fn forget(options: Options) {
+    let options = Options { clean_start: true, session_expiry_s: None, ..options };
+    let Ok(mut probe) = Probe::connect(&options).await else { return };
+    if probe.leave() {
         // Until the broker closes.
         while probe.next(QUIET).await.is_some() {}
     }
@@ -98,7 +93,7 @@ pub(super) async fn forget(mut options: MqttOptions) {
 
 /// Publishes `count` messages to a new session that is away, and looks at what becomes of them.
 async fn with_session<T>(
-    ours: &MqttOptions,
+    ours: &Options,
     publisher: &mut Probe,
     (name, count): (&'static str, usize),
     look: impl AsyncFnOnce(&Session) -> T,
@@ -117,7 +112,7 @@ async fn with_session<T>(
 }
 
 /// The Message Expiry Interval has to come back less the time that a message waited (MQTT 5, section 3.3.2.3.3).
-pub(super) async fn waiting_time(ours: &MqttOptions, publisher: &mut Probe) -> Check {
+pub(super) async fn waiting_time(ours: &Options, publisher: &mut Probe) -> Check {
     const NAME: &str = "waiting time";
     let look = async |session: &Session| {
         tokio::time::sleep(WAIT).await;
@@ -144,13 +139,13 @@ pub(super) async fn waiting_time(ours: &MqttOptions, publisher: &mut Probe) -> C
 
 /// How many messages are delivered before one is acknowledged, which CONNACK does not state; and whether all
 /// that were acknowledged to their publisher come in the end.
-pub(super) async fn outage(ours: &MqttOptions, publisher: &mut Probe) -> Vec<Check> {
+pub(super) async fn outage(ours: &Options, publisher: &mut Probe) -> Vec<Check> {
     const NAME: &str = "outage of the ingest";
     let look = async |session: &Session| {
         let mut probe = session.resume().await?;
         let mut delivered = Vec::new();
-        while let Some(event) = probe.next(QUIET).await {
-            if let Event::Incoming(Packet::Publish(publish)) = event {
+        while let Some(packet) = probe.next(QUIET).await {
+            if let Packet::Publish(publish) = packet {
                 delivered.push(publish);
             }
         }
@@ -169,9 +164,9 @@ async fn acknowledge(probe: &mut Probe, mut delivered: Vec<Publish>) -> usize {
     let mut came = 0;
     loop {
         // What finds no room among the requests has its turn when some were sent.
-        delivered.retain(|publish| probe.client.try_ack(publish).is_err());
+        delivered.retain(|publish| !probe.acknowledge(publish));
         match probe.next(QUIET).await {
-            Some(Event::Incoming(Packet::Publish(publish))) => {
+            Some(Packet::Publish(publish)) => {
                 came += 1;
                 delivered.push(publish);
             }
@@ -205,7 +200,7 @@ fn queue(name: &'static str, kept: usize) -> Check {
 }
 
 /// An ingest that dies before it acknowledges gets the same messages again and again.
-pub(super) async fn redeliveries(ours: &MqttOptions, publisher: &mut Probe) -> Check {
+pub(super) async fn redeliveries(ours: &Options, publisher: &mut Probe) -> Check {
     const NAME: &str = "redeliveries";
     let look = async |session: &Session| {
         for redelivery in 0..=REDELIVERIES {
@@ -229,7 +224,7 @@ pub(super) async fn redeliveries(ours: &MqttOptions, publisher: &mut Probe) -> C
 /// Where a message is when its taker has died, which distinguishes a quorum queue: it puts the message
 /// behind the others that were taken and given back, and a classic queue puts it where it was (seen with
 /// RabbitMQ 4.0).
-pub(super) async fn queue_type(ours: &MqttOptions, publisher: &mut Probe) -> Check {
+pub(super) async fn queue_type(ours: &Options, publisher: &mut Probe) -> Check {
     const NAME: &str = "durable queue type";
     let look = async |session: &Session| {
         session.take_and_die(2).await?;
