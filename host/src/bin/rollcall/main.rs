@@ -32,6 +32,11 @@ fn main() -> ExitCode {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the limit of open files; it bounds the number of devices");
     }
+    // A core file would have the passwords and keys of this process in it.
+    let core = rlimit::Resource::CORE;
+    if let Err(error) = core.get_hard().and_then(|hard| core.set(0, hard)) {
+        tracing::warn!(%error, "cannot forbid core files; one would have passwords and keys in it");
+    }
     match run(cli.command) {
         Ok(code) => code,
         Err(error) if matches!(error.downcast_ref(), Some(OutputError::ReaderGone)) => READER_GONE.into(),
