@@ -191,12 +191,11 @@ impl Link {
         requests: &mut Receiver<Packet>,
     ) -> Result<Option<Packet>, LinkError> {
         loop {
-            match Packet::read(&mut self.input, Some(PACKET_MAX)) {
-                Ok(Packet::PingResp(_)) => continue,
-                Ok(Packet::Disconnect(end)) => return Err(dismissed(end)),
-                Ok(packet) => return Ok(Some(packet)),
-                Err(CodecError::InsufficientBytes(more)) => self.input.reserve(more.max(READ_BYTES)),
-                Err(error) => return Err(error.into()),
+            match read(&mut self.input)? {
+                Some(Packet::PingResp(_)) => continue,
+                Some(Packet::Disconnect(end)) => return Err(dismissed(end)),
+                Some(packet) => return Ok(Some(packet)),
+                None => {}
             }
             let unsent = self.unflushed || !self.output.is_empty();
             if self.leaving && !unsent {
@@ -221,7 +220,7 @@ impl Link {
     /// How many messages of QoS 0, which nobody sends again, were read and not looked at.
     pub(super) fn unread(mut self) -> u64 {
         let mut unread = 0;
-        while let Ok(packet) = Packet::read(&mut self.input, Some(PACKET_MAX)) {
+        while let Ok(Some(packet)) = read(&mut self.input) {
             unread += u64::from(matches!(packet, Packet::Publish(publish) if publish.qos == QoS::AtMostOnce));
         }
         unread
@@ -239,6 +238,20 @@ impl Link {
         self.leaving |= matches!(packet, Packet::Disconnect(_));
         packet.write(&mut self.output, self.longest)?;
         Ok(())
+    }
+}
+
+/// Takes a packet out of `input`; `None` while there is no whole one.
+fn read(input: &mut BytesMut) -> Result<Option<Packet>, CodecError> {
+    let length = input.len();
+    match Packet::read(input, Some(PACKET_MAX)) {
+        Ok(packet) => Ok(Some(packet)),
+        // The codec says the same of a packet that is whole and cut off inside; that one it has taken.
+        Err(CodecError::InsufficientBytes(more)) if input.len() == length => {
+            input.reserve(more.max(READ_BYTES));
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -263,4 +276,41 @@ fn every(period: Duration) -> Interval {
     let mut interval = interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_that_is_not_whole_is_waited_for_and_one_that_is_cut_off_inside_is_none() {
+        // A CONNACK, and the same with properties whose length does not end.
+        let input = |bytes: &[u8]| read(&mut BytesMut::from(bytes));
+        assert!(matches!(input(b"\x20\x03\x01\x00\x00"), Ok(Some(Packet::ConnAck(_)))));
+        assert!(matches!(input(b"\x20\x03\x01\x00"), Ok(None)));
+        assert!(input(b"\x20\x03\x01\x00\x80").is_err());
+    }
+
+    #[test]
+    fn whatever_a_broker_says_is_a_packet_or_an_error() {
+        const PACKETS: [&[u8]; 6] = [
+            b"\x20\x06\x01\x00\x03\x21\x00\x08",
+            b"\x32\x13\x00\x01t\x00\x07\x08\x02\x00\x00\x00\x09\x23\x00\x01payl",
+            b"\x90\x05\x00\x01\x00\x01\x87",
+            b"\x40\x09\x01\x02\x99\x05\x1f\x00\x02no",
+            b"\xe0\x07\x8e\x05\x1f\x00\x02no",
+            b"\xd0\x00",
+        ];
+        let mut random = rollcall_harness::random();
+        for _ in 0..200_000 {
+            let mut bytes = PACKETS[random.usize(..PACKETS.len())].to_vec();
+            for _ in 0..random.u8(..4) {
+                let at = random.usize(..bytes.len());
+                bytes[at] = if random.bool() { random.u8(..) } else { random.u8(..16) };
+            }
+            let mut input = BytesMut::from(&bytes[..]);
+            // None of it panics, and it comes to an end.
+            while let Ok(Some(_)) = read(&mut input) {}
+        }
+    }
 }
