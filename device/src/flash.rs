@@ -183,3 +183,9 @@ fn open_error<E>(error: sequential_storage::Error<E>) -> OpenError {
         _ => OpenError::Layout,
     }
 }
+
+/// Is what `bytes` are read as written as the same bytes? True when they are no record.
+#[cfg(feature = "fuzz")]
+pub fn record_comes_back(bytes: &[u8]) -> bool {
+    Record::decode(bytes).is_none_or(|record| record.encode() == bytes && record.holds(record.sample.seq))
+}

@@ -12,6 +12,8 @@
 #![no_std]
 
 mod fmt;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 
 pub mod backoff;
 mod cadence;

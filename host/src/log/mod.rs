@@ -126,6 +126,21 @@ pub trait LogStore: Send + Sync + 'static {
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
+/// The stored form of an entry, for tests and fuzzing.
+#[cfg(feature = "testing")]
+pub fn entry_bytes(entry: &Entry) -> Vec<u8> {
+    codec::entry_bytes(entry, &entry.counts())
+}
+
+/// The entry of which these bytes are the stored form, for tests and fuzzing.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when they are of none.
+#[cfg(feature = "testing")]
+pub fn entry_of_bytes(slot: Slot, number: u64, bytes: &[u8]) -> Result<Entry, StoreError> {
+    Ok(codec::logged(slot, number, bytes)?.entry)
+}
+
 /// Is `chunk` the one to roll up at a checkpoint, or was it rolled up before?
 fn is_next(chunk: &Chunk, checkpoint: u64) -> Result<bool, StoreError> {
     if chunk.entries.start > checkpoint {

@@ -115,6 +115,12 @@ impl Documents {
     }
 }
 
+/// What a document is that stands in these bytes, for tests and fuzzing; `None` when none stands there.
+#[cfg(feature = "testing")]
+pub fn sample_of_bytes(bytes: &[u8], fields: &Fields) -> Option<Result<Sample, Refusal>> {
+    Some(sample(&mongodb::bson::from_slice(bytes).ok()?, fields))
+}
+
 fn sample(document: &Document, fields: &Fields) -> Result<Sample, Refusal> {
     let status = document.get(&fields.status).ok_or(Refusal::NoStatus)?;
     let status = whole(status).and_then(|status| Status::new(u8::try_from(status).ok()?));

@@ -46,6 +46,8 @@ use crate::model::Entry;
 
 pub use self::address::{MongoAddress, PasswordError};
 pub use self::checks::checks;
+#[cfg(feature = "testing")]
+pub use self::import::sample_of_bytes;
 pub use self::import::{Documents, Fields, Refusal, Sample};
 pub use self::open::MongoOpenError;
 

@@ -5,6 +5,8 @@
 //! `socket` moves them, `connection` serves one client, `clients` knows them by their ids; here is what connections
 //! share, and how the gateway ends.
 
+#[cfg(feature = "testing")]
+mod answers;
 mod clients;
 mod connection;
 mod pace;
@@ -21,6 +23,8 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::sync::{oneshot, watch};
 
+#[cfg(feature = "testing")]
+pub use self::answers::answers;
 use self::clients::Clients;
 use super::gate::Gate;
 use super::{Admission, Inbox, LogState, RunningSource, Source, Wait};
