@@ -16,6 +16,7 @@ Builds, runs and tests all of Rollcall.
   cargo xtask provision    tells a board its broker, id and password, through a debug probe
   cargo xtask services     a real RabbitMQ and a real mongod, to try things out with
   cargo xtask simulate     all of it in one thread from one seed, with faults of everything that can fail
+  cargo xtask fuzz         everything that reads bytes, with inputs that nobody thought of
   cargo xtask test         every test that this machine can run
   cargo xtask ci           formatting, lints, documentation and tests: what CI runs
   cargo xtask bench        how quick host and firmware are, beside their targets

@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod firmware;
 mod flash;
+mod fuzz;
 mod help;
 mod probe;
 mod provision;
@@ -43,6 +44,7 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
         "flash" => (flash::run, flash::HELP),
         "provision" => (provision::run, provision::HELP),
         "services" => (services::run, services::HELP),
+        "fuzz" => (fuzz::run, fuzz::HELP),
         "simulate" => (simulate::run, simulate::HELP),
         "test" => (test::run, test::HELP),
         "ci" => (ci::run, ci::HELP),

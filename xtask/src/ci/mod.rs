@@ -9,7 +9,7 @@ use rollcall_harness::emulated_board::EmulatedBoard;
 use rollcall_harness::hardware_board;
 
 use crate::tally::TestTally;
-use crate::{firmware, help, simulate, test};
+use crate::{firmware, fuzz, help, simulate, test};
 
 mod deny;
 mod tidy;
@@ -18,7 +18,8 @@ pub(crate) const HELP: &str = "\
 Checks everything that CI checks: which crate and which folder of the host uses which, the length of files,
 the licences and sources of all that is linked, and what is linked twice (cargo-deny, by .cargo/deny.toml),
 formatting, clippy and documentation of both workspaces, firmware for its own targets among them, without a warning,
-200 seeds of cargo xtask simulate and those that are kept, and then every test (cargo xtask test).
+200 seeds of cargo xtask simulate and those that are kept, each fuzz target for ten seconds (cargo xtask fuzz), and
+then every test (cargo xtask test).
 
   cargo xtask ci
 
@@ -77,6 +78,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     tally.check("sizes of the firmware (cargo xtask firmware)", firmware::check());
     tally.check("the simulation (cargo xtask simulate)", simulate::check());
+    fuzz::check(&mut tally);
     test::everything(tally)
 }
 
