@@ -1,12 +1,13 @@
-//! Any bytes are what is known of a device or nothing; a row that can be read takes a sample and can be written. The
-//! input: how long the first part is, the device's state, its closed boots.
+//! Any bytes are what is known of a device or nothing; a row that can be read takes a sample and can be written. So are
+//! counts by minute. The input: how long the first part is, the device's state, its closed boots.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use rollcall_host::intake::seen::{Seen, Sighting};
+use rollcall_host::log::minutes::Minutes;
 use rollcall_host::log::row::{ClosedBoots, DeviceState, Row};
-use rollcall_host::model::{Record, RecordKind, TimeError, UnixMs};
-use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Status};
+use rollcall_host::model::{Counts, Entry, Record, RecordKind, TimeError, UnixMs};
+use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 fuzz_target!(|input: &[u8]| {
     let Some((length, rest)) = input.split_first_chunk::<2>() else { return };
@@ -17,13 +18,31 @@ fuzz_target!(|input: &[u8]| {
     if let Some(read) = ClosedBoots::from_bytes(closed) {
         assert_eq!(ClosedBoots::from_bytes(&read.to_bytes()), Some(read));
     }
+    for bytes in [state, closed] {
+        if let Some(minutes) = Minutes::from_bytes(bytes) {
+            adds_up(minutes);
+        }
+    }
     let closed = (!closed.is_empty()).then(|| closed.to_vec());
-    let row = Row { device: DeviceId::new("porch").unwrap(), upto: 1, state: state.to_vec(), closed };
+    let device = DeviceId::new("porch").unwrap();
+    let row = Row { device, upto: 1, state: state.to_vec(), sealed: Vec::new(), closed };
     let mut seen = Seen::default();
     if seen.restore(&row) {
         goes_on(row, seen);
     }
 });
+
+/// One more is one more, and it is read as it was written.
+fn adds_up(mut minutes: Minutes) {
+    let total =
+        |minutes: &Minutes| minutes.iter().map(|(_, counts)| u128::from(counts.total())).sum::<u128>();
+    let before = total(&minutes);
+    let mut one = Counts::default();
+    one.count(Status::new(3).unwrap(), TimeError::Exact);
+    minutes.add(7, &one);
+    assert_eq!(total(&minutes), before + 1);
+    assert_eq!(Minutes::from_bytes(minutes.as_bytes()), Some(minutes));
+}
 
 fn goes_on(row: Row, mut seen: Seen) {
     let id = SampleId { boot: BootId(7), seq: Sequence::new(9).unwrap() };
@@ -38,7 +57,9 @@ fn goes_on(row: Row, mut seen: Seen) {
         received_at: at,
     };
     let before = seen.check(&row.device, id);
-    seen.record(&record, at);
+    let slot = Slot::of(&row.device);
+    let entry = Entry { slot, number: 1, received_at: at, log_time: at, records: vec![record] };
+    seen.take(&entry, |_| true);
     let after = seen.check(&row.device, id);
     assert!(after == Sighting::Counted || before == Sighting::CannotTell, "{before:?}, then {after:?}");
     // Closed boots that did not change are not written again.

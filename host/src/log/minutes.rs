@@ -129,26 +129,36 @@ fn write(bytes: &mut Vec<u8>, difference: i64, numbers: &Numbers) {
     }
 }
 
-/// Reads one minute, if there is a whole one.
+/// Reads one minute, if there is a whole one, as [`write()`] writes it and not otherwise.
 fn read(bytes: &mut &[u8]) -> Option<(i64, Counts)> {
     let mut numbers = Numbers::default();
     let first = *bytes.first()? >> ADVANCE_SHIFT;
     let mut difference = i64::from(first);
-    let mut is_first = true;
+    let mut last = None;
     while let Some((head, rest)) = bytes.split_first() {
-        if !std::mem::take(&mut is_first) && head >> ADVANCE_SHIFT > 0 {
+        if last.is_some() && head >> ADVANCE_SHIFT > 0 {
             break;
         }
         *bytes = rest;
         if head >> ADVANCE_SHIFT == DIFFERENCE_FOLLOWS {
             let far = get(bytes)?;
             difference = (far >> 1) as i64 ^ -((far & 1) as i64);
+            if (0..DIFFERENCE_FOLLOWS.into()).contains(&difference) {
+                return None;
+            }
         }
         let mut number = head >> NUMBER_SHIFT & NUMBER_FOLLOWS;
         if number == NUMBER_FOLLOWS {
             let (more, rest) = bytes.split_first()?;
             (number, *bytes) = (*more, rest);
+            if number < NUMBER_FOLLOWS {
+                return None;
+            }
         }
+        if last.is_some_and(|last| last >= number) {
+            return None;
+        }
+        last = Some(number);
         let count = match head & COUNT_MAX as u8 {
             COUNT_FOLLOWS => get(bytes).filter(|more| *more < COUNT_END)? + COUNT_MAX + 1,
             short => short.into(),
@@ -174,7 +184,7 @@ fn get(bytes: &mut &[u8]) -> Option<u64> {
         *bytes = rest;
         number |= u64::from(byte & 0x7f) << shift;
         if *byte < 0x80 {
-            return Some(number);
+            return (*byte > 0 || shift == 0).then_some(number);
         }
     }
     None
@@ -244,6 +254,18 @@ mod tests {
                 minutes.add(7, &Counts { unknown: 1, ..Counts::default() });
                 let _ = minutes.iter().count();
             }
+        }
+    }
+
+    #[test]
+    fn what_is_not_as_it_is_written_is_none() {
+        // Of these, each would have been written otherwise: a far difference that is near, a number out of order, twice or
+        // in a byte of its own, a varint with a byte too many.
+        for bytes in [&[0xc1, 0x00][..], &[0x11, 0x09], &[0x09, 0x0a], &[0x39, 0x02], &[0x08, 0x80, 0x00]] {
+            assert_eq!(Minutes::from_bytes(bytes), None, "{bytes:02x?}");
+        }
+        for bytes in [&[0x09, 0x11][..], &[0x39, 0x07], &[0x08, 0x00], &[0xc1, 0x06]] {
+            assert!(Minutes::from_bytes(bytes).is_some(), "{bytes:02x?}");
         }
     }
 
