@@ -25,7 +25,7 @@ async fn request(method: Method, uri: &str, records: &[Record], ops: Ops) -> (St
     ingest.commit(records, UnixMs(0)).await.unwrap();
     ingest.write_all_rows().await.unwrap();
     let request = Request::builder().method(method).uri(uri).body(Body::empty()).unwrap();
-    let response = router(Api { store, ops: Arc::new(ops) }).oneshot(request).await.unwrap();
+    let response = router(Api { store, ops: Arc::new(ops), issued: None }).oneshot(request).await.unwrap();
     let status = response.status();
     let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
     let body = axum::body::to_bytes(response.into_body(), 1_000_000).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_trailing_slash_does_not_name_another_resource() {
 
 /// What a page from `origin` is told about who may read the answer.
 async fn allowed(method: Method, allowed: &[&str], origin: &str) -> (StatusCode, Option<String>) {
-    let api = Api { store: Arc::new(MemoryStore::default()), ops: Arc::default() };
+    let api = Api { store: Arc::new(MemoryStore::default()), ops: Arc::default(), issued: None };
     let origins: Vec<_> = allowed.iter().map(|origin| origin.parse().unwrap()).collect();
     let request = Request::builder()
         .method(method)

@@ -61,7 +61,7 @@ impl Locked {
 }
 
 fn plain(ops: &Arc<Ops>) -> Router {
-    router(Api { store: Arc::new(MemoryStore::default()), ops: ops.clone() })
+    router(Api { store: Arc::new(MemoryStore::default()), ops: ops.clone(), issued: None })
 }
 
 /// Status, problem, and which credentials are asked for.

@@ -141,7 +141,7 @@ async fn a_redelivery_is_known_after_a_restart_and_a_day_of_other_messages() {
 
 /// Asks the API, as a client does.
 async fn ask<S: LogStore>(store: Arc<S>, range: &Range<u64>) -> Counts {
-    let api = Api { store, ops: Arc::default() };
+    let api = Api { store, ops: Arc::default(), issued: None };
     let uri = format!("/status_count?start={}&end={}", range.start, range.end);
     let response = router(api).oneshot(Request::get(uri).body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 200);

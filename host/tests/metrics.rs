@@ -34,7 +34,7 @@ fn sample(boot: u64, seq: u64) -> Vec<u8> {
 /// Asks as Prometheus does: every number by its name and labels; of a histogram, how many it holds.
 async fn scrape<S: LogStore>(store: Arc<S>, ops: Arc<Ops>) -> BTreeMap<String, f64> {
     let request = Request::get("/metrics").body(Body::empty()).unwrap();
-    let response = router(Api { store, ops }).oneshot(request).await.unwrap();
+    let response = router(Api { store, ops, issued: None }).oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
     let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
     assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");

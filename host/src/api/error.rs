@@ -27,6 +27,11 @@ impl Problem {
         Self { title: "bad request", status: 400, detail: detail.into(), parameter }
     }
 
+    /// 404: there is no such thing.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self { title: "not found", status: 404, detail: detail.into(), parameter: None }
+    }
+
     /// 503: the same request may succeed later.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self { title: "not available", status: 503, detail: detail.into(), parameter: None }
@@ -50,9 +55,8 @@ impl IntoResponse for Problem {
 }
 
 /// 404, with what there is.
-pub(super) fn not_found(uri: &Uri, there_are: &str) -> Problem {
-    let detail = format!("there is no {}; there are {there_are}", uri.path());
-    Problem { title: "not found", status: 404, detail, parameter: None }
+pub(super) fn no_resource(uri: &Uri, there_are: &str) -> Problem {
+    Problem::not_found(format!("there is no {}; there are {there_are}", uri.path()))
 }
 
 /// 405: every resource is read-only.

@@ -4,6 +4,8 @@
 mod answers;
 mod cors;
 mod counts;
+mod device;
+mod devices;
 mod error;
 mod guard;
 mod health;
@@ -20,8 +22,10 @@ use axum::Router;
 use axum::http::Uri;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get};
+use rollcall_wire::DeviceId;
 
 use self::queries::Queries;
+use crate::credentials::{Devices, Live};
 use crate::log::LogStore;
 use crate::ops::Ops;
 
@@ -37,11 +41,20 @@ pub struct Api<S> {
     pub store: Arc<S>,
     /// How the process is.
     pub ops: Arc<Ops>,
+    /// Who may come, if that is known.
+    pub issued: Option<Live<Devices>>,
+}
+
+impl<S> Api<S> {
+    /// Every device that has a credential.
+    fn issued(&self) -> Vec<DeviceId> {
+        self.issued.as_ref().map(|issued| issued.get().ids().collect()).unwrap_or_default()
+    }
 }
 
 impl<S> Clone for Api<S> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), ops: self.ops.clone() }
+        Self { store: self.store.clone(), ops: self.ops.clone(), issued: self.issued.clone() }
     }
 }
 
@@ -50,8 +63,12 @@ pub fn router<S: LogStore>(api: Api<S>) -> Router {
     let in_turn = from_fn_with_state(Queries::new(api.ops.clone()), queries::in_turn);
     let routes = at("/status_count", get(status_count::get::<S>).layer(in_turn.clone()), how_it_is());
     let routes = at("/v1/counts", get(counts::get::<S>).layer(in_turn.clone()), routes);
-    let routes = at("/v1/series", get(series::get::<S>).layer(in_turn), routes);
-    finished(routes, "/status_count, /v1/counts, /v1/series, /healthz, /readyz and /metrics", api)
+    let routes = at("/v1/series", get(series::get::<S>).layer(in_turn.clone()), routes);
+    let routes = at("/v1/devices", get(devices::get::<S>).layer(in_turn.clone()), routes);
+    let routes = at("/v1/devices/{id}", get(device::get::<S>).layer(in_turn), routes);
+    let there_are =
+        "/status_count, /v1/counts, /v1/series, /v1/devices, /v1/devices/ID, /healthz, /readyz and /metrics";
+    finished(routes, there_are, api)
 }
 
 /// The routes of a process that stores and leaves the answers to others.
@@ -73,7 +90,7 @@ fn at<S: LogStore>(path: &str, handler: MethodRouter<Api<S>>, routes: Router<Api
 
 fn finished<S: LogStore>(routes: Router<Api<S>>, there_are: &'static str, api: Api<S>) -> Router {
     routes
-        .fallback(move |uri: Uri| async move { error::not_found(&uri, there_are) })
+        .fallback(move |uri: Uri| async move { error::no_resource(&uri, there_are) })
         .method_not_allowed_fallback(error::method_not_allowed)
         .with_state(api)
 }

@@ -50,6 +50,20 @@ impl Parameters {
         self.given.iter().find(|(given, _)| *given == name).map(|(_, value)| value.as_str())
     }
 
+    /// One of a few words, and what it stands for.
+    ///
+    /// # Errors
+    /// The [`Problem`] names the words.
+    pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, Problem> {
+        let Some(given) = self.get(name) else { return Ok(None) };
+        let found = words.iter().find(|(word, _)| *word == given);
+        let problem = || {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            Problem::bad_parameter(name, format!("{name} can be {}", list(&words)))
+        };
+        found.map(|(_, value)| Some(*value)).ok_or_else(problem)
+    }
+
     /// `device=ID`, as often as it is given, in this order.
     ///
     /// # Errors

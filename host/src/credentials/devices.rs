@@ -129,6 +129,11 @@ impl fmt::Display for Password {
 pub struct Devices(HashMap<DeviceId, (SaltedHash, Option<SaltedHash>)>);
 
 impl Devices {
+    /// Every device that has a credential.
+    pub fn ids(&self) -> impl Iterator<Item = DeviceId> + '_ {
+        self.0.keys().copied()
+    }
+
     /// The device that a client is, and the password that it showed; `None` when it is none.
     pub(crate) fn admit(&self, user: &[u8], password: &[u8]) -> Option<(DeviceId, SaltedHash)> {
         let id = str::from_utf8(user).ok().and_then(|user| DeviceId::new(user).ok());

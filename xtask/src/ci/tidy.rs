@@ -28,7 +28,7 @@ const CRATES: [(&str, &[&str], &[&str]); 7] = [
 const BOARDS: [&str; 3] = ["rollcall-device", "rollcall-provision", "rollcall-wire"];
 
 /// A folder of `host/src`, from the ground floor up, and the folders that it may name.
-const FOLDERS: [(&str, &[&str]); 9] = [
+const FOLDERS: [(&str, &[&str]); 10] = [
     ("model", &[]),
     ("ops", &["model"]),
     ("log", &["model", "ops"]),
@@ -36,8 +36,9 @@ const FOLDERS: [(&str, &[&str]); 9] = [
     ("tls", &["model", "ops"]),
     ("source", &["model", "ops", "credentials", "tls"]),
     ("intake", &["model", "ops", "log"]),
-    ("api", &["model", "ops", "log", "credentials"]),
-    ("bin", &["model", "ops", "log", "credentials", "tls", "source", "intake", "api"]),
+    ("fleet", &["model", "log"]),
+    ("api", &["model", "ops", "log", "credentials", "fleet"]),
+    ("bin", &["model", "ops", "log", "credentials", "tls", "source", "intake", "fleet", "api"]),
 ];
 
 /// What stands in `host/src` and in none of its folders.

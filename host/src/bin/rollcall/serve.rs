@@ -92,7 +92,8 @@ async fn run(role: Role) -> anyhow::Result<()> {
         keep_current(certificates, ops.clone())?;
     }
     let store = Arc::new(LateStore::default());
-    let api = Api { store: store.clone(), ops: ops.clone() };
+    let issued = role.source.as_ref().and_then(SourceSettings::issued);
+    let api = Api { store: store.clone(), ops: ops.clone(), issued };
     let router = if role.counts { api::router(api) } else { api::router_without_counts(api) };
     let mut http = role.http.map(|settings| start_http(settings, router, &ops)).transpose()?;
     let (inbox, messages) = source::inbox();

@@ -131,6 +131,12 @@ impl SourceSettings {
         [plain].into_iter().chain(tls).collect()
     }
 
+    /// The devices that may come, if each has a credential of its own.
+    pub(crate) fn issued(&self) -> Option<Live<Devices>> {
+        let Self::Gateway { admission, .. } = self else { return None };
+        admission.devices.clone()
+    }
+
     /// Sets the source up. Another one in its place listens on the same port, also where port 0 was asked for.
     ///
     /// # Errors
