@@ -2,6 +2,7 @@
 //! data.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -68,6 +69,8 @@ pub struct HostSettings {
     pub data: PathBuf,
     /// Where its log is written.
     pub logs: PathBuf,
+    /// The address for devices.
+    pub mqtt_address: Ipv4Addr,
     /// The port for devices.
     pub mqtt_port: u16,
     /// The port for questions.
@@ -94,6 +97,7 @@ impl HostSettings {
             binary: binary.to_owned(),
             data: dir.join("data"),
             logs: dir.to_owned(),
+            mqtt_address: Ipv4Addr::LOCALHOST,
             mqtt_port: ports::free()?,
             http_port: ports::free()?,
             role: Role::Serve,
@@ -124,7 +128,7 @@ impl HostSettings {
                 command.arg("--broker").arg(broker);
             }
             None => {
-                command.arg("--mqtt-listen").arg(format!("127.0.0.1:{}", self.mqtt_port));
+                command.arg("--mqtt-listen").arg(format!("{}:{}", self.mqtt_address, self.mqtt_port));
             }
         }
         if self.role != Role::Ingest {
@@ -184,7 +188,7 @@ impl HostProcess {
     pub fn broker(&self) -> String {
         match &self.settings.broker {
             Some(url) => url.rsplit(['@', '/']).next().unwrap_or_default().to_owned(),
-            None => format!("127.0.0.1:{}", self.settings.mqtt_port),
+            None => format!("{}:{}", self.settings.mqtt_address, self.settings.mqtt_port),
         }
     }
 
