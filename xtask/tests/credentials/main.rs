@@ -1,5 +1,8 @@
-//! What `rollcall devices` issues and exports, at real brokers: each device comes in with its own password, and
-//! publishes for itself only.
+//! What `rollcall devices` issues and exports, at the gateway and at real brokers, asked from another network: each device
+//! comes in with its own password, and publishes for itself only.
+
+mod gateway;
+mod network;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,11 +13,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::host::HostSettings;
 use rollcall_harness::mqtt::{CONNACK, Client, PUBACK, PUBLISH, Packet, SUBACK, Version};
 use rollcall_harness::services::{self, Mosquitto, PASSWORD, Rabbitmq, RabbitmqNode, USER};
-use rollcall_harness::{ports, wait, workspace};
+use rollcall_harness::{ports, tools, wait, workspace};
 use rollcall_wire::{DeviceId, Kind, Topic};
 use tempfile::TempDir;
+
+use self::network::Networks;
+
+const SAMPLE: &[u8] = br#"{"status":3}"#;
 
 const VERSIONS: [Version; 2] = [Version::V5, Version::V311];
 
@@ -26,6 +34,7 @@ struct Issued {
     dir: TempDir,
     binary: PathBuf,
     porch: String,
+    attic: String,
     reader: String,
     /// Issued and revoked before anything was exported.
     cellar: String,
@@ -40,25 +49,40 @@ impl Issued {
         }
         let dir = workspace::temporary_dir()?;
         let binary = cargo::build(Program::LeanHost, Profile::Dev)?;
-        let mut issued =
-            Self { dir, binary, porch: String::new(), reader: String::new(), cellar: String::new() };
+        let [porch, attic, reader, cellar] = [const { String::new() }; 4];
+        let mut issued = Self { dir, binary, porch, attic, reader, cellar };
         let printed = issued.devices(&["issue", "porch", "attic", "reader", "cellar"])?;
         let password = |id: &str| -> Result<String> {
             let pair = printed.lines().find_map(|line| line.strip_prefix(id)?.strip_prefix(','));
             Ok(pair.context("a password is missing")?.to_owned())
         };
-        (issued.porch, issued.reader, issued.cellar) =
-            (password("porch")?, password("reader")?, password("cellar")?);
+        (issued.porch, issued.attic) = (password("porch")?, password("attic")?);
+        (issued.reader, issued.cellar) = (password("reader")?, password("cellar")?);
         issued.devices(&["revoke", "cellar"])?;
         Ok(Some(issued))
     }
 
     fn devices(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(&self.binary);
-        command.arg("devices").args(arguments).arg("--devices-file").arg(self.dir.path().join("devices"));
-        let output = command.output()?;
+        let file = self.devices_file();
+        self.run(&[&["devices"], arguments, &["--devices-file", &file]].concat())
+    }
+
+    fn devices_file(&self) -> String {
+        self.dir.path().join("devices").display().to_string()
+    }
+
+    /// Runs `rollcall` to a good end; what it printed.
+    fn run(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(&self.binary).args(arguments).output()?;
         ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// A host that knows the devices.
+    fn host(&self, name: &str) -> Result<HostSettings> {
+        let mut settings = HostSettings::new(&self.binary, &self.folder(name)?)?;
+        settings.arguments = vec!["--devices-file".to_owned(), self.devices_file()];
+        Ok(settings)
     }
 
     fn folder(&self, name: &str) -> Result<PathBuf> {
@@ -67,35 +91,41 @@ impl Issued {
         Ok(folder)
     }
 
+    /// Whoever is not a device says that it is one, or a device that it is another; nobody is to hear of it. Returns
+    /// those that were let in: a device under another's client id.
+    fn speak_for_others(&self, broker: SocketAddr, version: Version) -> Vec<Client> {
+        let [porch, attic, cellar] = [&self.porch, &self.attic, &self.cellar].map(String::as_str);
+        for login in [Some(("attic", porch)), Some(("cellar", cellar)), Some(("porch", cellar)), None] {
+            let id = login.map_or("porch", |(user, _)| user);
+            assert!(let_in(broker, version, id, login).is_none(), "{id} without its password, {version:?}");
+        }
+        for topic in [topic("attic"), topic("attic").replace("/status", "/presence"), "elsewhere".to_owned()]
+        {
+            let mut client = let_in(broker, version, "porch", Some(("porch", porch))).expect("not welcome");
+            assert_refused(client.publish(&topic, SAMPLE), version, &topic);
+        }
+        let mut thief = let_in(broker, version, "porch", Some(("attic", attic)));
+        if let Some(thief) = &mut thief {
+            assert_refused(thief.publish(&topic("porch"), SAMPLE), version, "by another's client id");
+        }
+        thief.into_iter().collect()
+    }
+
+    /// Publishes for the device that may.
+    fn speak_for_itself(&self, broker: SocketAddr, version: Version) {
+        let mut client = let_in(broker, version, "porch", Some(("porch", &self.porch))).expect("not welcome");
+        let puback = client.publish(&topic("porch"), SAMPLE).expect("no PUBACK");
+        assert_eq!((puback.kind(), puback.reason()), (PUBACK, 0), "{version:?}");
+    }
+
     /// Asks a broker that was told of the devices; `reader` may subscribe.
-    fn check(&self, broker: &str, reader: (&str, &str)) -> Result<()> {
-        let broker: SocketAddr = broker.parse()?;
-        let (mut subscriber, connack) = login(broker, Version::V5, reader.0, reader.1);
-        assert_eq!(connack.reason(), 0, "{connack:?}");
+    fn check(&self, broker: SocketAddr, reader: (&str, &str)) -> Result<()> {
+        let mut subscriber = let_in(broker, Version::V5, reader.0, Some(reader)).context("no reader")?;
         let suback = subscriber.subscribe("rollcall/#").context("no SUBACK")?;
         assert_eq!((suback.kind(), suback.reason() < 0x80), (SUBACK, true));
         for version in VERSIONS {
-            let porch = || {
-                let (client, connack) = login(broker, version, "porch", &self.porch);
-                assert_eq!((connack.kind(), connack.body[1]), (CONNACK, 0), "{version:?}");
-                client
-            };
-            for (user, password) in
-                [("attic", &self.porch), ("cellar", &self.cellar), ("porch", &self.cellar)]
-            {
-                let (_, connack) = login(broker, version, user, password);
-                assert_ne!(connack.body[1], 0, "{user} with another's password");
-            }
-            for topic in
-                [topic("attic"), topic("attic").replace("/status", "/presence"), "elsewhere".to_owned()]
-            {
-                let answer = porch().publish(&topic, b"{}");
-                let refused = answer.is_none_or(|answer| answer.kind() != PUBACK || answer.reason() == 0x87);
-                // To 3.1.1 a broker may say that all is well: what counts is that nobody hears of it.
-                assert!(refused || version == Version::V311, "{topic}");
-            }
-            let puback = porch().publish(&topic("porch"), b"{}").context("no PUBACK")?;
-            assert_eq!((puback.kind(), puback.reason()), (PUBACK, 0), "{version:?}");
+            self.speak_for_others(broker, version);
+            self.speak_for_itself(broker, version);
             // Nothing else has come before it.
             let heard = subscriber.receive().context("the subscriber lost its connection")?;
             assert_eq!(heard.kind(), PUBLISH);
@@ -106,11 +136,17 @@ impl Issued {
     }
 }
 
-/// Says CONNECT, and gives the CONNACK.
-fn login(broker: SocketAddr, version: Version, user: &str, password: &str) -> (Client, Packet) {
-    let mut client = Client::hello(broker, version, user, Some((user, password)));
-    let connack = client.receive().expect("closed without a CONNACK");
-    (client, connack)
+/// Says CONNECT; the client if it is welcome.
+fn let_in(broker: SocketAddr, version: Version, id: &str, login: Option<(&str, &str)>) -> Option<Client> {
+    let mut client = Client::hello(broker, version, id, login);
+    let connack = client.receive()?;
+    (connack.kind() == CONNACK && connack.body[1] == 0).then_some(client)
+}
+
+/// To 3.1.1 a broker may say that all is well: what counts is that nobody hears of it.
+fn assert_refused(answer: Option<Packet>, version: Version, what: &str) {
+    let refused = answer.is_none_or(|answer| answer.kind() != PUBACK || answer.reason() >= 0x80);
+    assert!(refused || version == Version::V311, "{what}");
 }
 
 fn topic(device: &str) -> String {
@@ -121,32 +157,49 @@ fn topic(device: &str) -> String {
 #[test]
 fn rabbitmq_lets_each_device_in_for_itself_with_the_exported_definitions() -> Result<()> {
     let Some(issued) = Issued::new()? else { return Ok(()) };
+    let networks = Networks::new("RabbitMQ and the exported definitions")?;
     let folder = issued.folder("rabbitmq")?;
-    let node = RabbitmqNode::new(&folder, ports::free()?)?;
-    // The first start makes the virtual host and the first user; the second imports as rabbitmqctl does.
-    drop(Rabbitmq::start_node(node.clone())?);
-    fs::write(folder.join("devices.json"), issued.devices(&["export", "--rabbitmq"])?)?;
-    let rabbitmq = Rabbitmq::start_node(node.with_settings("load_definitions = /data/devices.json\n"))?;
+    let (port, elsewhere) = (ports::free()?, ports::free()?);
+    let node = RabbitmqNode::new(&folder, port)?;
+    let listen = format!("mqtt.listeners.tcp.elsewhere = {}:{elsewhere}\n", networks.server());
+    // The harness lets anyone in.
+    let locked = "mqtt.allow_anonymous = false\nanonymous_login_user = none\n";
+    let exported = issued.devices(&["export", "--rabbitmq"])?;
+    let rabbitmq = networks.among_servers(|| {
+        // The first start makes the virtual host and the first user; the second imports as rabbitmqctl does.
+        drop(Rabbitmq::start_node(node.clone())?);
+        fs::write(folder.join("devices.json"), exported)?;
+        let settings = format!("{listen}{locked}load_definitions = /data/devices.json\n");
+        Rabbitmq::start_node(node.with_settings(&settings))
+    })?;
     // It answers MQTT before all is imported.
     wait::until("the import", IMPORT_LIMIT, || {
         Ok(rabbitmq.process().stdout()?.contains("Server startup complete").then_some(()))
     })?;
-    issued.check(&rabbitmq.address(), (USER, PASSWORD))
+    let broker = SocketAddr::from((networks.server(), elsewhere));
+    networks.among_clients(|| issued.check(broker, (USER, PASSWORD)))
 }
 
 #[test]
 fn mosquitto_lets_each_device_in_for_itself_with_the_exported_files() -> Result<()> {
     let Some(issued) = Issued::new()? else { return Ok(()) };
+    tools::mosquitto()?;
+    let networks = Networks::new("mosquitto and the exported files")?;
     let exported = issued.folder("exported")?;
     issued.devices(&["export", "--mosquitto", exported.to_str().context("a path that is no text")?])?;
     let file = |name: &str| exported.join(name);
     let own = fs::read_to_string(file("acl"))? + "\nuser reader\ntopic read rollcall/#\n";
     fs::write(file("acl"), own)?;
-    let mosquitto = Mosquitto::start_with(&issued.folder("mosquitto")?, &settings(&exported))?;
-    issued.check(&mosquitto.address(), ("reader", &issued.reader))
+    let broker = SocketAddr::from((networks.server(), ports::free()?));
+    let settings = settings(&exported, broker);
+    let folder = issued.folder("mosquitto")?;
+    let _mosquitto = networks.among_servers(|| Mosquitto::start_with(&folder, &settings))?;
+    networks.among_clients(|| issued.check(broker, ("reader", &issued.reader)))
 }
 
-fn settings(exported: &Path) -> String {
-    let folder = exported.display();
-    format!("allow_anonymous false\npassword_file {folder}/passwords\nacl_file {folder}/acl\n")
+fn settings(exported: &Path, broker: SocketAddr) -> String {
+    let (folder, address, port) = (exported.display(), broker.ip(), broker.port());
+    format!(
+        "allow_anonymous false\npassword_file {folder}/passwords\nacl_file {folder}/acl\nlistener {port} {address}\n"
+    )
 }
