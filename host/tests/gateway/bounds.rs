@@ -9,9 +9,10 @@ use rollcall_host::source::{self, Credentials};
 
 use crate::host::{Open, bound_with, wait};
 
+const PING_REQUEST: [u8; 2] = [0xc0, 0];
+
 #[test]
 fn of_what_is_no_message_a_hundred_packets_a_second_are_read() {
-    const PING_REQUEST: [u8; 2] = [0xc0, 0];
     const PING_RESPONSE: u8 = 13;
     let ops = Arc::new(Ops::default());
     let (inbox, _messages) = source::inbox();
@@ -26,6 +27,21 @@ fn of_what_is_no_message_a_hundred_packets_a_second_are_read() {
         assert!(start.elapsed() >= Duration::from_secs(2), "{version:?}: {:?}", start.elapsed());
     }
     wait(&ops, "rollcall_gateway_refusals_total{reason=\"packet_rate\"} 4");
+}
+
+#[test]
+fn who_leaves_with_much_of_that_unread_keeps_no_connection_for_it() {
+    let ops = Arc::new(Ops::default());
+    let (inbox, _messages) = source::inbox();
+    let gateway = Open::new(bound_with(None, inbox, ops.clone()));
+    for version in [Version::V5, Version::V311] {
+        let mut client = Client::connect(gateway.address(), version);
+        // Five minutes of them.
+        client.send(&PING_REQUEST.repeat(30_000));
+        wait(&ops, "rollcall_connections_open 1");
+        drop(client);
+        wait(&ops, "rollcall_connections_open 0");
+    }
 }
 
 #[test]

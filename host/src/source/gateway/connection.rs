@@ -233,7 +233,11 @@ impl Connection {
                     self.socket.read();
                 }
                 _ = self.socket.writable(), if may_write => {}
-                () = sleep_until(rests_until.unwrap_or(heard)), if rests_until.is_some() => {
+                has_left = rest(&self.socket, rests_until), if rests_until.is_some() => {
+                    // What it has sent may take hours at this pace, and nobody waits for answers.
+                    if has_left {
+                        return Err(End::Left);
+                    }
                     self.pace.go_on(Instant::now());
                 }
                 // A client is not silent while it is not heard, but it is while it does not read.
@@ -339,4 +343,12 @@ impl Connection {
     fn refused(&self, refused: Refused) {
         self.shared.ops.refused(refused, self.client);
     }
+}
+
+/// Waits until then; has the client left meanwhile?
+async fn rest(socket: &Socket, until: Option<Instant>) -> bool {
+    if let Some(until) = until {
+        sleep_until(until).await;
+    }
+    socket.peer_has_closed().await
 }
