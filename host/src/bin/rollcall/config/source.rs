@@ -15,6 +15,7 @@ use rollcall_host::source::gateway::{Gateway, Listeners};
 use rollcall_host::source::{Admission, Inbox, Source};
 use rollcall_host::tls::Certificates;
 use rustls::ServerConfig;
+use socket2::SockRef;
 
 use super::ListenAddress;
 use super::password::{password, warn_of_readers};
@@ -22,6 +23,9 @@ use super::store::Secret;
 
 const MQTT_LISTEN: &str = "--mqtt-listen";
 const MQTT_TLS_LISTEN: &str = "--mqtt-tls-listen";
+
+/// How many connections may wait to be taken; Linux takes no more than net.core.somaxconn, by default as many.
+const BACKLOG: i32 = 4_096;
 
 /// A password for all that is shorter is not for a network: characters.
 const PASSWORD_MIN: usize = 12;
@@ -171,6 +175,8 @@ pub(crate) fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListene
     let listener = TcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address}; name another address with {flag}, or port 0 for a free one")
     })?;
+    // The standard library's 128 are full at once when a fleet comes back: who finds no room tries again after 1 s, then 2.
+    SockRef::from(&listener).listen(BACKLOG)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -279,6 +285,8 @@ impl BrokerArgs {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::net::TcpStream;
+    use std::time::Duration;
 
     use clap::Parser;
     use rollcall_host::credentials::{Device, Secret};
@@ -298,6 +306,14 @@ mod tests {
     fn beyond_loopback(flags: &[&str]) -> anyhow::Result<SourceSettings> {
         let all = ["serve", "--mqtt-listen", "0.0.0.0:1883"].iter().chain(flags);
         Flags::try_parse_from(all).unwrap().source.source(None)
+    }
+
+    #[test]
+    fn three_hundred_connections_may_wait_to_be_taken() {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), MQTT_LISTEN).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_secs(20)).unwrap();
+        let _waiting: Vec<_> = (0..300).map(connect).collect();
     }
 
     #[test]
