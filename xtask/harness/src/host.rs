@@ -85,6 +85,8 @@ pub struct HostSettings {
     pub arguments: Vec<String>,
     /// How long each sync of its disk takes longer than it does, and [`crate::tools::strace`], which makes it so.
     pub slow_disk: Option<(Tool, Duration)>,
+    /// How many files it may have open, where that is not what this process may; a disk that is slow is then none.
+    pub open_files: Option<u32>,
 }
 
 impl HostSettings {
@@ -105,14 +107,21 @@ impl HostSettings {
             mongodb: None,
             arguments: Vec::new(),
             slow_disk: None,
+            open_files: None,
         })
     }
 
     /// The command that starts it.
     pub fn command(&self) -> Command {
-        let mut command = match &self.slow_disk {
-            None => Command::new(&self.binary),
-            Some((strace, delay)) => {
+        let mut command = match (&self.slow_disk, self.open_files) {
+            (None, None) => Command::new(&self.binary),
+            (_, Some(open_files)) => {
+                let mut command = Command::new("sh");
+                let script = format!("ulimit -n {open_files} && exec \"$0\" \"$@\"");
+                command.args(["-c", &script]).arg(&self.binary);
+                command
+            }
+            (Some((strace, delay)), None) => {
                 let mut command = strace.command();
                 let delay = format!("inject=fdatasync:delay_exit={}", delay.as_micros());
                 // -D: the process that is started is the host, and strace a child of its own.

@@ -20,6 +20,8 @@ pub mod emulator;
 #[cfg(feature = "processes")]
 pub mod fleet;
 #[cfg(feature = "processes")]
+pub mod floods;
+#[cfg(feature = "processes")]
 pub mod hardware_board;
 #[cfg(feature = "processes")]
 pub mod host;
