@@ -97,7 +97,7 @@ pub enum Program {
     LeanHost,
     /// `rollcall-device-linux`.
     LinuxBoard,
-    /// `xtask` itself, for when it has to be quick.
+    /// `xtask` itself, for when it has to be quick, and to speak TLS.
     Xtask,
     /// The benchmark of MongoDB's part of the host alone.
     AppendBench,
@@ -168,6 +168,9 @@ fn build_by(mut command: Command, program: Program, profile: Profile) -> Result<
     command.arg("--message-format=json-render-diagnostics");
     if program == Program::LeanHost {
         command.arg("--no-default-features");
+    }
+    if program == Program::Xtask {
+        command.args(["--features", "tls"]);
     }
     if profile == Profile::Release {
         command.arg("--release");

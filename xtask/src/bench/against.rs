@@ -107,7 +107,7 @@ pub(super) fn compare(binary: &Path, other: &Other, store: StoreChoice, messages
 }
 
 fn round(binary: &Path, store: StoreChoice, messages: u64) -> Result<Vec<Figure>> {
-    let took = Throughput::measure(&fresh_host(binary, store)?)?;
+    let took = Throughput::measure(&fresh_host(binary, store)?, None)?;
     let fresh = fresh_host(binary, store)?;
     let mut history = History::start(&fresh)?;
     let filled = history.fill(messages, messages)?;

@@ -8,6 +8,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::load::{FLEET, Load, Pace, Shape};
 use super::table::{self, Target};
+use super::wire::Door;
 use super::{Fresh, usage};
 
 /// Long enough to fill full batches and to let the store grow.
@@ -18,7 +19,7 @@ const MANY: Shape = Shape { connections: 10_000, devices_each: 1, window: 8 };
 /// So long does the fleet of 10,000 publish at one message a second each.
 const MANY_FOR: Duration = Duration::from_secs(20);
 
-const MIB: f64 = 1024.0 * 1024.0;
+pub(super) const MIB: f64 = 1024.0 * 1024.0;
 
 /// What a fleet at full speed took.
 pub(super) struct Throughput {
@@ -34,10 +35,11 @@ pub(super) struct Throughput {
 }
 
 impl Throughput {
-    pub(super) fn measure(fresh: &Fresh) -> Result<Self> {
+    /// At the host's door without TLS, or at this one.
+    pub(super) fn measure(fresh: &Fresh, door: Option<&Door>) -> Result<Self> {
         let host = HostProcess::start(&fresh.settings)?;
         let pid = host.process().pid();
-        let mut load = Load::connect(&host.broker(), FLEET, 1)?;
+        let mut load = connect(&host, door, FLEET, 1)?;
         let cpu_before = (usage::cpu_time(pid)?, usage::cpu_time(std::process::id())?);
         let start = Instant::now();
         let acknowledged = load.run(Pace::FullSpeed(FULL_SPEED_FOR), |_| 0)?;
@@ -61,10 +63,12 @@ impl Throughput {
 }
 
 /// Durable messages a second, their processor time and their place on disk.
-pub(super) fn throughput(fresh: &Fresh) -> Result<()> {
-    table::heading("live messages, 50 connections with 20 in flight each, every one durable");
-    let took = Throughput::measure(fresh)?;
-    table::print("acknowledged messages a second", took.rate, "", Target::AtLeast(50_000.0));
+pub(super) fn throughput(fresh: &Fresh, door: Option<&Door>) -> Result<()> {
+    let how = over(door);
+    table::heading(&format!("live messages{how}, 50 connections with 20 in flight each, every one durable"));
+    let took = Throughput::measure(fresh, door)?;
+    let target = if door.is_none() { Target::AtLeast(50_000.0) } else { Target::None };
+    table::print("acknowledged messages a second", took.rate, "", target);
     table::print("processor time of the host for 100,000 messages", took.cpu_s, "s", Target::None);
     table::print("cores that the load itself took meanwhile", took.load_cores, "", Target::None);
     let target = fresh.targets.bytes_a_message;
@@ -75,13 +79,13 @@ pub(super) fn throughput(fresh: &Fresh) -> Result<()> {
 }
 
 /// The host's memory, idle and with 10,000 devices at 1 Hz.
-pub(super) fn connections(fresh: &Fresh) -> Result<()> {
-    table::heading("10,000 connections, one message a second each");
+pub(super) fn connections(fresh: &Fresh, door: Option<&Door>) -> Result<()> {
+    table::heading(&format!("10,000 connections{}, one message a second each", over(door)));
     allow_open_files()?;
     let host = HostProcess::start(&fresh.settings)?;
     let pid = host.process().pid();
     table::print("memory of the host, idle", usage::memory(pid)?.now as f64 / MIB, "MiB", Target::None);
-    let mut load = Load::connect(&host.broker(), MANY, 2)?;
+    let mut load = connect(&host, door, MANY, 2)?;
     table::print("memory, connected", usage::memory(pid)?.now as f64 / MIB, "MiB", Target::None);
     let cpu_before = usage::cpu_time(pid)?;
     let acknowledged = load.run(Pace::PerSecond(MANY.connections as u64, MANY_FOR), |_| 0)?;
@@ -91,14 +95,26 @@ pub(super) fn connections(fresh: &Fresh) -> Result<()> {
     table::print("acknowledged messages a second", rate, "", Target::None);
     let memory = usage::memory(pid)?;
     table::print("memory, publishing, at the end", memory.now as f64 / MIB, "MiB", Target::None);
-    table::print("memory, publishing, at most", memory.most as f64 / MIB, "MiB", Target::AtMost(200.0));
+    let target = Target::AtMost(if door.is_none() { 200.0 } else { 300.0 });
+    table::print("memory, publishing, at most", memory.most as f64 / MIB, "MiB", target);
     let cores = cpu.as_secs_f64() / MANY_FOR.as_secs_f64();
     table::print("cores that the host takes", cores, "", Target::None);
     host.stop()
 }
 
+fn over(door: Option<&Door>) -> &'static str {
+    if door.is_none() { "" } else { " over TLS" }
+}
+
+fn connect(host: &HostProcess, door: Option<&Door>, shape: Shape, seed: u64) -> Result<Load> {
+    match door {
+        None => Load::connect(&host.broker(), shape, seed),
+        Some(door) => Load::connect_at(door, shape, seed),
+    }
+}
+
 /// A connection is an open file, and 1,024 is the usual limit.
-fn allow_open_files() -> Result<()> {
+pub(super) fn allow_open_files() -> Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let enough = limit.maximum.is_none_or(|maximum| maximum > MANY.connections as u64 + 100);

@@ -1,24 +1,21 @@
 //! A fleet's worth of messages from one thread: plain sockets, epoll, and nothing that waits.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rollcall_harness::mqtt::{self, ConnectPacket, PUBACK, PublishPacket, Version, property, split_packet};
+use rollcall_harness::mqtt::{ConnectPacket, PUBACK, PublishPacket, Version, property, split_packet};
 use rollcall_wire::{BootId, DeviceId, Kind, Reading, SampleId, Sequence, Status, Taken, Topic, codec};
 use rustix::event::Timespec;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 
+use super::wire::{Door, Wire};
+
 /// Nothing acknowledged for so long means that the host has stopped.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
-
-/// A handshake with 10,000 others waiting.
-const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 /// The first byte of a PUBLISH with QoS 1.
 const QOS_1: u8 = 0x32;
@@ -73,7 +70,7 @@ struct Device {
 }
 
 struct Connection {
-    stream: TcpStream,
+    wire: Wire,
     devices: Vec<Device>,
     turn: usize,
     in_flight: usize,
@@ -96,14 +93,18 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn connect(broker: &str, shape: Shape, seed: u64) -> Result<Self> {
+        Self::connect_at(&Door::Plain(broker.to_owned()), shape, seed)
+    }
+
+    pub(super) fn connect_at(door: &Door, shape: Shape, seed: u64) -> Result<Self> {
         let mut random = fastrand::Rng::with_seed(seed);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(shape.connections);
         for number in 0..shape.connections {
-            let connection = Connection::open(broker, number, shape, &mut random)
+            let connection = Connection::open(door, number, shape, &mut random)
                 .with_context(|| format!("connection {number} of {}", shape.connections))?;
             let data = epoll::EventData::new_u64(number as u64);
-            epoll::add(&epoll, &connection.stream, data, epoll::EventFlags::IN)?;
+            epoll::add(&epoll, connection.wire.socket(), data, epoll::EventFlags::IN)?;
             connections.push(connection);
         }
         let statuses = (0..Status::COUNT as u8).filter_map(Status::new).collect();
@@ -157,7 +158,7 @@ impl Load {
             let status = self.statuses[self.random.usize(..self.statuses.len())];
             connection.encode(&mut self.packets, age_ms(nth), status);
         }
-        connection.stream.write_all(&self.packets)?;
+        connection.wire.write_all(&self.packets)?;
         connection.in_flight += count as usize;
         Ok(count)
     }
@@ -182,12 +183,10 @@ impl Load {
 }
 
 impl Connection {
-    fn open(broker: &str, number: usize, shape: Shape, random: &mut fastrand::Rng) -> Result<Self> {
-        let mut connection = mqtt::Connection::open(broker, CONNECT_LIMIT)?;
+    fn open(door: &Door, number: usize, shape: Shape, random: &mut fastrand::Rng) -> Result<Self> {
         let client_id = format!("bench-{number}");
         let connect = ConnectPacket { keep_alive_s: 0, ..ConnectPacket::new(Version::V5, &client_id) };
-        connection.connect(&connect)?;
-        let stream = connection.into_stream();
+        let wire = Wire::open(door, &connect)?;
         let device = |index: usize| {
             let name = format!("load-{}", number * shape.devices_each + index);
             let device = DeviceId::new(&name).context("not a device id")?;
@@ -196,7 +195,7 @@ impl Connection {
         };
         let devices = (0..shape.devices_each).map(device).collect::<Result<_>>()?;
         Ok(Self {
-            stream,
+            wire,
             devices,
             turn: 0,
             in_flight: 0,
@@ -229,10 +228,7 @@ impl Connection {
     }
 
     fn receive(&mut self) -> Result<u64> {
-        let mut buffer = [0; 4096];
-        let length = self.stream.read(&mut buffer)?;
-        ensure!(length > 0, "the host closed a connection");
-        self.received.extend_from_slice(&buffer[..length]);
+        self.wire.read(&mut self.received)?;
         take_pubacks(&mut self.received)
     }
 }

@@ -14,7 +14,10 @@ mod latency;
 mod load;
 mod python_demo;
 mod table;
+#[cfg(feature = "tls")]
+mod tls;
 mod usage;
+mod wire;
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -33,18 +36,19 @@ use crate::stack::{self, BrokerChoice, StoreChoice};
 
 pub(crate) const HELP: &str = "\
 Measures the host and prints each figure beside its target: durable messages a second, processor time, disk,
-memory with 10,000 connections, the latency of status_count at 1 and 10 million messages, restart; what is written
-for a message and its processor time at 1,000 to 400,000 devices, a million devices in one process; then what the
-firmware of an emulated board takes. Release builds; a fresh store under target/; about half an hour, and it ends by
-itself.
+memory with 10,000 connections, both over TLS too; the latency of status_count at 1 and 10 million messages, restart; what is written for a message and its
+processor time at 1,000 to 400,000 devices, a million devices in one process; then what the firmware of an emulated
+board takes. Release builds; a fresh store under target/; about forty minutes, and it ends by itself.
 
-  cargo xtask bench [--firmware|--growth] [--messages N] [--store redb|mongodb]
+  cargo xtask bench [--firmware|--growth|--tls] [--messages N] [--store redb|mongodb]
   cargo xtask bench --devices N [--store redb|mongodb]
   cargo xtask bench --against COMMIT [--messages N] [--store redb|mongodb]
   cargo xtask bench --broker rabbitmq
 
   --firmware     measure only the firmware of an emulated board: a minute
   --growth       measure only what depends on how many devices there are: a quarter of an hour
+  --tls          measure only messages and connections over TLS, and how many clients are let in a second with TLS and
+                 without: three minutes
   --against C    measure throughput, disk use and the latency of status_count of this commit and of C, which is built
                  under target/ too, in turns, three times each; prints medians and how they compare
   --messages N   fill the store up to N messages instead of 10,000,000, for a shorter run
@@ -66,6 +70,7 @@ const MESSAGES_MIN: u64 = 10_000;
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let only_firmware = arguments.contains("--firmware");
     let only_growth = arguments.contains("--growth");
+    let only_tls = arguments.contains("--tls");
     let messages = arguments.opt_value_from_str("--messages")?.unwrap_or(MESSAGES);
     let devices: Option<usize> = arguments.opt_value_from_str("--devices")?;
     let against: Option<String> = arguments.opt_value_from_str("--against")?;
@@ -78,7 +83,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
         let binary = cargo::build(Program::LeanHost, Profile::Dev)?;
         return firmware::measure(&fresh_host(&binary, StoreChoice::default())?).map(|()| ExitCode::SUCCESS);
     }
-    if cfg!(debug_assertions) {
+    if cfg!(debug_assertions) || !cfg!(feature = "tls") {
         return become_release();
     }
     let needs_mongodb = broker == BrokerChoice::Rabbitmq || store == StoreChoice::Mongodb;
@@ -97,18 +102,44 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     if only_growth || devices.is_some() {
         return growth::measure(fresh, devices).map(|()| ExitCode::SUCCESS);
     }
+    if only_tls {
+        return over_tls(fresh).map(|()| ExitCode::SUCCESS);
+    }
     if store == StoreChoice::Mongodb {
         append::measure()?;
     }
-    fleet::throughput(&fresh()?)?;
-    fleet::connections(&fresh()?)?;
+    fleet::throughput(&fresh()?, None)?;
+    fleet::connections(&fresh()?, None)?;
+    over_tls(fresh)?;
     history::grow(&fresh()?, messages)?;
     growth::measure(fresh, None)?;
     firmware::measure(&fresh()?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The load generator too must be quick, and `cargo xtask` builds for development.
+/// What is measured without TLS too.
+fn over_tls(fresh: impl Fn() -> Result<Fresh>) -> Result<()> {
+    #[cfg(feature = "tls")]
+    {
+        let with_door = || -> Result<_> {
+            let mut fresh = fresh()?;
+            let door = tls::door(&mut fresh)?;
+            Ok((fresh, door))
+        };
+        let (fresh_host, door) = with_door()?;
+        fleet::throughput(&fresh_host, Some(&door))?;
+        let (fresh_host, door) = with_door()?;
+        fleet::connections(&fresh_host, Some(&door))?;
+        tls::arrivals(fresh()?)
+    }
+    #[cfg(not(feature = "tls"))]
+    {
+        drop(fresh);
+        Err(anyhow!("this xtask has no TLS: build it with --features tls"))
+    }
+}
+
+/// The load generator too must be quick, and speak TLS; `cargo xtask` builds for development, and without it.
 fn become_release() -> Result<ExitCode> {
     let binary = cargo::build(Program::Xtask, Profile::Release)?;
     let error = Command::new(binary).args(std::env::args_os().skip(1)).exec();

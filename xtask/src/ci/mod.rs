@@ -55,6 +55,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     ]);
     lean.args(CLIPPY);
     tally.check("clippy of the host without MongoDB", cargo::run(lean));
+    let mut tls = Workspace::Root.cargo(&["clippy", "--package", "xtask", "--features", "tls"]);
+    tls.args(CLIPPY);
+    tally.check("clippy of the benchmark with TLS", cargo::run(tls));
     let mut mutants = Workspace::Root.cargo(&["clippy", "--package", "rollcall-simulate"]);
     mutants.args(["--all-targets", "--features", "mutants"]).args(CLIPPY);
     tally.check("clippy of the simulation with mutants", cargo::run(mutants));
