@@ -8,6 +8,7 @@ mod append;
 mod broker;
 mod firmware;
 mod fleet;
+mod floods;
 mod growth;
 mod history;
 mod latency;
@@ -36,11 +37,12 @@ use crate::stack::{self, BrokerChoice, StoreChoice};
 
 pub(crate) const HELP: &str = "\
 Measures the host and prints each figure beside its target: durable messages a second, processor time, disk,
-memory with 10,000 connections, both over TLS too; the latency of status_count at 1 and 10 million messages, restart; what is written for a message and its
+memory with 10,000 connections, both over TLS too; how a device is served while others take what they can of the
+host; the latency of status_count at 1 and 10 million messages, restart; what is written for a message and its
 processor time at 1,000 to 400,000 devices, a million devices in one process; then what the firmware of an emulated
 board takes. Release builds; a fresh store under target/; about forty minutes, and it ends by itself.
 
-  cargo xtask bench [--firmware|--growth|--tls] [--messages N] [--store redb|mongodb]
+  cargo xtask bench [--firmware|--growth|--tls|--floods] [--messages N] [--store redb|mongodb]
   cargo xtask bench --devices N [--store redb|mongodb]
   cargo xtask bench --against COMMIT [--messages N] [--store redb|mongodb]
   cargo xtask bench --broker rabbitmq
@@ -49,6 +51,7 @@ board takes. Release builds; a fresh store under target/; about forty minutes, a
   --growth       measure only what depends on how many devices there are: a quarter of an hour
   --tls          measure only messages and connections over TLS, and how many clients are let in a second with TLS and
                  without: three minutes
+  --floods       measure only how a device is served while others take what they can: three minutes
   --against C    measure throughput, disk use and the latency of status_count of this commit and of C, which is built
                  under target/ too, in turns, three times each; prints medians and how they compare
   --messages N   fill the store up to N messages instead of 10,000,000, for a shorter run
@@ -71,6 +74,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let only_firmware = arguments.contains("--firmware");
     let only_growth = arguments.contains("--growth");
     let only_tls = arguments.contains("--tls");
+    let only_floods = arguments.contains("--floods");
     let messages = arguments.opt_value_from_str("--messages")?.unwrap_or(MESSAGES);
     let devices: Option<usize> = arguments.opt_value_from_str("--devices")?;
     let against: Option<String> = arguments.opt_value_from_str("--against")?;
@@ -105,12 +109,16 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     if only_tls {
         return over_tls(fresh).map(|()| ExitCode::SUCCESS);
     }
+    if only_floods {
+        return floods::measure(fresh()?).map(|()| ExitCode::SUCCESS);
+    }
     if store == StoreChoice::Mongodb {
         append::measure()?;
     }
     fleet::throughput(&fresh()?, None)?;
     fleet::connections(&fresh()?, None)?;
     over_tls(fresh)?;
+    floods::measure(fresh()?)?;
     history::grow(&fresh()?, messages)?;
     growth::measure(fresh, None)?;
     firmware::measure(&fresh()?)?;
