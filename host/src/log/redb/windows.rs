@@ -135,8 +135,8 @@ struct Reader {
     days: ReadOnlyTable<u64, &'static [u8]>,
     /// The hours of the days that were looked at.
     known_hours: BTreeMap<u64, BTreeMap<u64, Counts>>,
-    /// The minutes of the hours that were looked at.
-    known_minutes: BTreeMap<u64, BTreeMap<u64, BySecond>>,
+    /// The minutes of the hour that was looked at last, and which one that is: those of a month take hundreds of MB.
+    known_minutes: (Option<u64>, BTreeMap<u64, BySecond>),
 }
 
 impl Reader {
@@ -146,7 +146,7 @@ impl Reader {
             hours: transaction.open_table(table(Resolution::Hour))?,
             days: transaction.open_table(table(Resolution::Day))?,
             known_hours: BTreeMap::new(),
-            known_minutes: BTreeMap::new(),
+            known_minutes: (None, BTreeMap::new()),
         })
     }
 
@@ -214,7 +214,7 @@ impl Reader {
     }
 
     fn minutes_of(&mut self, hour: u64) -> Result<&BTreeMap<u64, BySecond>, WorkError> {
-        if !self.known_minutes.contains_key(&hour) {
+        if self.known_minutes.0 != Some(hour) {
             let hours = self.hours_of(Resolution::Day.window_start(hour))?;
             let expected = hours.get(&hour).copied().unwrap_or_default();
             let (mut minutes, mut sum) = (BTreeMap::new(), Counts::default());
@@ -227,9 +227,9 @@ impl Reader {
             if sum != expected {
                 return Err(damage(format!("the hour at {hour} does not agree with its minutes")));
             }
-            self.known_minutes.insert(hour, minutes);
+            self.known_minutes = (Some(hour), minutes);
         }
-        Ok(&self.known_minutes[&hour])
+        Ok(&self.known_minutes.1)
     }
 }
 
