@@ -6,6 +6,7 @@ mod cors;
 mod counts;
 mod device;
 mod devices;
+mod differs;
 mod error;
 mod guard;
 mod health;
@@ -65,9 +66,9 @@ pub fn router<S: LogStore>(api: Api<S>) -> Router {
     let routes = at("/v1/counts", get(counts::get::<S>).layer(in_turn.clone()), routes);
     let routes = at("/v1/series", get(series::get::<S>).layer(in_turn.clone()), routes);
     let routes = at("/v1/devices", get(devices::get::<S>).layer(in_turn.clone()), routes);
-    let routes = at("/v1/devices/{id}", get(device::get::<S>).layer(in_turn), routes);
-    let there_are =
-        "/status_count, /v1/counts, /v1/series, /v1/devices, /v1/devices/ID, /healthz, /readyz and /metrics";
+    let routes = at("/v1/devices/{id}", get(device::get::<S>).layer(in_turn.clone()), routes);
+    let routes = at("/v1/differs", get(differs::get::<S>).layer(in_turn), routes);
+    let there_are = "/status_count, /v1/counts, /v1/series, /v1/devices, /v1/devices/ID, /v1/differs, /healthz, /readyz and /metrics";
     finished(routes, there_are, api)
 }
 

@@ -163,35 +163,50 @@ impl DeviceView {
     }
 }
 
-/// How many samples of each status each of the devices took in `minutes`, given in minutes since 1970.
+/// What each of the devices has by minute in `minutes`, given in minutes since 1970; a minute may come several times.
 ///
 /// It is exact at the answer's `as_of`; `now` is when the question came.
 ///
 /// # Errors
 /// [`StoreError`].
+pub async fn by_minute<S: LogStore>(
+    store: &S,
+    devices: &[DeviceId],
+    minutes: Range<u32>,
+    now: UnixMs,
+) -> Result<AsOf<Vec<Vec<(u32, Counts)>>>, StoreError> {
+    let view = view(store, devices, &minutes).await?;
+    let mut all = Vec::with_capacity(devices.len());
+    for device in &view.devices {
+        all.push(device.minutes()?.into_iter().filter(|(minute, _)| minutes.contains(minute)).collect());
+    }
+    Ok(AsOf { value: all, as_of: view.as_of(now) })
+}
+
+/// How many samples of each status each of the devices took in `minutes`.
+///
+/// # Errors
+/// As [`by_minute`].
 pub async fn counts<S: LogStore>(
     store: &S,
     devices: &[DeviceId],
     minutes: Range<u32>,
     now: UnixMs,
 ) -> Result<AsOf<Vec<Counts>>, StoreError> {
-    let view = view(store, devices, &minutes).await?;
-    let mut all = Vec::with_capacity(devices.len());
-    for device in &view.devices {
+    let AsOf { value, as_of } = by_minute(store, devices, minutes, now).await?;
+    let sum = |minutes: Vec<(u32, Counts)>| {
         let mut sum = Counts::default();
-        for (_, counts) in device.minutes()?.into_iter().filter(|(minute, _)| minutes.contains(minute)) {
-            sum += counts;
-        }
-        all.push(sum);
-    }
-    Ok(AsOf { value: all, as_of: view.as_of(now) })
+        minutes.iter().for_each(|(_, counts)| sum += *counts);
+        sum
+    };
+    Ok(AsOf { value: value.into_iter().map(sum).collect(), as_of })
 }
 
 /// The same of one device in steps of `step` minutes, which begin on multiples of it: the first holds what is taken from
 /// the start of `minutes` on, and the last what is taken before their end.
 ///
 /// # Errors
-/// As [`counts`].
+/// As [`by_minute`].
 pub async fn series<S: LogStore>(
     store: &S,
     device: DeviceId,
@@ -199,17 +214,15 @@ pub async fn series<S: LogStore>(
     step: u32,
     now: UnixMs,
 ) -> Result<AsOf<Vec<Counts>>, StoreError> {
-    let view = view(store, &[device], &minutes).await?;
     let step = step.max(1);
     let first = minutes.start / step;
     let steps = if minutes.is_empty() { 0 } else { minutes.end.div_ceil(step) - first };
     let mut buckets = vec![Counts::default(); steps as usize];
-    for device in &view.devices {
-        for (minute, counts) in device.minutes()?.into_iter().filter(|(minute, _)| minutes.contains(minute)) {
-            buckets[(minute / step - first) as usize] += counts;
-        }
+    let AsOf { value, as_of } = by_minute(store, &[device], minutes, now).await?;
+    for (minute, counts) in value.into_iter().flatten() {
+        buckets[(minute / step - first) as usize] += counts;
     }
-    Ok(AsOf { value: buckets, as_of: view.as_of(now) })
+    Ok(AsOf { value: buckets, as_of })
 }
 
 impl DevicesView {
