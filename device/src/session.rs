@@ -17,7 +17,7 @@ use rand_core::RngCore;
 use rollcall_wire::codec::{AGE_MAX_MS, ENCODED_MAX, MESSAGE_EXPIRY_S, encode};
 use rollcall_wire::reading::DEVICE_ID_MAX;
 use rollcall_wire::topic::TOPIC_MAX;
-use rollcall_wire::{Kind, Reading, SampleId, Sequence, Topic, mutant};
+use rollcall_wire::{Kind, OFFLINE, ONLINE, Reading, SampleId, Sequence, Topic, mutant};
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -31,9 +31,6 @@ use crate::outbox::Sample;
 use crate::stats::LinkError;
 use crate::wait::{until, within};
 use crate::watch::{Seen, Watched};
-
-const ONLINE: &str = "online";
-const OFFLINE: &str = "offline";
 
 /// One inbound packet: CONNACK with a broker's properties is the longest.
 const RX_SIZE: usize = 256;

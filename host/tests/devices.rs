@@ -208,6 +208,32 @@ async fn a_device_has_its_boots_and_what_is_missing_of_each() {
 }
 
 #[tokio::test]
+async fn a_device_that_left_is_offline_until_it_sends_or_says_that_it_came() {
+    let mut random = common::random();
+    let device = common::device(1);
+    let now = UnixMs::now();
+    let heard_at =
+        |at| Record { received_at: at, ..sample(&mut random, device, at.0, UnixMs(now.0 + DAY_MS)) };
+    let records = [now, UnixMs(now.0 + 10)].map(heard_at);
+    let ops = Arc::new(Ops::default());
+    let store = stored(&records[..1]).await;
+    let api = router(Api { store: store.clone(), ops: ops.clone(), issued: None });
+    let state = async |api: &Router| get(api, "/v1/devices/device-1").await.1["state"].take();
+    assert_eq!(state(&api).await, "online");
+    ops.presence.left(device, UnixMs(now.0 + 5));
+    assert_eq!(state(&api).await, "offline");
+    assert_eq!(get(&api, "/v1/devices?trouble=offline").await.1["devices"][0]["device"], "device-1");
+    ops.presence.came(&device);
+    assert_eq!(state(&api).await, "online");
+    // A will that comes late does not tell of a device that sends.
+    ops.presence.left(device, UnixMs(now.0 + 5));
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    ingest.commit(&records[1..], UnixMs(now.0 + 10)).await.unwrap();
+    ingest.write_all_rows().await.unwrap();
+    assert_eq!(state(&api).await, "online");
+}
+
+#[tokio::test]
 async fn it_is_as_of_what_the_rows_have() {
     let mut random = common::random();
     let store = Arc::new(MemoryStore::default());

@@ -13,4 +13,4 @@ mod scan;
 pub mod topic;
 
 pub use reading::{BootId, DeviceId, Reading, RunId, SampleId, Sequence, Status, Taken};
-pub use topic::{Kind, Slot, Topic};
+pub use topic::{Kind, OFFLINE, ONLINE, Slot, Topic};

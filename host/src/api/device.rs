@@ -91,7 +91,7 @@ pub(super) async fn get<S: LogStore>(
     let nowhere = || Problem::not_found(format!("no device {id:?} was ever seen, and none was issued"));
     let device = DeviceId::new(&id).map_err(|_| nowhere())?;
     let as_of = fleet::as_of(&*api.store, std::iter::once(Slot::of(&device)), UnixMs::now()).await?;
-    let found = fleet::one(&*api.store, device).await?;
+    let found = fleet::one(&*api.store, device).await?.map(|device| api.with_presence(device));
     if found.is_none() && !api.issued().contains(&device) {
         return Err(nowhere());
     }

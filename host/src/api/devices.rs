@@ -47,8 +47,8 @@ struct Answer {
 #[derive(Serialize)]
 pub(super) struct DeviceAnswer {
     device: String,
-    /// `online`, `stale` (its last sample is older than one and a half periods), `offline` (nothing for an hour or ten
-    /// periods), or `never_seen`.
+    /// `online`, `stale` (its last sample is older than one and a half periods), `offline` (it has left, or nothing came
+    /// for an hour or ten periods), or `never_seen`.
     state: &'static str,
     /// What follows is null of a device that was never seen.
     #[serde(flatten)]
@@ -124,12 +124,12 @@ pub(super) async fn get<S: LogStore>(
         never_seen.retain(|id| upto.is_none_or(|upto| *id < upto));
         for device in devices {
             never_seen.remove(&device.id);
-            list.take(device);
+            list.take(api.with_presence(device));
         }
     } else {
         fleet::scan(&*api.store, |device| {
             never_seen.remove(&device.id);
-            list.take(device);
+            list.take(api.with_presence(device));
         })
         .await?;
     }

@@ -27,6 +27,7 @@ use rollcall_wire::DeviceId;
 
 use self::queries::Queries;
 use crate::credentials::{Devices, Live};
+use crate::fleet::Device;
 use crate::log::LogStore;
 use crate::ops::Ops;
 
@@ -47,6 +48,11 @@ pub struct Api<S> {
 }
 
 impl<S> Api<S> {
+    /// A device, and when it left, if this process heard of it.
+    fn with_presence(&self, device: Device) -> Device {
+        Device { left_at: self.ops.presence.left_at(&device.id), ..device }
+    }
+
     /// Every device that has a credential.
     fn issued(&self) -> Vec<DeviceId> {
         self.issued.as_ref().map(|issued| issued.get().ids().collect()).unwrap_or_default()

@@ -28,7 +28,7 @@ pub enum State {
     Online,
     /// Its last sample is older than one and a half of its periods.
     Stale,
-    /// Nothing came of it for long.
+    /// It has left, or nothing came of it for long.
     Offline,
 }
 
@@ -52,6 +52,8 @@ pub struct Device {
     pub row: DeviceState,
     /// The time from one sample to the next, in milliseconds, in the boot that was heard last.
     pub period_ms: Option<u64>,
+    /// When it left, if that is known and it did not say since that it came.
+    pub left_at: Option<UnixMs>,
 }
 
 impl Device {
@@ -63,7 +65,7 @@ impl Device {
         let state = DeviceState::from_bytes(&row.state);
         let state = state.ok_or_else(|| StoreError::Corrupt(format!("the row of device {}", row.device)))?;
         let period_ms = state.boots.iter().rev().find_map(period_ms);
-        Ok(Self { id: row.device, row: state, period_ms })
+        Ok(Self { id: row.device, row: state, period_ms, left_at: None })
     }
 
     /// When its last sample was taken, or, if none was counted, when it was heard last.
@@ -80,7 +82,9 @@ impl Device {
     pub fn state(&self, at: UnixMs) -> State {
         let silent_ms = at.0.saturating_sub(self.last_at().0);
         let period_ms = self.period_ms.unwrap_or(PERIOD_UNKNOWN_MS);
-        if silent_ms > OFFLINE_MS.max(period_ms.saturating_mul(OFFLINE_PERIODS)) {
+        // Whatever it sent later shows that it is back.
+        let has_left = self.left_at.is_some_and(|left_at| left_at >= self.row.last_seen);
+        if has_left || silent_ms > OFFLINE_MS.max(period_ms.saturating_mul(OFFLINE_PERIODS)) {
             State::Offline
         } else if silent_ms > SILENT_MIN_MS.max(period_ms.saturating_mul(SILENT_HALF_PERIODS) / 2) {
             State::Stale

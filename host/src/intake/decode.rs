@@ -1,7 +1,7 @@
 //! A message as it arrived → a record, or a named rejection. It knows neither of sources nor of stores.
 
 use rollcall_wire::codec::{self, Rejection};
-use rollcall_wire::{Kind, Topic};
+use rollcall_wire::{DeviceId, Kind, OFFLINE, ONLINE, Topic};
 
 use super::timing::ClockReading;
 use crate::model::{Incoming, Record, RecordKind, Retain, TimeError, UnixMs};
@@ -12,8 +12,8 @@ pub enum Decoded {
     /// A sample to be counted, dated as if nothing but a broker had held it up; and what its message says of its
     /// device's clock, if it does.
     Sample(Record, Option<ClockReading>),
-    /// A device came or went; nothing to count.
-    Presence,
+    /// A device came (true) or left, if it says which; nothing to count.
+    Presence(DeviceId, Option<bool>),
 }
 
 /// Reads a message.
@@ -23,7 +23,12 @@ pub enum Decoded {
 pub fn decode(message: &Incoming<'_>) -> Result<Decoded, Rejection> {
     let topic = Topic::parse(message.topic)?;
     if topic.kind == Kind::Presence {
-        return Ok(Decoded::Presence);
+        let came = match str::from_utf8(message.payload) {
+            Ok(ONLINE) => Some(true),
+            Ok(OFFLINE) => Some(false),
+            _ => None,
+        };
+        return Ok(Decoded::Presence(topic.device, came));
     }
     if message.retain == Retain::Yes {
         return Err(Rejection::Retained);
@@ -140,7 +145,11 @@ mod tests {
         let retained = Incoming { retain: Retain::Yes, ..message(&topic, FULL) };
         assert_eq!(decode(&retained), Err(Rejection::Retained));
         let presence = topic.replace("/status", "/presence");
-        assert_eq!(decode(&Incoming { topic: &presence, ..retained }), Ok(Decoded::Presence));
+        let device = DeviceId::new("sim-0").unwrap();
+        for (payload, came) in [(&b"online"[..], Some(true)), (b"offline", Some(false)), (FULL, None)] {
+            let message = Incoming { topic: &presence, payload, ..retained };
+            assert_eq!(decode(&message), Ok(Decoded::Presence(device, came)));
+        }
     }
 
     #[test]

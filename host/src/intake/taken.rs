@@ -1,8 +1,9 @@
 //! Counts what the ingest loop took out of the inbox by what became of it, even if the loop does not live to see it.
 
+use rollcall_wire::DeviceId;
 use rollcall_wire::codec::Rejection;
 
-use crate::model::{Record, Verdict};
+use crate::model::{Record, UnixMs, Verdict};
 use crate::ops::{Dropped, Ops};
 
 /// The messages of a flush that are not settled yet.
@@ -33,10 +34,15 @@ impl<'a> Taken<'a> {
         }
     }
 
-    /// A message says that a device came or went.
-    pub(super) fn presence(&mut self) {
+    /// A message says that a device came or left, or something else of its presence.
+    pub(super) fn presence(&mut self, device: DeviceId, came: Option<bool>, at: UnixMs) {
         self.unsettled -= 1;
         self.ops.metrics.presence.inc();
+        match came {
+            Some(true) => self.ops.presence.came(&device),
+            Some(false) => self.ops.presence.left(device, at),
+            None => {}
+        }
     }
 
     /// A message is no sample.

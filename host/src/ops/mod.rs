@@ -13,6 +13,7 @@ mod log_limit;
 mod metrics;
 mod outage;
 mod owner_file;
+mod presence;
 mod refused;
 mod supervisor;
 
@@ -26,6 +27,7 @@ use self::log_limit::LogLimit;
 pub use self::metrics::{CredentialsFile, Dropped, Metrics};
 pub use self::outage::Outage;
 pub use self::owner_file::write_for_owner;
+pub use self::presence::Presence;
 pub use self::refused::{HttpRefused, Refused};
 pub use self::supervisor::{Failure, GivenUp, Supervised, supervise};
 
@@ -35,6 +37,8 @@ pub use self::supervisor::{Failure, GivenUp, Supervised, supervise};
 pub struct Ops {
     /// What is counted and measured.
     pub metrics: Metrics,
+    /// Which devices have left.
+    pub presence: Presence,
     health: Health,
     limit: LogLimit,
 }
