@@ -14,7 +14,7 @@ use crate::{ports, tools};
 /// Writing its sessions to disk takes a moment.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// What README tells mosquitto's users to set: no end to what is kept for an ingest that is away.
+/// What docs/host.md tells mosquitto's users to set: no end to what is kept for an ingest that is away.
 const SETTINGS: &str = "max_queued_messages 0\n";
 
 /// A running mosquitto.
@@ -26,7 +26,7 @@ pub struct Mosquitto {
 }
 
 impl Mosquitto {
-    /// Starts it on a free port, with its data and log in `dir`, with the settings that README names.
+    /// Starts it on a free port, with its data and log in `dir`, with the settings that docs/host.md names.
     ///
     /// # Errors
     /// When it cannot be fetched or started.
