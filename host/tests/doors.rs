@@ -83,14 +83,20 @@ fn devices_that_have_all_places_of_their_address_leave_http_its_own() {
 }
 
 #[test]
-fn a_request_that_does_not_arrive_is_waited_for_ten_seconds() {
+fn a_request_that_does_not_arrive_is_waited_for_ten_seconds_and_has_a_number() {
     let directory = tempfile::tempdir().unwrap();
     let process = start(&directory);
+    // One that has had its answer and waits for the next request is nobody's fault.
+    let mut idle = TcpStream::connect(process.http).unwrap();
+    idle.set_read_timeout(Some(PATIENCE)).unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    idle.read_to_end(&mut Vec::new()).unwrap();
     let mut stream = TcpStream::connect(process.http).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: local").unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
+    process.until_metric("rollcall_http_refusals_total{reason=\"head_timeout\"} 1\n");
 }
 
 #[test]
@@ -104,4 +110,8 @@ fn a_request_with_long_headers_is_refused() {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 431");
+    process.until_metric("rollcall_http_refusals_total{reason=\"head_too_large\"} 1\n");
+    let mut stream = TcpStream::connect(process.http).unwrap();
+    stream.write_all(b"hello\r\n\r\n").unwrap();
+    process.until_metric("rollcall_http_refusals_total{reason=\"malformed_request\"} 1\n");
 }

@@ -95,8 +95,12 @@ fn answer(refused: HttpRefused, detail: &str) -> Response {
         ([(header::WWW_AUTHENTICATE, challenge)], problem).into_response()
     };
     match refused {
-        // Without TLS there is no request, so nobody reads an answer to the second.
-        HttpRefused::BadHost | HttpRefused::TlsFailed => problem(400, "bad request").into_response(),
+        // Of the others there is no request to be answered.
+        HttpRefused::BadHost
+        | HttpRefused::TlsFailed
+        | HttpRefused::HeadTimeout
+        | HttpRefused::HeadTooLarge
+        | HttpRefused::MalformedRequest => problem(400, "bad request").into_response(),
         // RFC 9110, section 7.4
         HttpRefused::OtherHost => problem(421, "misdirected request").into_response(),
         HttpRefused::NoToken => challenge("Bearer realm=\"rollcall\"", problem(401, "unauthorized")),

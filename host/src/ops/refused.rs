@@ -132,12 +132,27 @@ pub enum HttpRefused {
     RoleTooLow,
     /// What came to the listener with TLS is no TLS, or not as it should be, or late.
     TlsFailed,
+    /// The first request of a connection did not come in time.
+    HeadTimeout,
+    /// A request with more headers than are read.
+    HeadTooLarge,
+    /// What is no request.
+    MalformedRequest,
 }
 
 impl HttpRefused {
     /// Every refusal, in the order of declaration.
-    pub const ALL: [Self; 6] =
-        [Self::BadHost, Self::OtherHost, Self::NoToken, Self::BadToken, Self::RoleTooLow, Self::TlsFailed];
+    pub const ALL: [Self; 9] = [
+        Self::BadHost,
+        Self::OtherHost,
+        Self::NoToken,
+        Self::BadToken,
+        Self::RoleTooLow,
+        Self::TlsFailed,
+        Self::HeadTimeout,
+        Self::HeadTooLarge,
+        Self::MalformedRequest,
+    ];
 
     /// The name in metrics and lines of log.
     pub const fn name(self) -> &'static str {
@@ -148,6 +163,9 @@ impl HttpRefused {
             Self::BadToken => "bad_token",
             Self::RoleTooLow => "role_too_low",
             Self::TlsFailed => "tls_failed",
+            Self::HeadTimeout => "head_timeout",
+            Self::HeadTooLarge => "head_too_large",
+            Self::MalformedRequest => "malformed_request",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{io, mem, thread};
 
@@ -204,12 +205,19 @@ impl Answering {
         place: Arc<Place>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (protocol, open, ops) = (self.protocol.clone(), self.open.watcher(), self.ops.clone());
-        let (answers, stopped) = (answers(self.router.clone(), client, place), self.stopped.clone());
+        let (heard, stopped) = (Arc::new(AtomicBool::new(false)), self.stopped.clone());
+        let answers = answers(self.router.clone(), client, place, heard.clone());
+        let ended = move |ended: Result<(), hyper::Error>, ops: &Ops| {
+            if let Err(refused) = ended.map_err(|error| refused(&error, heard.load(Ordering::Relaxed)))
+                && let Some(refused) = refused
+            {
+                ops.http_refused(refused, Some(client));
+            }
+        };
         async move {
-            // What is wrong with a request was said to who sent it.
             let Some(tls) = tls else {
-                let _ = open.watch(protocol.serve_connection(TokioIo::new(stream), answers)).await;
-                return;
+                let connection = protocol.serve_connection(TokioIo::new(stream), answers);
+                return ended(open.watch(connection).await, &ops);
             };
             let begun = tokio::select! {
                 begun = timeout(HEADER_TIMEOUT, tls.accept(stream)) => begun,
@@ -217,11 +225,24 @@ impl Answering {
             };
             match begun {
                 Ok(Ok(stream)) => {
-                    let _ = open.watch(protocol.serve_connection(TokioIo::new(stream), answers)).await;
+                    let connection = protocol.serve_connection(TokioIo::new(stream), answers);
+                    ended(open.watch(connection).await, &ops);
                 }
                 Ok(Err(_)) | Err(_) => ops.http_refused(HttpRefused::TlsFailed, Some(client)),
             }
         }
+    }
+}
+
+/// Why a connection was closed, if it is by a fault of the client's that nobody looks at afterwards. One that waits too
+/// long for another request, after the first was `heard`, is none.
+fn refused(error: &hyper::Error, heard: bool) -> Option<HttpRefused> {
+    if error.is_parse_too_large() {
+        Some(HttpRefused::HeadTooLarge)
+    } else if error.is_parse() {
+        Some(HttpRefused::MalformedRequest)
+    } else {
+        (error.is_timeout() && !heard).then_some(HttpRefused::HeadTimeout)
     }
 }
 
@@ -245,9 +266,11 @@ fn answers(
     router: Router,
     client: SocketAddr,
     place: Arc<Place>,
+    heard: Arc<AtomicBool>,
 ) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> {
     service_fn(move |mut request: Request<Incoming>| {
         place.is_busy();
+        heard.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ConnectInfo(client));
         let (answer, place) = (TowerToHyperService::new(router.clone()).call(request), place.clone());
         async move {
