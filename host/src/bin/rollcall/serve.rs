@@ -80,8 +80,16 @@ pub(crate) async fn api(config: ApiArgs) -> anyhow::Result<()> {
     run(Role { store, source: None, flush_interval, http: Some(http), certificates, counts: true }).await
 }
 
+/// With fewer descriptors a process may start, and have none left for anybody who comes: some twenty are its own.
+const DESCRIPTORS_MIN: u64 = 32;
+
 /// Both doors answer from the first moment, whatever is not there yet.
 async fn run(role: Role) -> anyhow::Result<()> {
+    if let Some(limit) = rlimit::Resource::NOFILE.get_soft().ok().filter(|limit| *limit < DESCRIPTORS_MIN) {
+        bail!(
+            "{limit} open files are too few to let anybody in: allow {DESCRIPTORS_MIN} at least (ulimit -n)"
+        );
+    }
     let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;
     let parts: &[Part] =
         if role.source.is_some() { &[Part::Store, Part::Source, Part::Ingest] } else { &[Part::Store] };
