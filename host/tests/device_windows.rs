@@ -115,7 +115,7 @@ async fn store_of<S: LogStore>(store: &S) -> Oracle {
 /// Every device answers by what is below its row's `upto`, in whichever state the store is.
 async fn assert_readable<S: LogStore>(store: &S) {
     for device in (0..DEVICES).map(device) {
-        let view = store.devices(&[device], 0..u32::MAX).await.unwrap().devices.remove(0);
+        let view = store.devices(&[device], 0..u32::MAX).await.unwrap().remove(0);
         assert!(!view.is_torn());
         let upto = view.row.as_ref().map_or(0, |row| row.upto);
         let mut expected = BTreeMap::<u32, Counts>::new();

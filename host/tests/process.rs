@@ -285,7 +285,7 @@ fn a_process_whose_store_is_away_at_its_start_answers_at_every_door_and_ends_whe
 fn when_descriptors_run_out_the_log_says_so_and_clients_are_taken_again_once_there_are_some() {
     let data = tempfile::tempdir().unwrap();
     let script = format!(
-        "ulimit -n 48 && exec {} serve --mqtt-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --store redb:{}",
+        "ulimit -n 64 && exec {} serve --mqtt-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --store redb:{}",
         env!("CARGO_BIN_EXE_rollcall"),
         data.path().display()
     );
@@ -344,7 +344,7 @@ fn whatever_does_not_start_for_want_of_descriptors_a_process_that_says_it_is_rea
     let topic = Topic { device: DeviceId::new("porch").unwrap(), kind: Kind::Status }.name();
     let (mut ended, mut ready) = (0, 0);
     // From a process that cannot even start to one that has some to spare.
-    for descriptors in 3..40 {
+    for descriptors in (3..40).chain(60..68) {
         let data = tempfile::tempdir().unwrap();
         let (mqtt, http) = (free_address(), free_address());
         let script = format!(

@@ -16,7 +16,7 @@ use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::intake::partition::Partition;
 use rollcall_host::intake::recount;
 use rollcall_host::intake::seen::Sighting;
-use rollcall_host::log::devices::{self, DevicesView};
+use rollcall_host::log::devices::{self, DeviceView};
 #[cfg(feature = "mongodb")]
 use rollcall_host::log::mongo::{MongoAddress, MongoStore};
 use rollcall_host::log::plan::{Plan, View, series, total};
@@ -136,11 +136,15 @@ macro_rules! delegate_reads {
             $store.write_rows(writes).await
         }
 
+        async fn beyond_rows(&$self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
+            $store.beyond_rows(slots).await
+        }
+
         async fn devices(
             &$self,
             devices: &[DeviceId],
             hours: Range<u32>,
-        ) -> Result<DevicesView, StoreError> {
+        ) -> Result<Vec<DeviceView>, StoreError> {
             $store.devices(devices, hours).await
         }
 
@@ -402,7 +406,7 @@ async fn assert_device_counts<S: LogStore>(random: &mut fastrand::Rng, store: &S
     let range = a.min(b)..a.max(b);
     let all = devices::counts(store, ids, range.clone(), now).await.unwrap();
     let view = store.devices(ids, 0..u32::MAX).await.unwrap();
-    for ((device, counts), view) in ids.iter().zip(all.value).zip(view.devices) {
+    for ((device, counts), view) in ids.iter().zip(all.value).zip(view) {
         let slot = Slot::of(device);
         let upto = view.row.map_or(0, |row| row.upto).max(store.checkpoint(slot).await.unwrap().rows);
         let entries = store.read(slot, 0, usize::MAX).await.unwrap();
@@ -465,7 +469,7 @@ async fn device_counts_agree_with_the_oracle_through_late_samples_and_restarts<F
     let mut ingest = Ingest::open(Arc::new(Link(fixture.clone()))).await.unwrap();
     ingest.write_all_rows().await.unwrap();
     assert_device_counts(&mut random, fixture.store(), &ids).await;
-    let hours = fixture.store().devices(&ids, 0..u32::MAX).await.unwrap().devices;
+    let hours = fixture.store().devices(&ids, 0..u32::MAX).await.unwrap();
     assert!(hours.iter().filter(|view| !view.hours.is_empty()).count() > 8, "nothing was sealed");
     assert_eq!(wrong(&*fixture).await, Vec::<String>::new());
 }

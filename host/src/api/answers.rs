@@ -29,8 +29,8 @@ pub(super) async fn sums<S: LogStore, T: Send + 'static>(
     api: &Api<S>,
     plan: Plan,
     add_up: fn(&Plan, &View) -> T,
-) -> Result<(T, String), Problem> {
-    let as_of = UnixMs::now().to_rfc3339();
+) -> Result<(T, UnixMs), Problem> {
+    let as_of = UnixMs::now();
     let view = api.store.view(&plan).await?;
     // A long tail takes its time, and other requests do not wait for it.
     let sums = tokio::task::spawn_blocking(move || add_up(&plan, &view)).await;

@@ -9,14 +9,14 @@ use serde::Serialize;
 use super::Api;
 use super::answers::{TimeUncertain, answer, each_status};
 use super::error::Problem;
-use super::range::Parameters;
+use super::range::{Parameters, seconds};
 use super::status_count;
 use crate::log::LogStore;
-use crate::log::devices::{self, HOUR_MINUTES};
+use crate::log::devices;
 use crate::model::{Counts, UnixMs};
 
 /// The most hours that are read for one answer, of all its devices together: of one device more than two years.
-pub(super) const HOURS_MAX: u64 = 20_000;
+pub(super) const HOURS_MAX: usize = 20_000;
 
 #[derive(Serialize)]
 struct Answer {
@@ -42,30 +42,30 @@ pub(super) async fn get<S: LogStore>(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let parameters = Parameters::parse(query.as_deref().unwrap_or_default(), &["start", "end", "device"])?;
-    let devices = parameters.devices()?;
-    if devices.is_empty() {
+    let asked = parameters.devices()?;
+    if asked.is_empty() {
         return status_count::all(&api, parameters.range()?).await;
     }
     let minutes = parameters.minutes()?;
-    let hours = u64::from(minutes.end.div_ceil(HOUR_MINUTES) - minutes.start / HOUR_MINUTES);
-    let hours = hours * devices.len() as u64;
+    let hours = devices::hours_of(&minutes).len() * asked.len();
     if hours > HOURS_MAX {
         let problem = format!(
             "there are {hours} hours of devices, and an answer has at most {HOURS_MAX}: ask for a shorter range, or for fewer devices at a time"
         );
         return Err(Problem::bad_parameter("end", problem));
     }
-    let counted = devices::counts(&*api.store, &devices, minutes.clone(), UnixMs::now()).await?;
+    let counted = devices::counts(&*api.store, &asked, minutes.clone(), UnixMs::now()).await?;
     let of_device = |(device, counts): (DeviceId, Counts)| Device {
         device: device.to_string(),
         counts,
         total: counts.total(),
         time_uncertain: TimeUncertain { one_second: counts.one_second, unknown: counts.unknown },
     };
+    let range = seconds(&minutes);
     Ok(answer(&Answer {
-        start: u64::from(minutes.start) * 60,
-        end: u64::from(minutes.end) * 60,
-        devices: devices.into_iter().zip(counted.value).map(of_device).collect(),
+        start: range.start,
+        end: range.end,
+        devices: asked.into_iter().zip(counted.value).map(of_device).collect(),
         as_of: counted.as_of.to_rfc3339(),
     }))
 }

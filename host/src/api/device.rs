@@ -10,8 +10,7 @@ use super::answers::answer;
 use super::devices::DeviceAnswer;
 use super::error::Problem;
 use crate::fleet::{self, Gap, gaps, period_ms};
-use crate::log::LogStore;
-use crate::log::row;
+use crate::log::{self, LogStore, row};
 use crate::model::UnixMs;
 
 #[derive(Serialize)]
@@ -90,9 +89,9 @@ pub(super) async fn get<S: LogStore>(
 ) -> Result<Response, Problem> {
     let nowhere = || Problem::not_found(format!("no device {id:?} was ever seen, and none was issued"));
     let device = DeviceId::new(&id).map_err(|_| nowhere())?;
-    let as_of = fleet::as_of(&*api.store, std::iter::once(Slot::of(&device)), UnixMs::now()).await?;
+    let as_of = log::devices::as_of(&*api.store, &[Slot::of(&device)], UnixMs::now()).await?;
     let found = fleet::one(&*api.store, device).await?.map(|device| api.with_presence(device));
-    if found.is_none() && !api.issued().contains(&device) {
+    if found.is_none() && !api.is_issued(&device) {
         return Err(nowhere());
     }
     let boots = found.iter().flat_map(|device| &device.row.boots).filter_map(Boot::new).collect();

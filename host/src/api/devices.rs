@@ -1,7 +1,5 @@
 //! `GET /v1/devices?sort=S&trouble=T&prefix=P&after=A&limit=N`: the devices, a page at a time.
 
-use std::collections::HashSet;
-
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use rollcall_wire::{DeviceId, Slot};
@@ -11,8 +9,8 @@ use super::Api;
 use super::answers::answer;
 use super::error::Problem;
 use super::range::Parameters;
-use crate::fleet::{self, Device, List, Listed, Order, Place, Trouble};
-use crate::log::LogStore;
+use crate::fleet::{self, FleetDevice, List, Listed, Order, Position, Trouble, Wanted};
+use crate::log::{self, LogStore};
 use crate::model::UnixMs;
 
 /// How many devices a page has that does not say how many.
@@ -50,7 +48,7 @@ pub(super) struct DeviceAnswer {
     /// `online`, `stale` (its last sample is older than one and a half periods), `offline` (it has left, or nothing came
     /// for an hour or ten periods), or `never_seen`.
     state: &'static str,
-    /// What follows is null of a device that was never seen.
+    /// What follows is not there of a device that was never seen.
     #[serde(flatten)]
     seen: Option<SeenAnswer>,
 }
@@ -83,7 +81,7 @@ struct LastSample {
 
 impl DeviceAnswer {
     /// A device as of an instant; without a row, it never came.
-    pub(super) fn new(id: DeviceId, device: Option<&Device>, as_of: UnixMs) -> Self {
+    pub(super) fn new(id: DeviceId, device: Option<&FleetDevice>, as_of: UnixMs) -> Self {
         let state = device.map_or("never_seen", |device| device.state(as_of).word());
         let seen = device.map(|device| SeenAnswer {
             first_seen: device.row.first_seen.to_rfc3339(),
@@ -112,11 +110,12 @@ pub(super) async fn get<S: LogStore>(
     let trouble = parameters.word("trouble", &TROUBLES)?;
     let prefix = parameters.get("prefix").unwrap_or_default().to_owned();
     let limit = limit(&parameters)?;
-    let after = parameters.get("after").map(|text| place(order, text)).transpose()?;
-    let as_of = fleet::as_of(&*api.store, Slot::all(), UnixMs::now()).await?;
-    let mut never_seen: HashSet<_> = api.issued().into_iter().collect();
+    let after = parameters.get("after").map(|text| position(order, text)).transpose()?;
+    let slots: Vec<_> = Slot::all().collect();
+    let as_of = log::devices::as_of(&*api.store, &slots, UnixMs::now()).await?;
+    let mut never_seen = api.issued();
     let by_id = order == Order::Id && trouble.is_none() && prefix.is_empty();
-    let mut list = List::new((prefix, trouble, order), after, limit, as_of);
+    let mut list = List::new(Wanted { prefix, trouble, order, after, limit }, as_of);
     if by_id {
         let devices = fleet::page(&*api.store, after.map(|(_, id)| id), limit + 1).await?;
         // Those behind the last of a full page are on a later one, seen or not.
@@ -149,12 +148,12 @@ fn limit(parameters: &Parameters) -> Result<usize, Problem> {
     limit.ok_or_else(|| Problem::bad_parameter("limit", format!("limit is a number from 1 to {LIMIT_MAX}")))
 }
 
-/// A place as `after` has it: an id, and before it what the list is sorted by.
-fn name(order: Order, (key, id): Place) -> String {
+/// A position as `after` has it: an id, and before it what the list is sorted by.
+fn name(order: Order, (key, id): Position) -> String {
     if order == Order::Id { id.to_string() } else { format!("{key}:{id}") }
 }
 
-fn place(order: Order, text: &str) -> Result<Place, Problem> {
+fn position(order: Order, text: &str) -> Result<Position, Problem> {
     let read = || {
         let (key, id) = if order == Order::Id { ("0", text) } else { text.split_once(':')? };
         Some((key.parse().ok()?, DeviceId::new(id).ok()?))

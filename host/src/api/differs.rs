@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Api;
 use super::answers::{answer, each_status, sums};
 use super::error::Problem;
-use super::range::{MINUTE_S, Parameters};
+use super::range::{Parameters, seconds};
 use crate::fleet;
 use crate::log::LogStore;
 use crate::log::devices;
@@ -77,10 +77,8 @@ pub(super) async fn get<S: LogStore>(
         return Err(Problem::bad_parameter("start", "what comes before it begins before 1970"));
     };
     let before = before..here.start;
-    let seconds =
-        |minutes: &Range<u32>| u64::from(minutes.start) * MINUTE_S..u64::from(minutes.end) * MINUTE_S;
-    let (counts_before, _) = sums(&api, Plan::new(seconds(&before)), plan::total).await?;
-    let (counts_here, as_of) = sums(&api, Plan::new(seconds(&here)), plan::total).await?;
+    let (counts_before, as_of) = sums(&api, Plan::new(seconds(&before)), plan::total).await?;
+    let (counts_here, _) = sums(&api, Plan::new(seconds(&here)), plan::total).await?;
     let status = |status: usize| {
         let of = |counts: &Counts| counts.statuses[status];
         Status { status, before: of(&counts_before), here: of(&counts_here) }
@@ -99,8 +97,8 @@ pub(super) async fn get<S: LogStore>(
         statuses,
         devices: ranked.into_iter().map(named).collect(),
         devices_differing,
-        // Both are instants of the same form.
-        as_of: as_of.min(devices_as_of.to_rfc3339()),
+        // What is asked later holds at least what the first answer does.
+        as_of: as_of.min(devices_as_of).to_rfc3339(),
     }))
 }
 

@@ -17,6 +17,7 @@ mod range;
 mod series;
 mod status_count;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Router;
@@ -27,7 +28,7 @@ use rollcall_wire::DeviceId;
 
 use self::queries::Queries;
 use crate::credentials::{Devices, Live};
-use crate::fleet::Device;
+use crate::fleet::FleetDevice;
 use crate::log::LogStore;
 use crate::ops::Ops;
 
@@ -49,13 +50,18 @@ pub struct Api<S> {
 
 impl<S> Api<S> {
     /// A device, and when it left, if this process heard of it.
-    fn with_presence(&self, device: Device) -> Device {
-        Device { left_at: self.ops.presence.left_at(&device.id), ..device }
+    fn with_presence(&self, device: FleetDevice) -> FleetDevice {
+        FleetDevice { left_at: self.ops.presence.left_at(&device.id), ..device }
     }
 
-    /// Every device that has a credential.
-    fn issued(&self) -> Vec<DeviceId> {
+    /// Every device that has a credential, as far as that is known.
+    fn issued(&self) -> HashSet<DeviceId> {
         self.issued.as_ref().map(|issued| issued.get().ids().collect()).unwrap_or_default()
+    }
+
+    /// Has a device a credential?
+    fn is_issued(&self, device: &DeviceId) -> bool {
+        self.issued.as_ref().is_some_and(|issued| issued.get().contains(device))
     }
 }
 

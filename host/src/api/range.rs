@@ -119,6 +119,11 @@ impl Parameters {
     }
 }
 
+/// A range of minutes in seconds.
+pub(super) fn seconds(minutes: &Range<u32>) -> Range<u64> {
+    u64::from(minutes.start) * MINUTE_S..u64::from(minutes.end) * MINUTE_S
+}
+
 /// Reads `start=S&end=E`, each once and nothing else.
 ///
 /// # Errors

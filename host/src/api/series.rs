@@ -12,9 +12,9 @@ use super::Api;
 use super::answers::{TimeUncertain, answer, by_status, sums};
 use super::counts::HOURS_MAX;
 use super::error::Problem;
-use super::range::{MINUTE_S, Parameters, SECOND_MAX};
+use super::range::{MINUTE_S, Parameters, SECOND_MAX, seconds};
 use crate::log::LogStore;
-use crate::log::devices::{self, HOUR_MINUTES};
+use crate::log::devices;
 use crate::log::plan::{self, Plan};
 use crate::log::rollup::Resolution;
 use crate::model::{Counts, UnixMs};
@@ -61,14 +61,14 @@ impl Answer {
         step: u64,
         first: u64,
         counts: Vec<Counts>,
-        as_of: String,
+        as_of: UnixMs,
     ) -> Self {
         let time_uncertain = TimeUncertain {
             one_second: column(&counts, |counts| counts.one_second),
             unknown: column(&counts, |counts| counts.unknown),
         };
         let total = column(&counts, Counts::total);
-        let device = device.map(|device| device.to_string());
+        let (device, as_of) = (device.map(|device| device.to_string()), as_of.to_rfc3339());
         Self { device, start: range.start, end: range.end, step, first, counts, total, time_uncertain, as_of }
     }
 }
@@ -115,7 +115,7 @@ async fn of_device<S: LogStore>(
     minutes: Range<u32>,
     step: u64,
 ) -> Result<Response, Problem> {
-    let range = u64::from(minutes.start) * MINUTE_S..u64::from(minutes.end) * MINUTE_S;
+    let range = seconds(&minutes);
     let step_minutes = u32::try_from(step / MINUTE_S).ok().filter(|_| step.is_multiple_of(MINUTE_S));
     let Some(step_minutes) = step_minutes else {
         let easy = step.next_multiple_of(MINUTE_S);
@@ -123,7 +123,7 @@ async fn of_device<S: LogStore>(
         return Err(Problem::bad_parameter("step", problem));
     };
     let first = range.start - range.start % step;
-    let hours = u64::from(minutes.end.div_ceil(HOUR_MINUTES) - minutes.start / HOUR_MINUTES);
+    let hours = devices::hours_of(&minutes).len();
     let steps = if minutes.is_empty() { 0 } else { (range.end - first).div_ceil(step) };
     if hours > HOURS_MAX {
         let problem = format!(
@@ -139,8 +139,7 @@ async fn of_device<S: LogStore>(
         return Err(Problem::bad_parameter("step", problem));
     }
     let counted = devices::series(&*api.store, device, minutes, step_minutes, UnixMs::now()).await?;
-    let as_of = counted.as_of.to_rfc3339();
-    Ok(answer(&Answer::new(Some(device), range, step, first, counted.value, as_of)))
+    Ok(answer(&Answer::new(Some(device), range, step, first, counted.value, counted.as_of)))
 }
 
 /// How many windows of minutes or hours a plan reads at most.

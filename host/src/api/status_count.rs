@@ -42,5 +42,12 @@ pub(super) async fn all<S: LogStore>(api: &Api<S>, range: Range<u64>) -> Result<
     let (counts, as_of) = sums(api, Plan::new(range.clone()), plan::total).await?;
     let time_uncertain = TimeUncertain { one_second: counts.one_second, unknown: counts.unknown };
     let total = counts.total();
-    Ok(answer(&Answer { start: range.start, end: range.end, counts, total, time_uncertain, as_of }))
+    Ok(answer(&Answer {
+        start: range.start,
+        end: range.end,
+        counts,
+        total,
+        time_uncertain,
+        as_of: as_of.to_rfc3339(),
+    }))
 }

@@ -134,6 +134,11 @@ impl Devices {
         self.0.keys().copied()
     }
 
+    /// Has a device a credential?
+    pub fn contains(&self, device: &DeviceId) -> bool {
+        self.0.contains_key(device)
+    }
+
     /// The device that a client is, and the password that it showed; `None` when it is none.
     pub(crate) fn admit(&self, user: &[u8], password: &[u8]) -> Option<(DeviceId, SaltedHash)> {
         let id = str::from_utf8(user).ok().and_then(|user| DeviceId::new(user).ok());

@@ -1,6 +1,6 @@
 //! One device as its row says: what it sent, what is missing of it, and whether it answers.
 
-use rollcall_wire::{DeviceId, Status};
+use rollcall_wire::DeviceId;
 
 use super::gaps::{gaps, period_ms};
 use crate::log::StoreError;
@@ -22,7 +22,7 @@ const OFFLINE_MS: u64 = 3_600_000;
 const OFFLINE_PERIODS: u64 = 10;
 
 /// How a device is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Its samples come.
     Online,
@@ -45,7 +45,7 @@ impl State {
 
 /// A device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
+pub struct FleetDevice {
     /// Which one.
     pub id: DeviceId,
     /// What its row says.
@@ -56,7 +56,7 @@ pub struct Device {
     pub left_at: Option<UnixMs>,
 }
 
-impl Device {
+impl FleetDevice {
     /// A device by its row.
     ///
     /// # Errors
@@ -71,11 +71,6 @@ impl Device {
     /// When its last sample was taken, or, if none was counted, when it was heard last.
     pub fn last_at(&self) -> UnixMs {
         self.row.last_sample.map_or(self.row.last_seen, |(at, _)| at)
-    }
-
-    /// Its last status.
-    pub fn last_status(&self) -> Option<Status> {
-        self.row.last_sample.map(|(_, status)| status)
     }
 
     /// How it is, judged at an instant at which all that had come was in its row.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rollcall_wire::DeviceId;
 
-use super::{Device, State};
+use super::{FleetDevice, State};
 use crate::model::UnixMs;
 
 /// What is wrong with a device.
@@ -34,45 +34,46 @@ pub enum Order {
     Missing,
 }
 
-/// A place in a sorted list.
-pub type Place = (u64, DeviceId);
+/// A position in a sorted list.
+pub type Position = (u64, DeviceId);
 
 /// A device of a list: `None` when it never came.
-pub type Listed = (Place, Option<Device>);
+pub type Listed = (Position, Option<FleetDevice>);
 
 /// Which devices are wanted.
 #[derive(Clone, Debug)]
-pub struct List {
+pub struct Wanted {
     /// How their ids begin.
     pub prefix: String,
     /// What is wrong with them; `None` for all.
     pub trouble: Option<Trouble>,
     /// How they are sorted.
     pub order: Order,
-    /// Those behind this place.
-    pub after: Option<Place>,
+    /// Those behind this position.
+    pub after: Option<Position>,
     /// So many at most.
     pub limit: usize,
+}
+
+/// A page that is being filled.
+#[derive(Debug)]
+pub struct List {
+    wanted: Wanted,
     /// Devices are judged as of then.
-    pub as_of: UnixMs,
-    page: BTreeMap<Place, Option<Device>>,
+    as_of: UnixMs,
+    page: BTreeMap<Position, Option<FleetDevice>>,
 }
 
 impl List {
     /// An empty page.
-    pub fn new(
-        (prefix, trouble, order): (String, Option<Trouble>, Order),
-        after: Option<Place>,
-        limit: usize,
-        as_of: UnixMs,
-    ) -> Self {
-        Self { prefix, trouble, order, after, limit, as_of, page: BTreeMap::new() }
+    pub fn new(wanted: Wanted, as_of: UnixMs) -> Self {
+        Self { wanted, as_of, page: BTreeMap::new() }
     }
 
     /// Takes a device into the page if it belongs there.
-    pub fn take(&mut self, device: Device) {
+    pub fn take(&mut self, device: FleetDevice) {
         let state = device.state(self.as_of);
-        let wanted = match self.trouble {
+        let is_wanted = match self.wanted.trouble {
             None => true,
             Some(Trouble::Offline) => state == State::Offline,
             Some(Trouble::Stale) => state == State::Stale,
@@ -80,8 +81,8 @@ impl List {
             Some(Trouble::NeverSeen) => false,
             Some(Trouble::Undecided) => device.row.undecided > 0,
         };
-        if wanted {
-            let key = match self.order {
+        if is_wanted {
+            let key = match self.wanted.order {
                 Order::Id => 0,
                 Order::Silence => device.last_at().0,
                 Order::Missing => (u64::MAX - 1).saturating_sub(device.missing()),
@@ -92,8 +93,8 @@ impl List {
 
     /// Takes a device that never came.
     pub fn take_never_seen(&mut self, id: DeviceId) {
-        if self.trouble.is_none_or(|trouble| trouble == Trouble::NeverSeen) {
-            let key = match self.order {
+        if self.wanted.trouble.is_none_or(|trouble| trouble == Trouble::NeverSeen) {
+            let key = match self.wanted.order {
                 Order::Id | Order::Silence => 0,
                 Order::Missing => u64::MAX,
             };
@@ -101,25 +102,24 @@ impl List {
         }
     }
 
-    fn insert(&mut self, place: Place, device: Option<Device>) {
-        let fits = self.after.is_none_or(|after| after < place) && place.1.as_str().starts_with(&self.prefix);
-        // One more than is wanted tells that there are more.
-        let is_full = self.page.len() > self.limit;
-        if fits && !(is_full && self.page.last_key_value().is_some_and(|(last, _)| *last < place)) {
-            self.page.insert(place, device);
-            if self.page.len() > self.limit + 1 {
+    fn insert(&mut self, position: Position, device: Option<FleetDevice>) {
+        let Wanted { prefix, after, limit, .. } = &self.wanted;
+        if after.is_none_or(|after| after < position) && position.1.as_str().starts_with(prefix) {
+            self.page.insert(position, device);
+            // One more than is wanted tells that there are more.
+            if self.page.len() > limit + 1 {
                 self.page.pop_last();
             }
         }
     }
 
-    /// The page, and the place behind which the next one begins, if there is one.
-    pub fn finish(mut self) -> (Vec<Listed>, Option<Place>) {
-        let more = self.page.len() > self.limit;
+    /// The page, and the position behind which the next one begins, if there is one.
+    pub fn finish(mut self) -> (Vec<Listed>, Option<Position>) {
+        let more = self.page.len() > self.wanted.limit;
         if more {
             self.page.pop_last();
         }
-        let next = self.page.last_key_value().map(|(place, _)| *place).filter(|_| more);
+        let next = self.page.last_key_value().map(|(position, _)| *position).filter(|_| more);
         (self.page.into_iter().collect(), next)
     }
 }

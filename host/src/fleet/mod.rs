@@ -10,47 +10,27 @@ mod list;
 
 use rollcall_wire::{DeviceId, Slot};
 
-pub use self::device::{Device, State};
+pub use self::device::{FleetDevice, State};
 pub use self::gaps::{Gap, gaps, period_ms};
-pub use self::list::{List, Listed, Order, Place, Trouble};
+pub use self::list::{List, Listed, Order, Position, Trouble, Wanted};
 
 use crate::log::{LogStore, StoreError};
-use crate::model::UnixMs;
 
 /// How many rows are read at a time. Other requests are answered in between.
 const READ_ROWS: usize = 512;
-
-/// The instant before which all that was acknowledged is in rows that are read from now on: `now`, or when the first
-/// entry was received that may not be in them.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn as_of<S: LogStore>(
-    store: &S,
-    slots: impl Iterator<Item = Slot>,
-    now: UnixMs,
-) -> Result<UnixMs, StoreError> {
-    let mut as_of = now;
-    for slot in slots {
-        let checkpoint = store.checkpoint(slot).await?;
-        let beyond = store.read(slot, checkpoint.rows, 1).await?;
-        as_of = beyond.iter().map(|entry| entry.received_at).fold(as_of, UnixMs::min);
-    }
-    Ok(as_of)
-}
 
 /// Every device, slot by slot.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn scan<S: LogStore>(store: &S, mut each: impl FnMut(Device)) -> Result<(), StoreError> {
+pub async fn scan<S: LogStore>(store: &S, mut each: impl FnMut(FleetDevice)) -> Result<(), StoreError> {
     for slot in Slot::all() {
         let mut after = None;
         loop {
             let rows = store.rows(slot, after, READ_ROWS).await?;
             after = rows.last().map(|row| row.device);
             for row in &rows {
-                each(Device::new(row)?);
+                each(FleetDevice::new(row)?);
             }
             if rows.len() < READ_ROWS {
                 break;
@@ -69,21 +49,21 @@ pub async fn page<S: LogStore>(
     store: &S,
     after: Option<DeviceId>,
     limit: usize,
-) -> Result<Vec<Device>, StoreError> {
+) -> Result<Vec<FleetDevice>, StoreError> {
     let mut rows = Vec::new();
     for slot in Slot::all() {
         rows.extend(store.rows(slot, after, limit).await?);
     }
     rows.sort_unstable_by_key(|row| row.device);
     rows.truncate(limit);
-    rows.iter().map(Device::new).collect()
+    rows.iter().map(FleetDevice::new).collect()
 }
 
 /// One device; `None` when nothing of it is in a row.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn one<S: LogStore>(store: &S, device: DeviceId) -> Result<Option<Device>, StoreError> {
+pub async fn one<S: LogStore>(store: &S, device: DeviceId) -> Result<Option<FleetDevice>, StoreError> {
     let view = store.devices(&[device], 0..0).await?;
-    view.devices.first().and_then(|view| view.row.as_ref()).map(Device::new).transpose()
+    view.first().and_then(|view| view.row.as_ref()).map(FleetDevice::new).transpose()
 }

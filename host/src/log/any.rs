@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rollcall_wire::{DeviceId, Slot};
 use tokio::sync::{mpsc, watch};
 
-use super::devices::DevicesView;
+use super::devices::DeviceView;
 #[cfg(feature = "mongodb")]
 use super::mongo::{self, MongoAddress, MongoStore};
 use super::plan::{Plan, View};
@@ -16,7 +16,7 @@ use super::redb::{self, BackupError, LocalRequests, Progress, RedbStore};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::{Checkpoint, LogStore, Recount, RowWrite, StoreError};
-use crate::model::Entry;
+use crate::model::{Entry, UnixMs};
 use crate::ops::check::Report;
 
 /// Where a store is.
@@ -243,7 +243,11 @@ impl LogStore for AnyStore {
         each!(self, store => store.write_rows(writes).await)
     }
 
-    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
+        each!(self, store => store.beyond_rows(slots).await)
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {
         each!(self, store => store.devices(devices, hours).await)
     }
 

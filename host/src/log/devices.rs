@@ -8,10 +8,10 @@
 //!
 //! Whoever reads takes the row first, and adds what is sealed to hour rows that do not have it yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use rollcall_wire::DeviceId;
+use rollcall_wire::{DeviceId, Slot};
 use serde::{Deserialize, Serialize};
 
 use super::minutes::Minutes;
@@ -56,15 +56,6 @@ pub struct DeviceView {
     pub row: Option<Row>,
     /// Its hours that were asked for, in order, each read after the row.
     pub hours: Vec<HourRow>,
-}
-
-/// What a store holds of several devices.
-#[derive(Clone, Debug, Default)]
-pub struct DevicesView {
-    /// In the order in which they were asked for.
-    pub devices: Vec<DeviceView>,
-    /// When the first entry was received that may not be in the rows; `None` when all entries are.
-    pub beyond: Option<UnixMs>,
 }
 
 /// An answer, and the instant before which all that was acknowledged is in it.
@@ -163,6 +154,20 @@ impl DeviceView {
     }
 }
 
+/// The hours in which these minutes lie.
+pub fn hours_of(minutes: &Range<u32>) -> Range<u32> {
+    minutes.start / HOUR_MINUTES..minutes.end.div_ceil(HOUR_MINUTES)
+}
+
+/// The instant before which all that was acknowledged is in rows of these slots that are read from now on: `now`, or when
+/// the first entry was received that may not be in them.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn as_of<S: LogStore>(store: &S, slots: &[Slot], now: UnixMs) -> Result<UnixMs, StoreError> {
+    Ok(store.beyond_rows(slots).await?.map_or(now, |beyond| beyond.min(now)))
+}
+
 /// What each of the devices has by minute in `minutes`, given in minutes since 1970; a minute may come several times.
 ///
 /// It is exact at the answer's `as_of`; `now` is when the question came.
@@ -175,12 +180,13 @@ pub async fn by_minute<S: LogStore>(
     minutes: Range<u32>,
     now: UnixMs,
 ) -> Result<AsOf<Vec<Vec<(u32, Counts)>>>, StoreError> {
-    let view = view(store, devices, &minutes).await?;
+    let slots: BTreeSet<Slot> = devices.iter().map(Slot::of).collect();
+    let as_of = as_of(store, &slots.into_iter().collect::<Vec<_>>(), now).await?;
     let mut all = Vec::with_capacity(devices.len());
-    for device in &view.devices {
+    for device in views(store, devices, hours_of(&minutes)).await? {
         all.push(device.minutes()?.into_iter().filter(|(minute, _)| minutes.contains(minute)).collect());
     }
-    Ok(AsOf { value: all, as_of: view.as_of(now) })
+    Ok(AsOf { value: all, as_of })
 }
 
 /// How many samples of each status each of the devices took in `minutes`.
@@ -225,32 +231,24 @@ pub async fn series<S: LogStore>(
     Ok(AsOf { value: buckets, as_of })
 }
 
-impl DevicesView {
-    fn as_of(&self, now: UnixMs) -> UnixMs {
-        self.beyond.map_or(now, |beyond| beyond.min(now))
-    }
-}
-
 /// The devices as none of them was written meanwhile.
-async fn view<S: LogStore>(
+async fn views<S: LogStore>(
     store: &S,
     devices: &[DeviceId],
-    minutes: &Range<u32>,
-) -> Result<DevicesView, StoreError> {
-    let hours = minutes.start / HOUR_MINUTES..minutes.end.div_ceil(HOUR_MINUTES);
-    let mut view = store.devices(devices, hours.clone()).await?;
+    hours: Range<u32>,
+) -> Result<Vec<DeviceView>, StoreError> {
+    let mut views = store.devices(devices, hours.clone()).await?;
     let mut reads = 1;
     loop {
-        let torn: Vec<_> = (0..devices.len()).filter(|at| view.devices[*at].is_torn()).collect();
-        let Some(first) = torn.first() else { return Ok(view) };
+        let torn: Vec<_> = (0..devices.len()).filter(|at| views[*at].is_torn()).collect();
+        let Some(first) = torn.first() else { return Ok(views) };
         if reads == READS_MAX {
             let device = devices[*first];
             return Err(StoreError::Corrupt(format!("hours of device {device} are further than its row")));
         }
         reads += 1;
-        // What is read later holds at least as much: the answer stays as of the first reading.
         let again: Vec<_> = torn.iter().map(|at| devices[*at]).collect();
         let read = store.devices(&again, hours.clone()).await?;
-        torn.into_iter().zip(read.devices).for_each(|(at, device)| view.devices[at] = device);
+        torn.into_iter().zip(read).for_each(|(at, device)| views[at] = device);
     }
 }

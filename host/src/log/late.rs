@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 
 use rollcall_wire::{DeviceId, Slot};
 
-use super::devices::DevicesView;
+use super::devices::DeviceView;
 use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::{Checkpoint, LogStore, RowWrite, StoreError};
-use crate::model::Entry;
+use crate::model::{Entry, UnixMs};
 
 /// See the module.
 #[derive(Debug)]
@@ -58,7 +58,11 @@ impl<S: LogStore> LogStore for LateStore<S> {
         self.there()?.write_rows(writes).await
     }
 
-    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
+        self.there()?.beyond_rows(slots).await
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {
         self.there()?.devices(devices, hours).await
     }
 

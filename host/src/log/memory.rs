@@ -1,7 +1,7 @@
 //! A store in memory, for tests: it keeps what a real store keeps, answers the same, and fails on
 //! request in the ways that real stores fail.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map};
+use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rollcall_wire::{DeviceId, Slot};
 use tokio::sync::mpsc;
 
-use super::devices::{self, DeviceView, DevicesView, HourRow};
+use super::devices::{self, DeviceView, HourRow};
 use super::plan::{Plan, TailEntry, View, Window};
 use super::rollup::{Chunk, Resolution};
 use super::row::Row;
 use super::{Checkpoint, Checkpoints, LogStore, Logged, Recount, RowWrite, Snapshot, StoreError, WindowRow};
-use crate::model::{self, BySecond, Entry};
+use crate::model::{self, BySecond, Entry, UnixMs};
 use crate::ops::check::{self, Report};
 
 /// What the next append, or the next rollup, does instead of its work.
@@ -136,15 +136,18 @@ impl LogStore for MemoryStore {
         Err(StoreError::Unavailable(format!("injected: {fault:?}")))
     }
 
-    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
         let state = self.state();
-        let slots: BTreeSet<Slot> = devices.iter().map(Slot::of).collect();
-        let beyond = slots.into_iter().filter_map(|slot| {
-            let next = state.checkpoints.get(&slot).map_or(0, |checkpoint| checkpoint.rows);
-            state.entries.get(&(slot, next)).map(|entry| entry.received_at)
-        });
-        let devices = devices.iter().map(|device| state.device(*device, hours.clone())).collect();
-        Ok(DevicesView { devices, beyond: beyond.min() })
+        let beyond = |slot: &Slot| {
+            let next = state.checkpoints.get(slot).map_or(0, |checkpoint| checkpoint.rows);
+            state.entries.get(&(*slot, next)).map(|entry| entry.received_at)
+        };
+        Ok(slots.iter().filter_map(beyond).min())
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {
+        let state = self.state();
+        Ok(devices.iter().map(|device| state.device(*device, hours.clone())).collect())
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

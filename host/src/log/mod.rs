@@ -27,7 +27,7 @@ use std::ops::Range;
 use rollcall_wire::{DeviceId, Slot};
 
 pub use self::any::{AnyStore, OpenError, StoreAddress, StoreAddressError};
-use self::devices::DevicesView;
+use self::devices::DeviceView;
 pub use self::late::LateStore;
 #[cfg(feature = "testing")]
 pub use self::memory::{Fault, MemoryStore};
@@ -37,7 +37,7 @@ pub use self::redb::RedbStore;
 use self::rollup::Chunk;
 use self::row::Row;
 pub use self::snapshot::{Checkpoints, Logged, Recount, Snapshot, WindowRow};
-use crate::model::Entry;
+use crate::model::{Entry, UnixMs};
 
 /// How far what is made from a partition's log is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,13 +111,17 @@ pub trait LogStore: Send + Sync + 'static {
     /// checkpoint and no hour row outlives its rows.
     fn write_rows(&self, writes: &[RowWrite]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// What the store holds of these devices: their rows, and their rows of `hours`, counted since 1970. Read in this
-    /// order: how far rows are, rows, hours, and the log beyond.
+    /// When the first entry of these slots was received that may be missing from rows that are read after this; `None`
+    /// when there is none.
+    fn beyond_rows(&self, slots: &[Slot]) -> impl Future<Output = Result<Option<UnixMs>, StoreError>> + Send;
+
+    /// What the store holds of these devices, in their order: their rows, and their rows of `hours`, counted since 1970,
+    /// which are read after them.
     fn devices(
         &self,
         devices: &[DeviceId],
         hours: Range<u32>,
-    ) -> impl Future<Output = Result<DevicesView, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<DeviceView>, StoreError>> + Send;
 
     /// What the store holds of a plan.
     fn view(&self, plan: &Plan) -> impl Future<Output = Result<View, StoreError>> + Send;

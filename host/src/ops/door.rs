@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Descriptors that are no connection's: for the store, files, a broker, and whoever is sent away.
-const DESCRIPTORS_KEPT: u64 = 64;
+/// Descriptors that are no connection's: for the store, files, a broker, and whoever is sent away. With fewer in all, a
+/// process may come up and have none left for anybody.
+pub const DESCRIPTORS_KEPT: u64 = 64;
 
 /// The least number of descriptors that is shared out. Where there are fewer, the system says when there is none left.
 const SHARED_MIN: u64 = 128;

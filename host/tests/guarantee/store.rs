@@ -6,12 +6,12 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
-use rollcall_host::log::devices::DevicesView;
+use rollcall_host::log::devices::DeviceView;
 use rollcall_host::log::plan::{Plan, View};
 use rollcall_host::log::rollup::Chunk;
 use rollcall_host::log::row::Row;
 use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RowWrite, StoreError};
-use rollcall_host::model::Entry;
+use rollcall_host::model::{Entry, UnixMs};
 use rollcall_wire::{DeviceId, Slot};
 
 /// What a call does instead of its work.
@@ -206,7 +206,12 @@ impl LogStore for UnsteadyStore {
         .await
     }
 
-    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
+        let store = self.state().store.clone();
+        store.beyond_rows(slots).await
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {
         let store = self.state().store.clone();
         store.devices(devices, hours).await
     }

@@ -6,12 +6,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rollcall_host::log::devices::DevicesView;
+use rollcall_host::log::devices::DeviceView;
 use rollcall_host::log::plan::{Plan, View};
 use rollcall_host::log::rollup::Chunk;
 use rollcall_host::log::row::Row;
 use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
-use rollcall_host::model::Entry;
+use rollcall_host::model::{Entry, UnixMs};
 use rollcall_wire::{DeviceId, Slot};
 use tokio::sync::Notify;
 
@@ -267,7 +267,11 @@ impl LogStore for Store {
         each!(self, store => store.write_rows(writes).await)
     }
 
-    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
+        each!(self, store => store.beyond_rows(slots).await)
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {
         each!(self, store => store.devices(devices, hours).await)
     }
 
@@ -316,7 +320,11 @@ impl LogStore for Faulty {
         done
     }
 
-    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
+        self.store.beyond_rows(slots).await
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {
         self.store.devices(devices, hours).await
     }
 

@@ -208,9 +208,8 @@ impl Answering {
         let (heard, stopped) = (Arc::new(AtomicBool::new(false)), self.stopped.clone());
         let answers = answers(self.router.clone(), client, place, heard.clone());
         let ended = move |ended: Result<(), hyper::Error>, ops: &Ops| {
-            if let Err(refused) = ended.map_err(|error| refused(&error, heard.load(Ordering::Relaxed)))
-                && let Some(refused) = refused
-            {
+            let refused = ended.err().and_then(|error| refused(&error, heard.load(Ordering::Relaxed)));
+            if let Some(refused) = refused {
                 ops.http_refused(refused, Some(client));
             }
         };

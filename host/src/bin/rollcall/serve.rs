@@ -9,6 +9,7 @@ use rollcall_host::api::{self, Api, Guard};
 use rollcall_host::intake::{FlushInterval, keep_storing, recount};
 use rollcall_host::log::{AnyStore, LateStore, StoreAddress};
 use rollcall_host::model::Clock;
+use rollcall_host::ops::door::DESCRIPTORS_KEPT;
 use rollcall_host::ops::{GivenUp, Ops, Outage, Part, watch_clock};
 use rollcall_host::source::{self, Again, Inbox, LogState, Source, keep_running};
 use rollcall_host::tls::Certificates;
@@ -80,14 +81,11 @@ pub(crate) async fn api(config: ApiArgs) -> anyhow::Result<()> {
     run(Role { store, source: None, flush_interval, http: Some(http), certificates, counts: true }).await
 }
 
-/// With fewer descriptors a process may start, and have none left for anybody who comes: some twenty are its own.
-const DESCRIPTORS_MIN: u64 = 32;
-
 /// Both doors answer from the first moment, whatever is not there yet.
 async fn run(role: Role) -> anyhow::Result<()> {
-    if let Some(limit) = rlimit::Resource::NOFILE.get_soft().ok().filter(|limit| *limit < DESCRIPTORS_MIN) {
+    if let Some(limit) = rlimit::Resource::NOFILE.get_soft().ok().filter(|limit| *limit < DESCRIPTORS_KEPT) {
         bail!(
-            "{limit} open files are too few to let anybody in: allow {DESCRIPTORS_MIN} at least (ulimit -n)"
+            "{limit} open files are too few to let anybody in: allow {DESCRIPTORS_KEPT} at least (ulimit -n)"
         );
     }
     let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;

@@ -5,17 +5,15 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, DateTime, Document, doc};
+use mongodb::bson::{Binary, Document, doc};
 use rollcall_wire::{DeviceId, Slot};
 use serde::Deserialize;
 
 use super::rows::{self, StoredRow};
-use super::windows::StoredCheckpoint;
-use super::{MongoStore, Topology, format, view};
-use crate::log::devices::{self, DeviceView, DevicesView, HourRow};
+use super::{MongoStore, view};
+use crate::log::devices::{self, DeviceView, HourRow};
 use crate::log::row::Row;
 use crate::log::{RowWrite, StoreError};
-use crate::model::UnixMs;
 
 /// The collection.
 pub(super) const COLLECTION: &str = "device_hours";
@@ -130,31 +128,16 @@ fn update(device: &DeviceId, hour: &HourRow, held: Option<u64>) -> Document {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct StoredReceived {
-    received_at: DateTime,
-}
-
 /// What there is of these devices.
-pub(super) async fn view(
+pub(super) async fn devices(
     store: &MongoStore,
     devices: &[DeviceId],
     hours: &Range<u32>,
-) -> Result<DevicesView, StoreError> {
+) -> Result<Vec<DeviceView>, StoreError> {
     if devices.is_empty() {
-        return Ok(DevicesView::default());
+        return Ok(Vec::new());
     }
     let mut session = store.session().await?;
-    if store.topology == Topology::ReplicaSet {
-        view::ask_the_primary(store, &mut session).await?;
-    }
-    let mut next: BTreeMap<Slot, u64> = devices.iter().map(|device| (Slot::of(device), 0)).collect();
-    let checkpoints: Vec<StoredCheckpoint> =
-        view::find(store, &mut session, "checkpoints", doc! {}, doc! { "rows": 1 }).await?;
-    for stored in checkpoints {
-        let (slot, _) = stored.place()?;
-        next.entry(slot).and_modify(|next| *next = stored.checkpoint().rows);
-    }
     let mut views: BTreeMap<DeviceId, DeviceView> =
         devices.iter().map(|device| (*device, DeviceView::default())).collect();
     let filter = rows::filter_some(devices);
@@ -171,12 +154,5 @@ pub(super) async fn view(
         let (device, hour) = stored.hour()?;
         views.entry(device).and_modify(|view| view.hours.push(hour));
     }
-    let keys: Vec<_> = next.into_iter().map(|(slot, next)| format::keys(slot, next).start).collect();
-    let filter = doc! { "_id": { "$in": keys } };
-    let beyond: Vec<StoredReceived> =
-        view::find(store, &mut session, "entries", filter, doc! { "received_at": 1 }).await?;
-    let received = |stored: &StoredReceived| UnixMs(stored.received_at.timestamp_millis().cast_unsigned());
-    let beyond = beyond.iter().map(received).min();
-    let devices = devices.iter().map(|device| views.get(device).cloned().unwrap_or_default());
-    Ok(DevicesView { devices: devices.collect(), beyond })
+    Ok(devices.iter().map(|device| views.get(device).cloned().unwrap_or_default()).collect())
 }

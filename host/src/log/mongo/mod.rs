@@ -37,12 +37,12 @@ use self::tail::Tail;
 use self::windows::{
     StoredCheckpoint, checkpoint_update, collection, rows_checkpoint_update, window_updates,
 };
-use super::devices::DevicesView;
+use super::devices::DeviceView;
 use super::plan::{Plan, View};
 use super::rollup::{Chunk, Resolution};
 use super::row::Row;
 use super::{Checkpoint, LogStore, RowWrite, StoreError};
-use crate::model::Entry;
+use crate::model::{Entry, UnixMs};
 
 pub use self::address::{MongoAddress, PasswordError};
 pub use self::checks::checks;
@@ -281,8 +281,12 @@ impl LogStore for MongoStore {
         .await
     }
 
-    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
-        in_time(hours::view(self, devices, &hours)).await
+    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
+        in_time(rows::beyond(self, slots)).await
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {
+        in_time(hours::devices(self, devices, &hours)).await
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

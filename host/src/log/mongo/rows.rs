@@ -1,13 +1,18 @@
 //! The rows of devices: one document a device, `{_id: "3/device", upto: 128, state: …, sealed: …, closed: …}`. The slot
 //! stands in front, so that the rows of a slot lie together.
 
+use std::collections::BTreeMap;
+
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Document, doc};
+use mongodb::bson::{Binary, DateTime, Document, doc};
 use rollcall_wire::{DeviceId, Slot};
 use serde::Deserialize;
 
+use super::windows::StoredCheckpoint;
+use super::{MongoStore, Topology, format, view};
 use crate::log::StoreError;
 use crate::log::row::Row;
+use crate::model::UnixMs;
 
 /// The collection.
 pub(super) const COLLECTION: &str = "devices";
@@ -72,4 +77,30 @@ impl StoredRow {
         let closed = self.closed.map(|closed| closed.bytes);
         Ok(Row { device, upto: self.upto.cast_unsigned(), sealed, state: self.state.bytes, closed })
     }
+}
+
+#[derive(Debug, Deserialize)]
+struct StoredReceived {
+    received_at: DateTime,
+}
+
+/// When the first entry of these slots was received that is beyond the rows' checkpoints.
+pub(super) async fn beyond(store: &MongoStore, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
+    let mut session = store.session().await?;
+    if store.topology == Topology::ReplicaSet {
+        view::ask_the_primary(store, &mut session).await?;
+    }
+    let mut next: BTreeMap<Slot, u64> = slots.iter().map(|slot| (*slot, 0)).collect();
+    let checkpoints: Vec<StoredCheckpoint> =
+        view::find(store, &mut session, "checkpoints", doc! {}, doc! { "rows": 1 }).await?;
+    for stored in checkpoints {
+        let (slot, _) = stored.place()?;
+        next.entry(slot).and_modify(|next| *next = stored.checkpoint().rows);
+    }
+    let keys: Vec<_> = next.into_iter().map(|(slot, next)| format::keys(slot, next).start).collect();
+    let filter = doc! { "_id": { "$in": keys } };
+    let beyond: Vec<StoredReceived> =
+        view::find(store, &mut session, "entries", filter, doc! { "received_at": 1 }).await?;
+    let received = |stored: &StoredReceived| UnixMs(stored.received_at.timestamp_millis().cast_unsigned());
+    Ok(beyond.iter().map(received).min())
 }

@@ -5,9 +5,8 @@ use std::ops::Range;
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value, WriteTransaction};
 use rollcall_wire::{DeviceId, Slot};
 
-use super::{WorkError, checkpoints, damage, packed, rows, sealed};
-use crate::log::codec;
-use crate::log::devices::{self, DeviceView, DevicesView, HourRow};
+use super::{WorkError, checkpoints, damage, rows, sealed};
+use crate::log::devices::{self, DeviceView, HourRow};
 use crate::log::row::Row;
 use crate::model::UnixMs;
 
@@ -41,25 +40,6 @@ pub(super) fn add(transaction: &WriteTransaction, slot: u8, row: &Row) -> Result
         new += u64::from(table.insert(key, bytes.as_slice())?.is_none());
     }
     Ok(new)
-}
-
-/// What there is of these devices.
-pub(super) fn view(
-    transaction: &ReadTransaction,
-    devices: &[DeviceId],
-    hours: Range<u32>,
-) -> Result<DevicesView, WorkError> {
-    let mut slots: Vec<_> = devices.iter().map(Slot::of).collect();
-    slots.sort_unstable();
-    slots.dedup();
-    let mut beyond: Option<UnixMs> = None;
-    for slot in slots {
-        let next = checkpoints::read(transaction, slot)?.rows;
-        let received = packed::read(transaction, slot, next, 1, codec::entry_received_at)?;
-        beyond = beyond.into_iter().chain(received).min();
-    }
-    let devices = devices.iter().map(|device| self::device(transaction, *device, hours.clone()));
-    Ok(DevicesView { devices: devices.collect::<Result<_, _>>()?, beyond })
 }
 
 /// What there is of a device.

@@ -46,12 +46,12 @@ use self::open::Stamp;
 pub use self::requests::LocalRequests;
 use self::tail::Tail;
 use self::unsynced::Unsynced;
-use super::devices::DevicesView;
+use super::devices::DeviceView;
 use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::{Checkpoint, LogStore, RowWrite, StoreError, codec};
-use crate::model::{self, Entry};
+use crate::model::{self, Entry, UnixMs};
 
 type Open = dyn Fn() -> Result<Database, WorkError> + Send + Sync;
 
@@ -331,9 +331,18 @@ impl LogStore for RedbStore {
         .await
     }
 
-    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<DevicesView, StoreError> {
+    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
+        let slots = slots.to_vec();
+        self.run(move |database| rows::beyond(&database.begin_read()?, &slots)).await
+    }
+
+    async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {
         let devices = devices.to_vec();
-        self.run(move |database| hours::view(&database.begin_read()?, &devices, hours)).await
+        self.run(move |database| {
+            let transaction = database.begin_read()?;
+            devices.iter().map(|device| hours::device(&transaction, *device, hours.clone())).collect()
+        })
+        .await
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

@@ -3,9 +3,10 @@
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use rollcall_wire::{DeviceId, Slot};
 
-use super::{WorkError, checkpoints, damage, hours, sealed};
-use crate::log::RowWrite;
+use super::{WorkError, checkpoints, damage, hours, packed, sealed};
 use crate::log::row::Row;
+use crate::log::{RowWrite, codec};
+use crate::model::UnixMs;
 
 /// slot, device → how far the row is (eight bytes), what it has sealed, and the device's state.
 pub(super) const DEVICES: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("devices");
@@ -93,6 +94,17 @@ pub(super) fn check(transaction: &ReadTransaction, slot: Slot) -> Result<(), Wor
         return Ok(());
     }
     Err(damage(format!("the devices of slot {slot}")))
+}
+
+/// When the first entry of these slots was received that is beyond the rows' checkpoints.
+pub(super) fn beyond(transaction: &ReadTransaction, slots: &[Slot]) -> Result<Option<UnixMs>, WorkError> {
+    let mut first: Option<UnixMs> = None;
+    for slot in slots {
+        let next = checkpoints::read(transaction, *slot)?.rows;
+        let received = packed::read(transaction, *slot, next, 1, codec::entry_received_at)?;
+        first = first.into_iter().chain(received).min();
+    }
+    Ok(first)
 }
 
 /// A device's row without its closed boots.

@@ -22,14 +22,14 @@ use crate::source::{Inbox, LogState, kept};
 const SUBSCRIBE_ID: u16 = 1;
 
 /// One of the brokers.
-pub(super) struct Place {
+pub(super) struct Candidate {
     address: BrokerAddress,
     options: Options,
     /// When its connection ended, if there was one.
     left: Option<Instant>,
 }
 
-impl Place {
+impl Candidate {
     /// The broker at `address`, whom we have not been connected to.
     pub(super) fn new(options: Options, address: &BrokerAddress) -> Self {
         Self { address: address.clone(), options, left: None }
@@ -39,7 +39,7 @@ impl Place {
 /// See the module.
 pub(super) struct Connection {
     pub(super) settings: BrokerSettings,
-    pub(super) places: Vec<Place>,
+    pub(super) candidates: Vec<Candidate>,
     pub(super) log: LogState,
     pub(super) requests: Requests,
     /// The other end of it.
@@ -62,7 +62,7 @@ enum End {
 
 impl Connection {
     pub(super) async fn run(mut self) {
-        let mut turns = Turns::new(self.places.len());
+        let mut turns = Turns::new(self.candidates.len());
         while !self.shared.gate.is_draining() {
             let at = turns.at();
             let (end, lived) = match self.connect(at).await {
@@ -85,23 +85,23 @@ impl Connection {
 
     /// Connects to a broker and asks for its messages.
     async fn connect(&mut self, at: usize) -> Result<Link, String> {
-        let Some(place) = self.places.get(at) else { return Err("no broker is named".to_owned()) };
-        let (link, welcome) = Link::connect(&place.options).await.map_err(|unreachable| {
+        let Some(candidate) = self.candidates.get(at) else { return Err("no broker is named".to_owned()) };
+        let (link, welcome) = Link::connect(&candidate.options).await.map_err(|unreachable| {
             let advice = unreachable.answers().map(advice).find(|advice| !advice.is_empty());
             format!("{unreachable}{}", advice.unwrap_or_default())
         })?;
-        self.connected(place, &link, &welcome);
+        self.connected(candidate, &link, &welcome);
         self.subscribe();
         Ok(link)
     }
 
-    fn connected(&self, place: &Place, link: &Link, welcome: &ConnAck) {
-        let address = &place.address;
-        let away = match place.left {
+    fn connected(&self, candidate: &Candidate, link: &Link, welcome: &ConnAck) {
+        let address = &candidate.address;
+        let away = match candidate.left {
             Some(since) => format!("{} s", since.elapsed().as_secs()),
             None => "an unknown time".to_owned(),
         };
-        if !welcome.session_present && (place.left.is_some() || self.log == LogState::Written) {
+        if !welcome.session_present && (candidate.left.is_some() || self.log == LogState::Written) {
             tracing::warn!(
                 %address,
                 client_id = self.settings.client_id,
@@ -221,11 +221,11 @@ impl Connection {
         // Forgets the acknowledgements that were queued meanwhile; under the lock, so that none follows.
         while self.asked.try_recv().is_ok() {}
         drop(epoch);
-        let Some(place) = self.places.get_mut(at) else { return };
+        let Some(candidate) = self.candidates.get_mut(at) else { return };
         if connected {
-            place.left = Some(Instant::now());
+            candidate.left = Some(Instant::now());
         }
-        let reason = format!("no connection to {}: {reason}", place.address);
+        let reason = format!("no connection to {}: {reason}", candidate.address);
         if !self.shared.gate.is_draining() {
             tracing::warn!(retry_ms = pause.as_millis(), "{reason}");
         }

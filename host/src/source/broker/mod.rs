@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 pub use self::address::{BrokerAddress, BrokerAddressError, Transport};
 pub use self::checks::checks;
-use self::connection::{Connection, Place};
+use self::connection::{Candidate, Connection};
 pub use self::filter::{PlainTopic, Slots};
 use self::options::Options;
 pub use self::options::SetupError;
@@ -70,7 +70,7 @@ type Requests = mpsc::Sender<Packet>;
 /// A broker, before messages are taken from it.
 pub struct Broker {
     settings: BrokerSettings,
-    places: Vec<Place>,
+    candidates: Vec<Candidate>,
     inbox: Inbox,
     ops: Arc<Ops>,
 }
@@ -114,16 +114,16 @@ impl Broker {
     /// # Errors
     /// [`SetupError`]; a broker that is away is none.
     pub fn new(settings: BrokerSettings, inbox: Inbox, ops: Arc<Ops>) -> Result<Self, SetupError> {
-        let place = |address| Ok(Place::new(Options::new(address, &settings)?, address));
-        let places = settings.brokers.iter().map(place).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { settings, places, inbox, ops })
+        let candidate = |address| Ok(Candidate::new(Options::new(address, &settings)?, address));
+        let candidates = settings.brokers.iter().map(candidate).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { settings, candidates, inbox, ops })
     }
 }
 
 impl Source for Broker {
     /// Connects as often as it must.
     fn start(self: Box<Self>, log: LogState) -> Box<dyn RunningSource> {
-        let Self { settings, places, inbox, ops } = *self;
+        let Self { settings, candidates, inbox, ops } = *self;
         let BrokerSettings { brokers, slots, client_id, receive_max, .. } = &settings;
         tracing::info!(?brokers, %slots, client_id, "taking messages from the broker");
         ops.unhealthy(Part::Source, &"not connected to the broker yet");
@@ -137,7 +137,7 @@ impl Source for Broker {
         let acknowledging = tokio::spawn(acknowledge(settled, requests.clone(), shared.clone()));
         let connection = Connection {
             settings,
-            places,
+            candidates,
             log,
             requests: requests.clone(),
             asked,

@@ -56,7 +56,7 @@ fn counts_differ<S: LogStore>(
     device: DeviceId,
     log: &[Entry],
 ) -> Result<Option<String>, StoreError> {
-    let view = at_once(store.devices(&[device], 0..u32::MAX))?.devices.pop().unwrap_or_default();
+    let view = at_once(store.devices(&[device], 0..u32::MAX))?.pop().unwrap_or_default();
     if view.is_torn() {
         return Ok(Some("hours are further than the row".to_owned()));
     }
