@@ -99,6 +99,10 @@ mod switch {
         BootsForgotten => "boots-forgotten",
         /// What is forgotten after a time is forgotten by a clock that people set.
         LogTimeFollowsClock => "log-time-follows-clock",
+        /// A log that was empty has its time of each worker's clock.
+        LogTimeOfEachWorker => "log-time-of-each-worker",
+        /// What a device has counted is added to its hours as often as its row is written.
+        SealedAddedTwice => "sealed-added-twice",
         /// A sample is dated by when its message came.
         DatedByArrival => "dated-by-arrival",
         /// The samples of a boot change their order in a flush.

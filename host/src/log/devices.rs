@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use rollcall_wire::{DeviceId, Slot};
+use rollcall_wire::{DeviceId, Slot, mutant};
 use serde::{Deserialize, Serialize};
 
 use super::minutes::Minutes;
@@ -83,7 +83,7 @@ pub fn moved<E>(
     let mut rows = Vec::new();
     for (hour, parts) in hours {
         let old = stored(hour)?;
-        let held = old.as_ref().map_or(0, |old| old.below);
+        let held = mutant!(SealedAddedTwice, 0, old.as_ref().map_or(0, |old| old.below));
         let new = parts.iter().filter(|(below, ..)| *below > held);
         let Some(below) = new.clone().map(|(below, ..)| *below).max() else { continue };
         let mut sum = BTreeMap::<u32, Counts>::new();

@@ -20,6 +20,8 @@ const FOUND: &[(&str, u64, &str)] = &[
     ("gap-closed", 1, "rows"),
     ("boots-forgotten", 1, "rows"),
     ("log-time-follows-clock", 17, "rows"),
+    ("log-time-of-each-worker", 0, "log"),
+    ("sealed-added-twice", 17, "rows"),
     ("dated-by-arrival", 1, "time"),
     ("order-lost", 1, "order"),
     ("undecided-counted", 1, "windows"),
