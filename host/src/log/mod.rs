@@ -2,7 +2,7 @@
 //! flush of messages. Appending entry n succeeds once, whoever tries: the commit point, and the fence
 //! between two workers that both think they own the partition.
 //!
-//! [`LogStore`] is what a store must give; `tests/store_contract.rs` is the same for all of them.
+//! [`LogStore`] is what a store must give; `tests/store_contract/` is the same for all of them.
 
 mod any;
 mod codec;
