@@ -151,7 +151,7 @@ impl Fields {
     }
 }
 
-fn set_once<T>(field: &mut Option<T>, value: T) -> Result<(), Rejection> {
+pub(crate) fn set_once<T>(field: &mut Option<T>, value: T) -> Result<(), Rejection> {
     match field.replace(value) {
         None => Ok(()),
         Some(_) => Err(Rejection::DuplicateField),
@@ -175,7 +175,7 @@ fn sequence(value: Value<'_>) -> Result<Sequence, Rejection> {
     .ok_or(Rejection::BadSeq)
 }
 
-fn boot(value: Value<'_>) -> Result<BootId, Rejection> {
+pub(crate) fn boot(value: Value<'_>) -> Result<BootId, Rejection> {
     match value {
         Value::String(text) => BootId::parse(text),
         _ => None,
@@ -199,7 +199,7 @@ fn up_ms(value: Value<'_>) -> Result<u64, Rejection> {
     }
 }
 
-fn run(value: Value<'_>) -> Result<RunId, Rejection> {
+pub(crate) fn run(value: Value<'_>) -> Result<RunId, Rejection> {
     match value {
         Value::String(text) => RunId::parse(text),
         _ => None,

@@ -69,18 +69,12 @@ impl fmt::Display for Slot {
     }
 }
 
-/// What a device says of its presence once it is connected.
-pub const ONLINE: &str = "online";
-
-/// What it says, or its last will, when it is not any more.
-pub const OFFLINE: &str = "offline";
-
 /// What a topic carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Readings.
     Status,
-    /// [`ONLINE`] or [`OFFLINE`], retained; the latter is also the last will.
+    /// An [`Announcement`](crate::Announcement), retained; that it is offline is also the last will.
     Presence,
 }
 
