@@ -5,7 +5,7 @@
 //! | offset | size | what |
 //! | --- | --- | --- |
 //! | 0 | 4 | magic `RCFG` |
-//! | 4 | 2 | version, 1 |
+//! | 4 | 2 | version: 1, or 2 with what TLS needs |
 //! | 6 | 2 | length of the body, n |
 //! | 8 | 4 | period in milliseconds, not 0 |
 //! | 12 | 2 | TCP port of the broker, not 0 |
@@ -13,6 +13,9 @@
 //! | | text | device id; empty: the board makes one |
 //! | | text | user; empty: no login |
 //! | | text | password |
+//! | | 65 | from version 2 on: the server's public key, an uncompressed point of P-256 |
+//! | | text | from version 2 on: the key that it will have next, as such a point; empty: none |
+//! | | 32 | from version 2 on: random bytes of this board alone, for a board without a source of its own |
 //! | 8 + n | 4 | CRC-32 (IEEE 802.3) of everything before it |
 
 use core::fmt;
@@ -24,13 +27,16 @@ use rollcall_wire::reading::DEVICE_ID_MAX;
 
 use crate::crc::crc32;
 use crate::settings::{Broker, HOST_MAX, Host, Login, PASSWORD_MAX, Settings, USER_MAX};
+#[cfg(feature = "tls")]
+use crate::tls::{PIN_SIZE, Pin, SEED_SIZE, Tls};
 
-/// The size of a block with its padding, in bytes: two pages of the flash that writes the largest
+/// The size of a block with its padding, in bytes: whole pages of the flash that writes the largest
 /// (RP2040, 256 bytes), so that no board has to round.
-pub const BLOCK_SIZE: usize = 512;
+pub const BLOCK_SIZE: usize = if cfg!(feature = "tls") { 768 } else { 512 };
 
-/// The version that is written and read.
-pub const VERSION: u16 = 1;
+/// The newest version that is read. Without TLS the first is written: firmware that has no TLS reads it, and
+/// refuses a block that asks for it.
+pub const VERSION: u16 = if cfg!(feature = "tls") { 2 } else { 1 };
 
 const MAGIC: [u8; 4] = *b"RCFG";
 const HEADER_SIZE: usize = 8;
@@ -40,7 +46,13 @@ const CRC_SIZE: usize = 4;
 const ERASED: u8 = 0xff;
 
 /// The longest body: the fixed fields and four texts, each with its byte of length.
-const BODY_MAX: usize = 4 + 2 + 4 + HOST_MAX + DEVICE_ID_MAX + USER_MAX + PASSWORD_MAX;
+const BODY_MAX: usize = 4 + 2 + 4 + HOST_MAX + DEVICE_ID_MAX + USER_MAX + PASSWORD_MAX + TLS_MAX;
+
+/// What TLS needs of it.
+#[cfg(feature = "tls")]
+const TLS_MAX: usize = PIN_SIZE + (1 + PIN_SIZE) + SEED_SIZE;
+#[cfg(not(feature = "tls"))]
+const TLS_MAX: usize = 0;
 
 const _: () = assert!(HEADER_SIZE + BODY_MAX + CRC_SIZE <= BLOCK_SIZE, "a block must hold the longest texts");
 
@@ -59,7 +71,14 @@ impl Block {
         let (user, password) = settings.login.map_or(("", &[][..]), |login| (login.user(), login.password()));
         writer.text(user.as_bytes());
         writer.text(password);
-        writer.seal()
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &settings.tls {
+            writer.put(tls.pin.as_bytes());
+            writer.text(tls.next.as_ref().map_or(&[][..], |next| next.as_bytes()));
+            writer.put(&tls.seed);
+            return writer.seal(2);
+        }
+        writer.seal(1)
     }
 
     /// A block from what was read from flash.
@@ -77,7 +96,9 @@ impl Block {
     /// # Errors
     /// [`BlockError`] says what is wrong first; nothing of such a block is to be used.
     pub fn settings(&self) -> Result<Settings<'_>, BlockError> {
-        let mut body = Reader(self.checked_body()?);
+        #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "there is one only"))]
+        let (version, body) = self.checked_body()?;
+        let mut body = Reader(body);
         let period_ms = NonZeroU32::new(u32::from_le_bytes(body.take(Field::Period)?));
         let period_ms = period_ms.ok_or(BlockError::Field(Field::Period))?;
         let port = NonZeroU16::new(u16::from_le_bytes(body.take(Field::Port)?));
@@ -93,14 +114,23 @@ impl Block {
                 Some(Login::new(user, password).map_err(|_| BlockError::Field(Field::Login))?)
             }
         };
+        #[cfg(feature = "tls")]
+        let tls = if version < 2 { None } else { Some(body.tls()?) };
         if !body.0.is_empty() {
             return Err(BlockError::Length);
         }
-        Ok(Settings { broker: Broker { host, port }, device, login, period_ms })
+        Ok(Settings {
+            broker: Broker { host, port },
+            device,
+            login,
+            period_ms,
+            #[cfg(feature = "tls")]
+            tls,
+        })
     }
 
-    /// The body, once magic, version, length and CRC are right.
-    fn checked_body(&self) -> Result<&[u8], BlockError> {
+    /// Version and body, once magic, version, length and CRC are right.
+    fn checked_body(&self) -> Result<(u16, &[u8]), BlockError> {
         if self.0.iter().all(|byte| *byte == ERASED) {
             return Err(BlockError::Erased);
         }
@@ -111,7 +141,8 @@ impl Block {
         let version = u16::from_le_bytes(header.take(Field::Header)?);
         let length = usize::from(u16::from_le_bytes(header.take(Field::Header)?));
         if length > BLOCK_SIZE - HEADER_SIZE - CRC_SIZE {
-            return Err(BlockError::Length);
+            // A later version may be longer than what is read here, and its CRC beyond it.
+            return Err(if version > VERSION { BlockError::Version(version) } else { BlockError::Length });
         }
         let (covered, rest) = self.0.split_at(HEADER_SIZE + length);
         if crc32(covered).to_le_bytes() != rest[..CRC_SIZE] {
@@ -119,10 +150,10 @@ impl Block {
         }
         // Last: a later version's header and CRC stay where they are, so that it can be told from a bad
         // block.
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(BlockError::Version(version));
         }
-        Ok(&covered[HEADER_SIZE..])
+        Ok((version, &covered[HEADER_SIZE..]))
     }
 }
 
@@ -157,10 +188,10 @@ impl Writer {
         self.bytes[length_at] = (self.at - length_at - 1) as u8;
     }
 
-    fn seal(mut self) -> Block {
+    fn seal(mut self, version: u16) -> Block {
         let length = (self.at - HEADER_SIZE) as u16;
         self.bytes[..4].copy_from_slice(&MAGIC);
-        self.bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
+        self.bytes[4..6].copy_from_slice(&version.to_le_bytes());
         self.bytes[6..8].copy_from_slice(&length.to_le_bytes());
         let crc = crc32(&self.bytes[..self.at]);
         self.put(&crc.to_le_bytes());
@@ -194,6 +225,17 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, field: Field) -> Result<&'a str, BlockError> {
         str::from_utf8(self.bytes(field)?).map_err(|_| BlockError::Field(field))
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&mut self) -> Result<Tls, BlockError> {
+        let pin = |bytes: &[u8]| Pin::new(bytes).map_err(|_| BlockError::Field(Field::Tls));
+        let now = pin(&self.take::<PIN_SIZE>(Field::Tls)?)?;
+        let next = match self.bytes(Field::Tls)? {
+            [] => None,
+            bytes => Some(pin(bytes)?),
+        };
+        Ok(Tls { pin: now, next, seed: self.take(Field::Tls)? })
     }
 }
 
@@ -229,6 +271,9 @@ pub enum Field {
     Device,
     /// User and password.
     Login,
+    /// What TLS needs.
+    #[cfg(feature = "tls")]
+    Tls,
 }
 
 impl fmt::Display for BlockError {

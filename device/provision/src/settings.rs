@@ -29,6 +29,9 @@ pub struct Settings<'a> {
     pub login: Option<Login<'a>>,
     /// From one sample to the next, in milliseconds.
     pub period_ms: NonZeroU32,
+    /// What TLS needs, where the broker is to be reached by it.
+    #[cfg(feature = "tls")]
+    pub tls: Option<crate::tls::Tls>,
 }
 
 /// A broker's host and TCP port.

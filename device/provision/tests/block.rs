@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use rollcall_provision::{
-    BLOCK_SIZE, Block, BlockError, Broker, Field, HOST_MAX, Host, HostName, Login, PASSWORD_MAX, Settings,
-    USER_MAX,
+    BLOCK_SIZE, Block, BlockError, Broker, Field, HOST_MAX, Host, HostName, Login, PASSWORD_MAX, PIN_SIZE,
+    Pin, SEED_SIZE, Settings, Tls, USER_MAX,
 };
 use rollcall_wire::DeviceId;
 
@@ -20,7 +20,18 @@ fn settings() -> Settings<'static> {
         device: Some(DeviceId::new("porch-1").unwrap()),
         login: Some(Login::new("fleet", b"s3cret").unwrap()),
         period_ms: NonZeroU32::new(1000).unwrap(),
+        tls: None,
     }
+}
+
+fn pin(byte: u8) -> Pin {
+    let mut bytes = [byte; PIN_SIZE];
+    bytes[0] = 4;
+    Pin::new(&bytes).unwrap()
+}
+
+fn with_tls(next: Option<Pin>) -> Settings<'static> {
+    Settings { tls: Some(Tls { pin: pin(1), next, seed: [3; SEED_SIZE] }), ..settings() }
 }
 
 /// The header, the body and the CRC of [`settings`], computed apart from this crate (Python's zlib).
@@ -70,6 +81,23 @@ fn the_bytes_are_those_of_version_1() {
 }
 
 #[test]
+fn with_tls_the_bytes_are_those_of_version_2() {
+    let block = Block::encode(&with_tls(Some(pin(2))));
+    let rest = [&pin(1).as_bytes()[..], &[65], pin(2).as_bytes(), &[3; SEED_SIZE]].concat();
+    let expected = block_of(2, &[&GOLDEN[8..], &rest].concat());
+    assert_eq!(block.as_bytes(), expected.as_bytes());
+}
+
+#[test]
+fn a_pin_is_read_as_it_is_printed_and_nothing_else_is() {
+    let text = "BAICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
+    assert_eq!(Pin::parse(text), Ok(pin(2)));
+    for bad in ["", "BA==", "no base64", &text[..86], &format!("{text}AAAA"), &text.replace("BA", "AA")] {
+        assert!(Pin::parse(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn what_is_written_is_read_back() {
     let longest_host = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
     assert_eq!(longest_host.len(), HOST_MAX);
@@ -83,7 +111,9 @@ fn what_is_written_is_read_back() {
     (shortest.device, shortest.login) = (None, None);
     let mut address = settings();
     address.broker.host = Host::Address(Ipv4Addr::new(192, 0, 20, 100));
-    for settings in [settings(), longest, shortest, address] {
+    let mut longest_with_tls = longest;
+    longest_with_tls.tls = with_tls(Some(pin(9))).tls;
+    for settings in [settings(), longest, shortest, address, with_tls(None), longest_with_tls] {
         let block = Block::encode(&settings);
         assert_eq!(block.settings(), Ok(settings));
     }
@@ -120,8 +150,17 @@ fn a_block_whose_writing_was_cut_off_is_refused_wherever_that_was() {
 #[test]
 fn another_version_is_named() {
     let body = body(1000, 1883, [b"broker.example", b"", b"", b""]);
-    assert_eq!(block_of(2, &body).settings(), Err(BlockError::Version(2)));
+    for version in [0, 3] {
+        assert_eq!(block_of(version, &body).settings(), Err(BlockError::Version(version)));
+    }
     assert!(block_of(1, &body).settings().is_ok());
+    // The next one may be longer than a block of this firmware.
+    for (version, expected) in [(3, BlockError::Version(3)), (2, BlockError::Length), (0, BlockError::Length)]
+    {
+        let mut bytes = *block_of(version, &body).as_bytes();
+        bytes[6..8].copy_from_slice(&(BLOCK_SIZE as u16).to_le_bytes());
+        assert_eq!(Block::from_bytes(bytes).settings(), Err(expected));
+    }
 }
 
 #[test]
@@ -146,12 +185,34 @@ fn each_bad_field_is_named_although_the_crc_is_right() {
 }
 
 #[test]
+fn what_tls_needs_is_whole_and_pins_are_points() {
+    let body = body(1, 1, [b"h", b"", b"", b""]);
+    let (good, no_point, seed) = (pin(1), [1; PIN_SIZE], [3; SEED_SIZE]);
+    let next = |bytes: &[u8]| [&[bytes.len() as u8], bytes].concat();
+    let read = |parts: &[&[u8]]| block_of(2, &[&body, &parts.concat()[..]].concat()).settings().map(drop);
+    assert_eq!(read(&[good.as_bytes(), &[0], &seed]), Ok(()));
+    assert_eq!(read(&[good.as_bytes(), &next(good.as_bytes()), &seed]), Ok(()));
+    assert_eq!(read(&[good.as_bytes(), &[0], &seed, &[0]]), Err(BlockError::Length));
+    let bad: [&[&[u8]]; 6] = [
+        &[],
+        &[&no_point, &[0], &seed],
+        &[good.as_bytes()],
+        &[good.as_bytes(), &[0], &seed[1..]],
+        &[good.as_bytes(), &next(&no_point), &seed],
+        &[good.as_bytes(), &next(&good.as_bytes()[1..]), &seed],
+    ];
+    for parts in bad {
+        assert_eq!(read(parts), Err(BlockError::Field(Field::Tls)), "{parts:?}");
+    }
+}
+
+#[test]
 fn a_length_other_than_the_fields_is_refused() {
     let mut long = body(1, 1, [b"h", b"", b"", b""]);
     long.push(0);
     assert_eq!(block_of(1, &long).settings(), Err(BlockError::Length));
     let mut bytes = *block_of(1, &long).as_bytes();
-    bytes[6..8].copy_from_slice(&501u16.to_le_bytes());
+    bytes[6..8].copy_from_slice(&(BLOCK_SIZE as u16 - 11).to_le_bytes());
     assert_eq!(Block::from_bytes(bytes).settings(), Err(BlockError::Length));
 }
 
@@ -172,4 +233,6 @@ fn host_names_are_those_that_dns_can_be_asked_for() {
 fn debug_shows_no_password() {
     let shown = format!("{:?} {:?}", settings(), Block::encode(&settings()));
     assert!(shown.contains("fleet") && !shown.contains("s3cret") && !shown.contains("115, 51"), "{shown}");
+    let shown = format!("{:?}", with_tls(None));
+    assert!(!shown.contains("3, 3"), "the seed is shown: {shown}");
 }
