@@ -1,5 +1,7 @@
 //! One device: samples on a fixed cadence, and keeps a link to the broker that empties the outbox.
 
+use core::num::NonZeroU32;
+
 use embassy_futures::join::join;
 use embassy_futures::select::{Either, select};
 use embedded_io_async::Error as _;
@@ -15,9 +17,10 @@ use crate::ledger::Ledger;
 use crate::outbox::Sample;
 use crate::sensor::Sensor;
 use crate::session;
+use crate::sharing::{OneTask, Sharing};
 use crate::stats::{LinkError, Snapshot, State, Stats};
 use crate::store::{NotKept, Store, Volatile};
-use crate::wait::{until, within};
+use crate::wait::within;
 
 /// What a board brings.
 pub struct Board<'b, T, C, R, S> {
@@ -31,15 +34,27 @@ pub struct Board<'b, T, C, R, S> {
     pub sensor: &'b mut S,
 }
 
-/// One device with its outbox of `N` samples.
-pub struct Emitter<'a, const N: usize = OUTBOX_CAPACITY> {
+/// One device with its outbox of `N` samples, whose sampler and session share it as `S` says.
+pub struct Emitter<'a, const N: usize = OUTBOX_CAPACITY, S: Sharing = OneTask> {
     config: Config<'a>,
-    ledger: Ledger<'a, N>,
+    ledger: Ledger<'a, S, N>,
 }
 
-impl<'a, const N: usize> Emitter<'a, N> {
+/// The half of an emitter that samples.
+pub struct Sampler<'e, const N: usize, S: Sharing> {
+    period_ms: NonZeroU32,
+    ledger: &'e Ledger<'e, S, N>,
+}
+
+/// The half of an emitter that keeps a link to the broker.
+pub struct Sender<'e, const N: usize, S: Sharing> {
+    config: &'e Config<'e>,
+    ledger: &'e Ledger<'e, S, N>,
+}
+
+impl<'a, const N: usize, S: Sharing> Emitter<'a, N, S> {
     /// An emitter with an empty outbox. It counts in `stats`, which must be its alone.
-    pub const fn new(config: Config<'a>, stats: &'a Stats) -> Self {
+    pub const fn new(config: Config<'a>, stats: &'a Stats<S>) -> Self {
         Self { config, ledger: Ledger::new(stats) }
     }
 
@@ -48,16 +63,16 @@ impl<'a, const N: usize> Emitter<'a, N> {
     ///
     /// A board that never stops passes [`core::future::pending`]. Dropping the future is safe at any
     /// await: the samples stay in the emitter, and another call goes on with them.
-    pub fn run<T, C, R, S>(
+    pub fn run<T, C, R, X>(
         &mut self,
-        board: Board<'_, T, C, R, S>,
+        board: Board<'_, T, C, R, X>,
         stop: impl Future<Output = u64>,
     ) -> impl Future<Output = Snapshot>
     where
         T: TcpConnect,
         C: Clock,
         R: RngCore,
-        S: Sensor,
+        X: Sensor,
     {
         self.run_with(board, Volatile, stop)
     }
@@ -70,9 +85,9 @@ impl<'a, const N: usize> Emitter<'a, N> {
 
     /// As [`run`](Self::run), with a store that keeps each sample before it is sent. One that it does not
     /// keep is dropped and counted.
-    pub async fn run_with<T, C, R, S>(
+    pub async fn run_with<T, C, R, X>(
         &mut self,
-        board: Board<'_, T, C, R, S>,
+        board: Board<'_, T, C, R, X>,
         store: impl Store,
         stop: impl Future<Output = u64>,
     ) -> Snapshot
@@ -80,7 +95,7 @@ impl<'a, const N: usize> Emitter<'a, N> {
         T: TcpConnect,
         C: Clock,
         R: RngCore,
-        S: Sensor,
+        X: Sensor,
     {
         let Self { config, ledger } = self;
         let Board { net, clock, rng, sensor } = board;
@@ -101,11 +116,44 @@ impl<'a, const N: usize> Emitter<'a, N> {
         ledger.state(State::Idle);
         ledger.snapshot()
     }
+
+    /// The two halves, for two tasks: with [`TwoTasks`](crate::TwoTasks) the sampler may be polled in an interrupt,
+    /// where nothing that the session calculates holds it up. Both are to run with the same clock; as in
+    /// [`run`](Self::run), their futures may be dropped, and another call goes on.
+    pub fn split(&mut self) -> (Sampler<'_, N, S>, Sender<'_, N, S>) {
+        let Self { config, ledger } = self;
+        ledger.open();
+        (Sampler { period_ms: config.period_ms, ledger }, Sender { config, ledger })
+    }
 }
 
-async fn sample_until<const N: usize>(
+impl<const N: usize, S: Sharing> Sampler<'_, N, S> {
+    /// Samples until `stop` completes, with the instant at which the other half is to end at the latest.
+    pub async fn run(
+        self,
+        clock: &impl Clock,
+        sensor: &mut impl Sensor,
+        store: impl Store,
+        stop: impl Future<Output = u64>,
+    ) {
+        let cadence = Cadence::new(clock.now_ms(), self.period_ms);
+        sample_until(stop, self.ledger, clock, sensor, store, cadence).await;
+    }
+}
+
+impl<const N: usize, S: Sharing> Sender<'_, N, S> {
+    /// Sends until sampling has stopped and the outbox is empty, or its time is up.
+    pub async fn run(self, net: &impl TcpConnect, clock: &impl Clock, rng: &mut impl RngCore) -> Snapshot {
+        let Self { config, ledger } = self;
+        transmit(config, ledger, clock, net, rng).await;
+        ledger.state(State::Idle);
+        ledger.snapshot()
+    }
+}
+
+async fn sample_until<S: Sharing, const N: usize>(
     stop: impl Future<Output = u64>,
-    ledger: &Ledger<'_, N>,
+    ledger: &Ledger<'_, S, N>,
     clock: &impl Clock,
     sensor: &mut impl Sensor,
     mut store: impl Store,
@@ -130,9 +178,9 @@ async fn sample_until<const N: usize>(
     ledger.stop(drain_until_ms);
 }
 
-async fn transmit<const N: usize>(
+async fn transmit<S: Sharing, const N: usize>(
     config: &Config<'_>,
-    ledger: &Ledger<'_, N>,
+    ledger: &Ledger<'_, S, N>,
     clock: &impl Clock,
     net: &impl TcpConnect,
     rng: &mut impl RngCore,
@@ -153,9 +201,9 @@ async fn transmit<const N: usize>(
 }
 
 /// One connection, from TCP to its end; `Ok` once sampling has stopped and there is nothing left to do.
-async fn link<const N: usize>(
+async fn link<S: Sharing, const N: usize>(
     config: &Config<'_>,
-    ledger: &Ledger<'_, N>,
+    ledger: &Ledger<'_, S, N>,
     clock: &impl Clock,
     net: &impl TcpConnect,
     rng: &mut impl RngCore,
@@ -173,11 +221,11 @@ async fn link<const N: usize>(
 
 /// Waits before the next attempt. A request to stop cuts it short once: what is left in the outbox has
 /// until the deadline, and the broker may be back.
-async fn rest<const N: usize>(ledger: &Ledger<'_, N>, clock: &impl Clock, wait_ms: u64) {
+async fn rest<S: Sharing, const N: usize>(ledger: &Ledger<'_, S, N>, clock: &impl Clock, wait_ms: u64) {
     let waited = clock.sleep_until(clock.now_ms() + wait_ms);
     if ledger.is_stopping() {
         select(waited, ledger.over(clock)).await;
     } else {
-        select(waited, until(|| ledger.is_stopping())).await;
+        select(waited, ledger.until(|| ledger.is_stopping())).await;
     }
 }

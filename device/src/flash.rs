@@ -22,6 +22,7 @@ use self::record::{RECORD_MAX, Record};
 use crate::config::WINDOW;
 use crate::emitter::Emitter;
 use crate::outbox::{Contents, Sample};
+use crate::sharing::Sharing;
 use crate::store::{NotKept, Store};
 
 type PageCache<const PAGES: usize> = Cache<ArrayPageStates<PAGES>, ArrayPagePointers<PAGES>, Uncached>;
@@ -131,7 +132,10 @@ impl<F: MultiwriteNorFlash, const PAGES: usize> FlashStore<F, PAGES> {
     ///
     /// # Errors
     /// When the flash fails; the emitter must then not run under this boot id.
-    pub async fn restore<const N: usize>(&mut self, emitter: &mut Emitter<'_, N>) -> Result<(), OpenError> {
+    pub async fn restore<const N: usize, S: Sharing>(
+        &mut self,
+        emitter: &mut Emitter<'_, N, S>,
+    ) -> Result<(), OpenError> {
         self.replay(|sample| emitter.restore(sample)).await
     }
 

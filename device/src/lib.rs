@@ -3,7 +3,8 @@
 //! In flow order: [`sensor`] → [`outbox`] → session → broker; [`emitter`] joins them, [`backoff`] paces
 //! the retries, [`stats`] counts.
 //!
-//! Guarantees: no `std`, no allocation, no unsafe. Sampling never waits for the network. A sample leaves
+//! Guarantees: no `std`, no allocation, no unsafe. Sampling never waits for the network, and where
+//! a board runs the two halves of an emitter apart, for no calculation either. A sample leaves
 //! the outbox only when its own PUBACK said success, or into a named drop counter:
 //! `sampled = acknowledged + dropped + outbox` holds at every instant. With a [`store`], a sample outlasts a
 //! reset too.
@@ -26,6 +27,7 @@ mod ledger;
 pub mod outbox;
 pub mod sensor;
 mod session;
+pub mod sharing;
 pub mod stats;
 pub mod store;
 mod wait;
@@ -33,7 +35,8 @@ mod watch;
 
 pub use clock::Clock;
 pub use config::{Config, Credentials};
-pub use emitter::{Board, Emitter};
+pub use emitter::{Board, Emitter, Sampler, Sender};
 pub use rollcall_wire::{BootId, DeviceId, RunId, Status};
 pub use sensor::{RandomSensor, Sensor};
+pub use sharing::{OneTask, TwoTasks};
 pub use stats::{Snapshot, Stats};

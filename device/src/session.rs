@@ -17,7 +17,7 @@ use rand_core::RngCore;
 use rollcall_wire::codec::{AGE_MAX_MS, ENCODED_MAX, MESSAGE_EXPIRY_S, encode};
 use rollcall_wire::reading::DEVICE_ID_MAX;
 use rollcall_wire::topic::TOPIC_MAX;
-use rollcall_wire::{Kind, OFFLINE, ONLINE, Reading, SampleId, Sequence, Topic, mutant};
+use rollcall_wire::{ConnectionId, Kind, Reading, SampleId, Sequence, Topic, mutant, presence};
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -28,8 +28,9 @@ use crate::config::{
 use crate::fmt::{Name, info, warning};
 use crate::ledger::Ledger;
 use crate::outbox::Sample;
+use crate::sharing::Sharing;
 use crate::stats::LinkError;
-use crate::wait::{until, within};
+use crate::wait::within;
 use crate::watch::{Seen, Watched};
 
 /// One inbound packet: CONNACK with a broker's properties is the longest.
@@ -41,12 +42,14 @@ const HEADER_MAX: usize = 5;
 /// Topic, packet id, Message Expiry Interval and payload.
 const PUBLISH_MAX: usize = HEADER_MAX + (2 + TOPIC_MAX) + 2 + (1 + 5) + ENCODED_MAX;
 
+const _: () = assert!(presence::ENCODED_MAX <= ENCODED_MAX, "presence fits where a reading does");
+
 /// Protocol and flags, three properties, client id, the will without properties, user and password.
 const CONNECT_MAX: usize = HEADER_MAX
     + 10
     + (1 + 5 + 5 + 3)
     + (2 + DEVICE_ID_MAX)
-    + (1 + 2 + TOPIC_MAX + 2 + OFFLINE.len())
+    + (1 + 2 + TOPIC_MAX + 2 + presence::ENCODED_MAX)
     + (2 + USER_MAX)
     + (2 + PASSWORD_MAX);
 
@@ -69,17 +72,19 @@ const KEEP_ALIVE_CHECK_MS: u64 = 5_000;
 ///
 /// # Errors
 /// Why the connection ended otherwise.
-pub(crate) async fn serve<const N: usize>(
+pub(crate) async fn serve<S: Sharing, const N: usize>(
     io: impl Read + Write,
     config: &Config<'_>,
-    ledger: &Ledger<'_, N>,
+    ledger: &Ledger<'_, S, N>,
     clock: &impl Clock,
     rng: &mut impl RngCore,
 ) -> Result<(), LinkError> {
     let (mut rx, mut tx) = ([0; RX_SIZE], [0; TX_SIZE]);
     let seen = Seen::default();
-    let buffers = Buffers::new(&mut rx, &mut tx);
-    let mut mqtt = minimq::Session::new(setup(config, buffers).map_err(|_| LinkError::Buffer)?);
+    let id = ConnectionId { boot: config.boot, run: config.run, number: ledger.next_connection() };
+    let offline = presence::encode(false, &id);
+    let setup = setup(config, &offline, Buffers::new(&mut rx, &mut tx));
+    let mut mqtt = minimq::Session::new(setup.map_err(|_| LinkError::Buffer)?);
     let handshake = within(clock, HANDSHAKE_TIMEOUT_MS, mqtt.connect(Watched::new(io, &seen)));
     let connection = match select(handshake, ledger.over(clock)).await {
         Either::First(Either::First(connected)) => connected.map_err(|error| link_error(&error, &seen))?,
@@ -89,14 +94,18 @@ pub(crate) async fn serve<const N: usize>(
     info!("{}: connected", Name(&config.device));
     ledger.connected(clock.now_ms());
     let (window, refusals, resume_at_ms) = (Vec::new(), Backoff::new(), None);
-    Session { connection, seen: &seen, config, ledger, clock, rng, window, refusals, resume_at_ms }
+    Session { connection, id, seen: &seen, config, ledger, clock, rng, window, refusals, resume_at_ms }
         .run()
         .await
 }
 
-fn setup<'b>(config: &Config<'b>, buffers: Buffers<'b>) -> Result<ConfigBuilder<'b>, minimq::ConfigError> {
+fn setup<'b>(
+    config: &Config<'b>,
+    offline: &'b str,
+    buffers: Buffers<'b>,
+) -> Result<ConfigBuilder<'b>, minimq::ConfigError> {
     let presence = topic(config, Kind::Presence).name();
-    let will = Will::new(&presence, OFFLINE.as_bytes(), &[])?.retained().qos(QoS::AtLeastOnce);
+    let will = Will::new(&presence, offline.as_bytes(), &[])?.retained().qos(QoS::AtLeastOnce);
     let setup = ConfigBuilder::new(buffers)
         .client_id(config.device.as_str())?
         .keepalive_interval(KEEP_ALIVE_S)
@@ -125,11 +134,12 @@ struct InFlight {
     sent_at_ms: u64,
 }
 
-struct Session<'s, 'c, 'buf, IO, C, R, const N: usize> {
+struct Session<'s, 'c, 'buf, IO, C, R, S: Sharing, const N: usize> {
     connection: Connection<'c, 'buf, Watched<'s, IO>>,
+    id: ConnectionId,
     seen: &'s Seen,
     config: &'s Config<'s>,
-    ledger: &'s Ledger<'s, N>,
+    ledger: &'s Ledger<'s, S, N>,
     clock: &'s C,
     rng: &'s mut R,
     /// Oldest first.
@@ -139,14 +149,15 @@ struct Session<'s, 'c, 'buf, IO, C, R, const N: usize> {
     resume_at_ms: Option<u64>,
 }
 
-impl<IO, C, R, const N: usize> Session<'_, '_, '_, IO, C, R, N>
+impl<IO, C, R, S, const N: usize> Session<'_, '_, '_, IO, C, R, S, N>
 where
     IO: Read + Write,
     C: Clock,
     R: RngCore,
+    S: Sharing,
 {
     async fn run(&mut self) -> Result<(), LinkError> {
-        self.say(ONLINE).await?;
+        self.say(true).await?;
         loop {
             self.fill_window().await?;
             if self.ledger.is_over(self.clock.now_ms()) {
@@ -189,9 +200,10 @@ where
         Ok(())
     }
 
-    async fn say(&mut self, presence: &str) -> Result<(), LinkError> {
+    async fn say(&mut self, is_online: bool) -> Result<(), LinkError> {
         let name = topic(self.config, Kind::Presence).name();
-        self.publish(Publication::text(&name, presence).retain(), Carried::Presence).await
+        let payload = presence::encode(is_online, &self.id);
+        self.publish(Publication::text(&name, &payload).retain(), Carried::Presence).await
     }
 
     async fn publish(
@@ -216,8 +228,8 @@ where
         let (has_room, was_stopping) = (self.has_room(), self.ledger.is_stopping());
         let wake_at_ms = self.wake_at_ms();
         let progress = async { self.connection.poll().await.map(drop) };
-        let work =
-            until(|| has_room && self.ledger.has_unsent() || self.ledger.is_stopping() != was_stopping);
+        let ledger = self.ledger;
+        let work = ledger.until(|| has_room && ledger.has_unsent() || ledger.is_stopping() != was_stopping);
         match select3(progress, work, self.clock.sleep_until(wake_at_ms)).await {
             Either3::First(progress) => self.settle(progress),
             Either3::Second(()) => Ok(()),
@@ -319,7 +331,7 @@ where
         if !self.connection.can_publish(QoS::AtLeastOnce) || self.window.is_full() {
             return Ok(());
         }
-        self.say(OFFLINE).await?;
+        self.say(false).await?;
         while self.window.iter().any(|in_flight| in_flight.carried == Carried::Presence) {
             let progress = self.connection.poll().await.map(drop);
             self.settle(progress)?;

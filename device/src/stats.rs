@@ -3,8 +3,12 @@
 use core::cell::Cell;
 use core::fmt;
 
+use embassy_sync::blocking_mutex::Mutex;
+use embassy_sync::blocking_mutex::raw::RawMutex;
 use embedded_io_async::ErrorKind;
 use rollcall_wire::Status;
+
+use crate::sharing::{OneTask, Sharing};
 
 /// Where an emitter stands with its broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +76,15 @@ impl fmt::Display for LinkError {
 
 impl core::error::Error for LinkError {}
 
-/// The live counters of one emitter. Each is read and written on the emitter's own thread.
-#[derive(Debug)]
-pub struct Stats {
-    now: Cell<Snapshot>,
+/// The live counters of one emitter, for whoever may share its outbox.
+pub struct Stats<S: Sharing = OneTask> {
+    now: Mutex<S::Lock, Cell<Snapshot>>,
+}
+
+impl<S: Sharing> fmt::Debug for Stats<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.snapshot().fmt(f)
+    }
 }
 
 /// All counters at one instant: `sampled + restored = acknowledged + refused + dropped() + outbox`.
@@ -153,18 +162,27 @@ impl Snapshot {
 impl Stats {
     /// All zero.
     pub const fn new() -> Self {
-        Self { now: Cell::new(Snapshot::ZERO) }
+        Self::zero()
+    }
+}
+
+impl<S: Sharing> Stats<S> {
+    /// All zero, however they are shared.
+    pub const fn zero() -> Self {
+        Self { now: Mutex::const_new(S::Lock::INIT, Cell::new(Snapshot::ZERO)) }
     }
 
-    /// The counters as they stand.
+    /// The counters as they stand, all at one instant.
     pub fn snapshot(&self) -> Snapshot {
-        self.now.get()
+        self.now.lock(Cell::get)
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
-        let mut now = self.now.get();
-        change(&mut now);
-        self.now.set(now);
+        self.now.lock(|cell| {
+            let mut now = cell.get();
+            change(&mut now);
+            cell.set(now);
+        });
     }
 }
 

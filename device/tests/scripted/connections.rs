@@ -1,13 +1,14 @@
 //! Links: how they are made, tried again and taken for dead.
 
 use rollcall_device::stats::LinkError;
-use rollcall_device::{Credentials, Snapshot};
+use rollcall_device::{Credentials, RunId, Snapshot};
 use rollcall_harness::mqtt::property::{maximum_packet_size, maximum_qos};
 use rollcall_harness::mqtt::{connack, disconnect};
+use rollcall_wire::{Announcement, ConnectionId, presence};
 
 use crate::support::mqtt::DevicePacket;
 use crate::support::net::{Dial, Peer, Reply, accept, answering};
-use crate::support::{Bench, bench, bench_with, config, period};
+use crate::support::{BOOT, Bench, bench, bench_with, config, period};
 
 use embedded_io_async::ErrorKind;
 
@@ -91,7 +92,7 @@ fn a_refused_connect_is_a_visible_error_and_not_a_loop() {
 #[test]
 fn a_maximum_packet_size_that_is_too_small_is_a_visible_error_and_not_a_loop() {
     // Too small for presence already, and for a reading only.
-    for size in [20, 70] {
+    for size in [20, 95] {
         let stats = ten_minutes_with(with_connack(connack(false, 0, &maximum_packet_size(size))));
         assert_eq!(stats.last_error, Some(LinkError::PacketTooLarge));
     }
@@ -182,11 +183,49 @@ fn presence_is_announced_and_the_last_will_takes_it_back() {
     let mut golden = b"\x00\x04MQTT\x05\x2e\x00\x3c\x0d".to_vec();
     // Maximum packet size 256, session expiry 0, receive maximum 8; then client id and will.
     golden.extend([0x27, 0, 0, 1, 0, 0x11, 0, 0, 0, 0, 0x21, 0, 8]);
-    golden.extend(b"\x00\x05dev-1\x00\x00\x19rollcall/6/dev-1/presence\x00\x07offline");
+    let offline = br#"{"state":"offline","boot":"9f3c5a0be1d24c77","connection":1}"#;
+    golden.extend(b"\x00\x05dev-1\x00\x00\x19rollcall/6/dev-1/presence\x00");
+    golden.push(offline.len() as u8);
+    golden.extend(offline);
     assert_eq!(*connect, golden);
     let DevicePacket::Publish(online) = &seen[1].packet else { panic!("{seen:?}") };
-    assert_eq!((online.topic.as_str(), &*online.payload), ("rollcall/6/dev-1/presence", &b"online"[..]));
+    let payload = &br#"{"state":"online","boot":"9f3c5a0be1d24c77","connection":1}"#[..];
+    assert_eq!((online.topic.as_str(), &*online.payload), ("rollcall/6/dev-1/presence", payload));
     assert!(online.retained);
+}
+
+#[test]
+fn each_connection_has_a_larger_number_than_those_before_and_its_will_has_the_same() {
+    let mut config = config();
+    config.run = Some(RunId(7));
+    let mut bench: Bench<300> = bench_with(config, |attempt| match attempt {
+        0 => Dial::Refuse,
+        // Whether the broker took CONNECT and has the will nobody knows.
+        1 => Dial::Accept(Peer { connack: None, ..Peer::default() }),
+        2 => {
+            Dial::Accept(answering(|publish| if publish.is_status() { Reply::Close } else { Reply::Ack(0) }))
+        }
+        _ => accept(),
+    });
+    bench.run_and_stop(60_500, 90_500);
+    bench.run_and_stop(100_500, 120_500);
+    let said = bench.net.seen().into_iter().filter_map(|seen| match seen.packet {
+        DevicePacket::Connect(connect) => {
+            let will = connect.iter().position(|byte| *byte == b'{').expect("a will");
+            Some(presence::decode(&connect[will..]).expect("an announcement"))
+        }
+        DevicePacket::Publish(publish) if !publish.is_status() => {
+            Some(presence::decode(&publish.payload).expect("an announcement"))
+        }
+        _ => None,
+    });
+    let of = |is_online, number| {
+        let connection = ConnectionId { boot: BOOT, run: Some(RunId(7)), number };
+        Announcement { is_online, connection: Some(connection) }
+    };
+    let (first, second) = ([of(false, 1)], [of(false, 2), of(true, 2)]);
+    let last = |number| [of(false, number), of(true, number), of(false, number)];
+    assert_eq!(said.collect::<Vec<_>>(), [&first[..], &second, &last(3), &last(4)].concat());
 }
 
 #[test]

@@ -12,3 +12,4 @@ mod sampling;
 mod stopping;
 mod storing;
 mod support;
+mod two_tasks;

@@ -16,7 +16,8 @@ fn a_drained_device_says_offline_and_disconnects() {
     let seen = bench.net.seen();
     let [.., offline, disconnect] = &seen[..] else { panic!("{seen:?}") };
     let DevicePacket::Publish(offline) = &offline.packet else { panic!("{seen:?}") };
-    assert_eq!((offline.topic.as_str(), &*offline.payload), ("rollcall/6/dev-1/presence", &b"offline"[..]));
+    let payload = &br#"{"state":"offline","boot":"9f3c5a0be1d24c77","connection":1}"#[..];
+    assert_eq!((offline.topic.as_str(), &*offline.payload), ("rollcall/6/dev-1/presence", payload));
     assert!(offline.retained);
     // An empty body is reason 0x00, normal disconnection, which discards the will.
     assert!(

@@ -1,7 +1,11 @@
 //! What a board's samples outlast a reset in, if in anything.
 
+use rollcall_device::BootId;
 use rollcall_device::store::{Store, Volatile};
-use rollcall_device::{BootId, Emitter};
+
+use crate::node::NodeEmitter;
+#[cfg(feature = "tls")]
+use crate::node::{NodeClock, NodeSampler, NodeSensor};
 
 /// A store, and what it knows of earlier boots.
 pub trait Memory: Store {
@@ -15,7 +19,17 @@ pub trait Memory: Store {
     ///
     /// # Errors
     /// When it cannot: the emitter must not run then, since it would give numbers twice.
-    fn restore(&mut self, emitter: &mut Emitter<'_>) -> impl Future<Output = Result<(), Unreadable>>;
+    fn restore(&mut self, emitter: &mut NodeEmitter<'_>) -> impl Future<Output = Result<(), Unreadable>>;
+
+    /// Samples for ever, in an interrupt: `sampler.run(clock, sensor, self, pending())`. It is asked of the memory, because
+    /// only of a memory that is known is it known that its futures may be polled there.
+    #[cfg(feature = "tls")]
+    fn sample(
+        &mut self,
+        sampler: NodeSampler<'_>,
+        clock: &NodeClock,
+        sensor: &mut NodeSensor,
+    ) -> impl Future<Output = ()> + Send;
 }
 
 /// What was kept cannot be read.
@@ -31,29 +45,17 @@ impl Memory for Volatile {
         0
     }
 
-    async fn restore(&mut self, _emitter: &mut Emitter<'_>) -> Result<(), Unreadable> {
+    async fn restore(&mut self, _emitter: &mut NodeEmitter<'_>) -> Result<(), Unreadable> {
         Ok(())
     }
-}
 
-#[cfg(feature = "flash-outbox")]
-mod flash {
-    use embedded_storage_async::nor_flash::MultiwriteNorFlash;
-    use rollcall_device::flash::FlashStore;
-
-    use super::*;
-
-    impl<F: MultiwriteNorFlash, const PAGES: usize> Memory for FlashStore<F, PAGES> {
-        fn boot(&self) -> Option<BootId> {
-            Some(FlashStore::boot(self))
-        }
-
-        fn last_ms(&self) -> u64 {
-            FlashStore::last_ms(self)
-        }
-
-        async fn restore(&mut self, emitter: &mut Emitter<'_>) -> Result<(), Unreadable> {
-            FlashStore::restore(self, emitter).await.map_err(|_| Unreadable)
-        }
+    #[cfg(feature = "tls")]
+    fn sample(
+        &mut self,
+        sampler: NodeSampler<'_>,
+        clock: &NodeClock,
+        sensor: &mut NodeSensor,
+    ) -> impl Future<Output = ()> + Send {
+        sampler.run(clock, sensor, *self, core::future::pending())
     }
 }

@@ -3,8 +3,12 @@
 use core::convert::Infallible;
 use core::future::pending;
 use core::net::{Ipv4Addr, SocketAddr};
+#[cfg(feature = "tls")]
+use core::pin::pin;
 
 use defmt::{error, info};
+#[cfg(feature = "tls")]
+use embassy_futures::join::join;
 use embassy_futures::join::join3;
 use embassy_net::driver::Driver;
 use embassy_net::tcp::client::{TcpClient, TcpClientState};
@@ -13,16 +17,23 @@ use embassy_time::Timer;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use rollcall_device::clock::Continued;
+use rollcall_device::config::OUTBOX_CAPACITY;
 use rollcall_device::{
-    Board, BootId, Clock, Config, Credentials, DeviceId, Emitter, RandomSensor, RunId, Stats,
+    BootId, Clock, Config, Credentials, DeviceId, Emitter, RandomSensor, RunId, Sampler, Stats,
 };
-use rollcall_provision::{BlockError, Login, PASSWORD_MAX, Settings, USER_MAX};
+#[cfg(feature = "tls")]
+use rollcall_device_tls::{TlsConnect, Tunnel, engine};
+use rollcall_provision::{Login, PASSWORD_MAX, Settings, USER_MAX};
 
 use crate::broker::{Dialer, RX_SIZE, TX_SIZE};
 use crate::clock::EmbassyClock;
+#[cfg(feature = "tls")]
+use crate::interrupt;
 use crate::lamp::{STEP_MS, Signal};
 use crate::memory::Memory;
 use crate::progress::Progress;
+#[cfg(feature = "tls")]
+use crate::tls::Trust;
 
 /// Sockets of a stack: the emitter's connection, DHCP and DNS.
 const SOCKETS: usize = 3;
@@ -34,6 +45,26 @@ const _: () = assert!(
     USER_MAX <= rollcall_device::config::USER_MAX && PASSWORD_MAX <= rollcall_device::config::PASSWORD_MAX,
     "the emitter must take every login that a block can hold"
 );
+
+/// Sampler and session are one task.
+#[cfg(not(feature = "tls"))]
+type Sharing = rollcall_device::OneTask;
+
+/// The sampler interrupts the session, which calculates for a long time at a handshake.
+#[cfg(feature = "tls")]
+type Sharing = rollcall_device::TwoTasks;
+
+/// A board's emitter.
+pub type NodeEmitter<'a> = Emitter<'a, OUTBOX_CAPACITY, Sharing>;
+
+/// The half of it that samples.
+pub type NodeSampler<'a> = Sampler<'a, OUTBOX_CAPACITY, Sharing>;
+
+/// Its clock, which may go on from that of an earlier boot.
+pub type NodeClock = Continued<EmbassyClock>;
+
+/// Its sensor.
+pub type NodeSensor = RandomSensor<SmallRng>;
 
 /// From one line of counters to the next, in milliseconds.
 const REPORT_PERIOD_MS: u64 = 60_000;
@@ -96,9 +127,12 @@ pub struct Node<'a> {
     pub boot: BootId,
     /// Seeds waits and the demonstration's sensor; from hardware.
     pub seed: u64,
+    /// Whom to believe, and what to make keys of.
+    #[cfg(feature = "tls")]
+    pub trust: Trust,
 }
 
-impl Node<'_> {
+impl<'a> Node<'a> {
     /// Runs for ever, with samples that outlast a reset in `memory`.
     pub async fn run(
         self,
@@ -109,13 +143,13 @@ impl Node<'_> {
         let clock = Continued::new(EmbassyClock, memory.last_ms());
         let mut rng = SmallRng::seed_from_u64(self.seed);
         let Sockets { stack, connections } = sockets;
-        let stats = Stats::new();
+        let stats = Stats::zero();
         let client = TcpClient::new(stack, connections);
         let dialer = Dialer { client, stack, host: self.settings.broker.host };
         let mut sensor = RandomSensor(SmallRng::seed_from_u64(rng.next_u64()));
         let config = self.config(memory.boot());
         info!("{} publishes every {} ms", config.device.as_str(), config.period_ms.get());
-        let mut emitter: Emitter<'_> = Emitter::new(config, &stats);
+        let mut emitter: NodeEmitter<'_> = Emitter::new(config, &stats);
         if memory.restore(&mut emitter).await.is_err() {
             // The watchdog is not fed from here on, so that the board is reset and tries again.
             defmt::panic!("the outbox in flash cannot be read");
@@ -124,16 +158,30 @@ impl Node<'_> {
         if restored > 0 {
             info!("{} samples of before the reset are still to be sent", restored);
         }
-        let board = Board { net: &dialer, clock: &clock, rng: &mut rng, sensor: &mut sensor };
-        let emit = emitter.run_with(board, &mut memory, pending());
+        #[cfg(not(feature = "tls"))]
+        let emit = {
+            let (net, clock, rng, sensor) = (&dialer, &clock, &mut rng, &mut sensor);
+            emitter.run_with(rollcall_device::Board { net, clock, rng, sensor }, &mut memory, pending())
+        };
+        #[cfg(feature = "tls")]
+        let tunnel: Tunnel = Tunnel::new();
+        #[cfg(feature = "tls")]
+        let engine = pin!(engine(&tunnel, self.trust.pins, self.trust.generator));
+        #[cfg(feature = "tls")]
+        let emit = async {
+            let net = TlsConnect::new(&dialer, &tunnel, engine);
+            let (sampler, sender) = emitter.split();
+            let sample = memory.sample(sampler, &clock, &mut sensor);
+            join(interrupt::run(sample), sender.run(&net, &clock, &mut rng)).await;
+        };
         join3(emit, look_after(hardware, &stats, stack, self.settings), report(&stats, stack)).await;
         // None of the three ends.
         pending().await
     }
 
     /// Where an earlier boot goes on, what was drawn at this reset names the run.
-    fn config(&self, earlier: Option<BootId>) -> Config<'_> {
-        let Settings { broker, device, login, period_ms } = &self.settings;
+    fn config(&self, earlier: Option<BootId>) -> Config<'a> {
+        let Settings { broker, device, login, period_ms, .. } = &self.settings;
         // The dialer knows the host; the emitter needs a port only.
         let broker = SocketAddr::from((Ipv4Addr::UNSPECIFIED, broker.port.get()));
         let mut config = Config::new(device.unwrap_or(self.identity), earlier.unwrap_or(self.boot), broker);
@@ -152,7 +200,7 @@ fn credentials<'a>(login: &Login<'a>) -> Option<Credentials<'a>> {
 /// Feeds the watchdog while the emitter gets on, and shows how it goes.
 async fn look_after(
     mut hardware: Hardware<impl FnMut(), impl FnMut(bool)>,
-    stats: &Stats,
+    stats: &Stats<Sharing>,
     stack: Stack<'_>,
     settings: Settings<'_>,
 ) {
@@ -173,7 +221,7 @@ async fn look_after(
 }
 
 /// Logs the address when there is one, and the counters every now and then.
-async fn report(stats: &Stats, stack: Stack<'_>) {
+async fn report(stats: &Stats<Sharing>, stack: Stack<'_>) {
     info!("waiting for a link and an address by DHCP");
     stack.wait_config_up().await;
     if let Some(config) = stack.config_v4() {
@@ -195,10 +243,10 @@ async fn report(stats: &Stats, stack: Stack<'_>) {
     }
 }
 
-/// Says what is wrong with the configuration, and what to do, every few seconds for ever: a board without
+/// Says what is wrong, and that a configuration may help, every few seconds for ever: a board without
 /// one has nobody to publish to. It is written with the processor halted, and a reset follows.
 pub async fn refuse(
-    problem: BlockError,
+    problem: impl core::fmt::Display,
     mut hardware: Hardware<impl FnMut(), impl FnMut(bool)>,
 ) -> Infallible {
     let mut complain_at_ms = 0;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use rollcall_device::{Config, DeviceId};
+use rollcall_device_tls::Pins;
+use rollcall_provision::Pin;
 
 /// Where the password may stand besides a file. An argument would show in the list of processes.
 const PASSWORD_VARIABLE: &str = "ROLLCALL_DEVICE_PASSWORD";
@@ -50,6 +52,12 @@ pub(crate) struct Args {
     /// What `rollcall devices issue` printed: each device logs in as itself, with its own password
     #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "password_file"])]
     pub(crate) credentials: Option<PathBuf>,
+    /// Speak TLS, to a server with this public key alone, as `rollcall tls init` prints it
+    #[arg(long, value_name = "PIN", value_parser = Pin::parse)]
+    tls_pin: Option<Pin>,
+    /// The key that the server will have next; until then both are good
+    #[arg(long, value_name = "PIN", value_parser = Pin::parse, requires = "tls_pin")]
+    tls_pin_next: Option<Pin>,
 }
 
 const EXAMPLES: &str = "\
@@ -64,7 +72,9 @@ Examples:
     rollcall-device-linux --broker broker.example:1883 --user fleet --password-file ./password
   A hundred devices, each as itself:
     rollcall devices issue --devices-file ./devices --count 100 --prefix sim > passwords.csv
-    rollcall-device-linux --broker broker.example:1883 --devices 100 --credentials passwords.csv";
+    rollcall-device-linux --broker broker.example:1883 --devices 100 --credentials passwords.csv
+  Over TLS, with what `rollcall tls init` printed after \"pin\":
+    rollcall-device-linux --broker broker.example:8883 --tls-pin BJ2P...";
 
 /// A network stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -93,6 +103,14 @@ impl Args {
             DeviceId::new(&id).with_context(|| format!("--device-id {} makes {id:?}", self.device_id))
         };
         (0..self.devices.get()).map(id).collect()
+    }
+
+    /// Whom to believe over TLS; `None` is without TLS.
+    pub(crate) fn pins(&self) -> Result<Option<Pins>> {
+        let bytes = |pin: &Pin| *pin.as_bytes();
+        let pins =
+            self.tls_pin.as_ref().map(|pin| Pins::new(bytes(pin), self.tls_pin_next.as_ref().map(bytes)));
+        pins.transpose().context("--tls-pin")
     }
 
     /// The password: empty without a user.

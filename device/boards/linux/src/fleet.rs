@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use rand::{RngCore, SeedableRng, TryRngCore};
 use rollcall_device::{
     Board, BootId, Clock, Config, Credentials, DeviceId, Emitter, RandomSensor, Snapshot, Stats,
 };
+use rollcall_device_tls::{Pins, TlsConnect, Tunnel, engine};
 use std_embedded_nal_async::Stack;
 
 use crate::cli::{Args, Net};
@@ -35,6 +37,7 @@ pub(crate) struct Fleet {
     devices: Vec<(DeviceId, Option<Rc<Login>>)>,
     net: Net,
     broker: SocketAddr,
+    pins: Option<Pins>,
     period_ms: NonZeroU32,
     seed: u64,
     seconds: Option<u64>,
@@ -48,7 +51,7 @@ struct Login {
 impl Fleet {
     /// Checks what the command line says.
     pub(crate) fn new(args: Args) -> Result<Self> {
-        let (ids, broker) = (args.device_ids()?, args.broker()?);
+        let (ids, broker, pins) = (args.device_ids()?, args.broker()?, args.pins()?);
         limits::allow_sockets(args.devices.get())?;
         let devices = match &args.credentials {
             Some(path) => {
@@ -72,6 +75,7 @@ impl Fleet {
             devices,
             net: args.net,
             broker,
+            pins,
             period_ms: args.period_ms,
             seed,
             seconds: args.seconds.map(Into::into),
@@ -120,6 +124,7 @@ impl Fleet {
                 rng: SmallRng::seed_from_u64(self.seed.wrapping_add(index)),
                 start_at_ms: clock.now_ms() + index * u64::from(self.period_ms.get()) / count,
                 broker,
+                pins: self.pins,
                 period_ms: self.period_ms,
                 login: login.clone(),
                 stats: Rc::default(),
@@ -154,13 +159,22 @@ struct Device {
     rng: SmallRng,
     start_at_ms: u64,
     broker: SocketAddr,
+    pins: Option<Pins>,
     period_ms: NonZeroU32,
     login: Option<Rc<Login>>,
     stats: Rc<Stats>,
 }
 
 impl Device {
-    async fn run(mut self, net: &impl TcpConnect, clock: ProcessClock, stop: Rc<Stop>) -> Snapshot {
+    async fn run(self, net: &impl TcpConnect, clock: ProcessClock, stop: Rc<Stop>) -> Snapshot {
+        let Some(pins) = self.pins else { return self.run_over(net, clock, stop).await };
+        let tunnel: Tunnel = Tunnel::new();
+        // What the system gave at the start it will give again.
+        let engine = pin!(engine(&tunnel, pins, OsRng.unwrap_err()));
+        self.run_over(&TlsConnect::new(net, &tunnel, engine), clock, stop).await
+    }
+
+    async fn run_over(mut self, net: &impl TcpConnect, clock: ProcessClock, stop: Rc<Stop>) -> Snapshot {
         let mut config = Config::new(self.id, self.boot, self.broker);
         config.period_ms = self.period_ms;
         // The lengths were checked when the fleet was set up.

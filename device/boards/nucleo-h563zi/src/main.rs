@@ -17,6 +17,8 @@ use embassy_stm32::peripherals::{ETH, ETH_SMA, RNG};
 use embassy_stm32::rng::{self, Rng};
 use embassy_stm32::wdg::IndependentWatchdog;
 use panic_probe as _;
+#[cfg(feature = "tls")]
+use rollcall_board_support::Trust;
 use rollcall_board_support::identity::{device_id, mac_address};
 use rollcall_board_support::{Hardware, Network, Node, Runner, refuse};
 use rollcall_device::store::Volatile;
@@ -37,6 +39,10 @@ const WATCHDOG_US: u32 = 10_000_000;
 
 /// Frames that wait in each direction: a window of publishes, and one more while one is handled.
 const FRAMES: usize = 4;
+
+/// What the random number generator is asked for at each boot, in bytes: twice what a key is worth.
+#[cfg(feature = "tls")]
+const NOISE_SIZE: usize = 64;
 
 bind_interrupts!(struct Interrupts {
     ETH => eth::InterruptHandler;
@@ -68,6 +74,16 @@ async fn main(spawner: Spawner) {
         Err(problem) => match refuse(problem, hardware).await {},
     };
     let mut random = Rng::new(chip.RNG, Interrupts);
+    #[cfg(feature = "tls")]
+    let trust = {
+        // The chip's generator alone is good enough for keys. What the configuration holds is mixed in.
+        let mut noise = [0; NOISE_SIZE];
+        random.fill_bytes(&mut noise);
+        match Trust::new(&settings, random.next_u64(), &noise) {
+            Ok(trust) => trust,
+            Err(problem) => match refuse(problem, hardware).await {},
+        }
+    };
     let unique = chip::unique_number();
     let ethernet = Ethernet::new(
         FRAME_QUEUE.init(PacketQueue::new()),
@@ -92,6 +108,8 @@ async fn main(spawner: Spawner) {
         identity: device_id(ID_PREFIX, &unique).unwrap_or(ID_FALLBACK),
         boot: BootId(random.next_u64()),
         seed: random.next_u64(),
+        #[cfg(feature = "tls")]
+        trust,
     };
     match node.run(sockets, hardware, Volatile).await {}
 }

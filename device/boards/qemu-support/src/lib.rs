@@ -20,6 +20,8 @@ mod report;
 mod semihosting;
 mod stack;
 mod time;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use cortex_m_rt::entry;
 pub use semihosting::exit;

@@ -17,7 +17,12 @@ use embassy_time::{Duration, Timer};
 use log::{error, info, warn};
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use rollcall_device::{Board, BootId, Clock, Config, Emitter, RandomSensor, Stats};
+#[cfg(feature = "tls")]
+use rollcall_board_support::interrupt;
+use rollcall_device::config::OUTBOX_CAPACITY;
+#[cfg(feature = "tls")]
+use rollcall_device::store::Volatile;
+use rollcall_device::{BootId, Clock, Config, RandomSensor, Stats};
 use static_cell::{ConstStaticCell, StaticCell};
 
 use crate::console::{self, Console, Put};
@@ -26,6 +31,8 @@ use crate::options::Options;
 use crate::parse::Dotted;
 use crate::report::Report;
 use crate::time::BoardClock;
+#[cfg(feature = "tls")]
+use crate::tls;
 use crate::{executor, semihosting, time};
 
 /// The exit code when every sample was acknowledged or is in a drop counter.
@@ -43,8 +50,8 @@ const DRAIN_MS: u64 = 20_000;
 /// From one line of progress to the next.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(10);
 
-/// A command line: nine words.
-const COMMAND_LINE_MAX: usize = 320;
+/// A command line: nine words, and with TLS two of some 100 bytes more.
+const COMMAND_LINE_MAX: usize = if cfg!(feature = "tls") { 520 } else { 320 };
 
 /// DHCP's socket, and TCP's for the emitter's one connection.
 const SOCKETS: usize = 2;
@@ -57,12 +64,26 @@ const DISCOVER_PERIOD: core::time::Duration = core::time::Duration::from_secs(1)
 const TX_SIZE: usize = 1536;
 const RX_SIZE: usize = 512;
 
+/// Sampler and session are one task.
+#[cfg(not(feature = "tls"))]
+type Sharing = rollcall_device::OneTask;
+
+/// The sampler interrupts the session, which calculates for seconds at a handshake.
+#[cfg(feature = "tls")]
+type Sharing = rollcall_device::TwoTasks;
+
+type Emitter = rollcall_device::Emitter<'static, OUTBOX_CAPACITY, Sharing>;
+
 /// Large values are statics: on the stack they would be there twice, once where they are made.
-static STATS: ConstStaticCell<Stats> = ConstStaticCell::new(Stats::new());
-static EMITTER: StaticCell<Emitter<'static>> = StaticCell::new();
+static STATS: ConstStaticCell<Stats<Sharing>> = ConstStaticCell::new(Stats::zero());
+static EMITTER: StaticCell<Emitter> = StaticCell::new();
 static RESOURCES: ConstStaticCell<StackResources<SOCKETS>> = ConstStaticCell::new(StackResources::new());
 static TCP: ConstStaticCell<TcpClientState<1, TX_SIZE, RX_SIZE>> =
     ConstStaticCell::new(TcpClientState::new());
+
+#[cfg(feature = "tls")]
+static TUNNEL: ConstStaticCell<rollcall_device_tls::Tunnel> =
+    ConstStaticCell::new(rollcall_device_tls::Tunnel::new());
 
 /// A machine.
 pub struct Machine<D> {
@@ -113,8 +134,8 @@ fn live(
     options: &Options,
     mut rng: SmallRng,
     ethernet: impl Driver,
-    stats: &'static Stats,
-    emitter: &'static mut Emitter<'static>,
+    stats: &'static Stats<Sharing>,
+    emitter: &'static mut Emitter,
 ) -> Report {
     let (stack, mut network) =
         embassy_net::new(ethernet, network_config(options), RESOURCES.take(), rng.next_u64());
@@ -123,10 +144,27 @@ fn live(
     // a second run for redeliveries of the first.
     let mut sensor = RandomSensor(SmallRng::seed_from_u64(options.seed.unwrap_or_else(|| rng.next_u64())));
     let first_acknowledged_ms = Cell::new(None);
-    let board = Board { net: &net, clock: &BoardClock, rng: &mut rng, sensor: &mut sensor };
+    #[cfg(feature = "tls")]
+    let Some(pins) = tls::pins(options) else {
+        refuse(format_args!("pin=PIN is not there, or no key of P-256 as `rollcall tls init` prints it"))
+    };
+    #[cfg(feature = "tls")]
+    let tunnel = TUNNEL.take();
+    #[cfg(feature = "tls")]
+    let engine = pin!(rollcall_device_tls::engine(tunnel, pins, tls::HostRng));
+    #[cfg(feature = "tls")]
+    let net = rollcall_device_tls::TlsConnect::new(&net, tunnel, engine);
     // The counters that it returns would be in the frames of all that polls it.
+    #[cfg(not(feature = "tls"))]
     let emit = pin!(async {
-        emitter.run(board, stop(options)).await;
+        let (net, clock, rng, sensor) = (&net, &BoardClock, &mut rng, &mut sensor);
+        emitter.run(rollcall_device::Board { net, clock, rng, sensor }, stop(options)).await;
+    });
+    #[cfg(feature = "tls")]
+    let emit = pin!(async {
+        let (sampler, sender) = emitter.split();
+        let sample = sampler.run(&BoardClock, &mut sensor, Volatile, stop(options));
+        join(interrupt::run(sample), sender.run(&net, &BoardClock, &mut rng)).await;
     });
     let tell_progress = tell_progress(stats, &first_acknowledged_ms);
     // Progress is looked at after the emitter was polled, in the same round.
@@ -140,7 +178,7 @@ fn live(
 
 /// Not inlined: it is made on the stack first, which is to be free again when the work begins.
 #[inline(never)]
-fn make_emitter(options: &Options, boot: BootId, stats: &'static Stats) -> &'static mut Emitter<'static> {
+fn make_emitter(options: &Options, boot: BootId, stats: &'static Stats<Sharing>) -> &'static mut Emitter {
     let mut config = Config::new(options.device, boot, options.broker.into());
     config.period_ms = options.period_ms;
     let (device, broker) = (config.device, Dotted(*options.broker.ip()));
@@ -185,7 +223,7 @@ async fn tell_address(stack: Stack<'_>) {
     }
 }
 
-async fn tell_progress(stats: &Stats, first_acknowledged_ms: &Cell<Option<u64>>) -> Infallible {
+async fn tell_progress(stats: &Stats<Sharing>, first_acknowledged_ms: &Cell<Option<u64>>) -> Infallible {
     // It needs no waker: the counters change while the emitter is polled.
     poll_fn(|_| if stats.snapshot().acknowledged > 0 { Poll::Ready(()) } else { Poll::Pending }).await;
     first_acknowledged_ms.set(Some(time::uptime_ms()));

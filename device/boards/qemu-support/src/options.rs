@@ -8,6 +8,9 @@ use core::str;
 use embassy_net::{Ipv4Address, Ipv4Cidr};
 use rollcall_device::{Config, DeviceId};
 
+#[cfg(feature = "tls")]
+use rollcall_provision::Pin;
+
 use crate::parse;
 
 /// Where the user network of QEMU has the host's loopback.
@@ -32,6 +35,11 @@ pub(crate) struct Options {
     pub(crate) seconds: Option<NonZeroU32>,
     /// `start_ms=N`: what the clock shows at boot, in milliseconds.
     pub(crate) start_ms: u64,
+    /// `pin=PIN`, with `pin_next=PIN`: the public key of the server, as `rollcall tls init` prints it.
+    #[cfg(feature = "tls")]
+    pub(crate) pin: Option<Pin>,
+    #[cfg(feature = "tls")]
+    pub(crate) pin_next: Option<Pin>,
 }
 
 /// A word that is none of the above.
@@ -44,7 +52,10 @@ impl fmt::Display for Unknown<'_> {
         f.write_str(
             "` is none of broker=ADDRESS:PORT device=ID period_ms=N address=ADDRESS/LENGTH \
              gateway=ADDRESS lease_s=N seed=N seconds=N start_ms=N",
-        )
+        )?;
+        #[cfg(feature = "tls")]
+        f.write_str(" pin=PIN pin_next=PIN")?;
+        Ok(())
     }
 }
 
@@ -61,6 +72,10 @@ impl Options {
             seed: None,
             seconds: None,
             start_ms: 0,
+            #[cfg(feature = "tls")]
+            pin: None,
+            #[cfg(feature = "tls")]
+            pin_next: None,
         };
         for word in line.as_bytes().split(|byte| *byte == b' ').skip(1).filter(|word| !word.is_empty()) {
             options.set(word).ok_or(Unknown(str::from_utf8(word).unwrap_or_default()))?;
@@ -80,6 +95,10 @@ impl Options {
             b"seed" => self.seed = Some(parse::number(value)?),
             b"seconds" => self.seconds = Some(parse::positive(value)?),
             b"start_ms" => self.start_ms = parse::number(value)?,
+            #[cfg(feature = "tls")]
+            b"pin" => self.pin = Some(Pin::parse(str::from_utf8(value).ok()?).ok()?),
+            #[cfg(feature = "tls")]
+            b"pin_next" => self.pin_next = Some(Pin::parse(str::from_utf8(value).ok()?).ok()?),
             _ => return None,
         }
         Some(())

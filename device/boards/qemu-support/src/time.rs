@@ -15,8 +15,8 @@ use rollcall_device::Clock;
 /// Ticks a second: embassy-time's feature `tick-hz-1_000` says the same.
 const TICK_HZ: u32 = 1_000;
 
-/// One waker exists, the executor's; a second place costs little and forgives a second one.
-const ALARMS: usize = 2;
+/// The executor's two futures have a waker each, and with TLS the sampler has one of its own.
+const ALARMS: usize = if cfg!(feature = "tls") { 3 } else { 2 };
 
 time_driver_impl!(static DRIVER: SysTickDriver = SysTickDriver {
     first_tick: Mutex::new(Cell::new(0)),

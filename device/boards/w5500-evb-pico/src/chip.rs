@@ -4,10 +4,15 @@ use embassy_rp::Peri;
 use embassy_rp::clocks::RoscRng;
 use embassy_rp::flash::{Blocking, Flash};
 use embassy_rp::peripherals::FLASH;
+#[cfg(feature = "tls")]
+use rollcall_board_support::boots;
 use rollcall_provision::{BLOCK_SIZE, Block};
 
 /// Where the flash is mapped (RP2040 data sheet, "Address map").
 const FLASH_START: usize = 0x1000_0000;
+
+/// How much of the ring oscillator is looked at, in bytes.
+const NOISE_SIZE: usize = 128;
 
 /// The board's flash chip.
 const FLASH_SIZE: usize = 2 * 1024 * 1024;
@@ -17,6 +22,8 @@ mod linker {
     // SAFETY: memory.x defines the symbol. Only its address is taken.
     unsafe extern "C" {
         pub(super) static _configuration: u8;
+        #[cfg(feature = "tls")]
+        pub(super) static _boots: u8;
         #[cfg(feature = "flash-outbox")]
         pub(super) static _outbox_start: u8;
         #[cfg(feature = "flash-outbox")]
@@ -54,6 +61,12 @@ impl Memory {
         number
     }
 
+    /// A number that no other boot has.
+    #[cfg(feature = "tls")]
+    pub(crate) fn boot_number(&mut self) -> Result<u64, boots::NoNumber> {
+        boots::next(&mut self.0, offset(&raw const linker::_boots))
+    }
+
     /// The driver, when all is read.
     #[cfg(feature = "flash-outbox")]
     pub(crate) fn into_chip(self) -> FlashChip {
@@ -70,14 +83,18 @@ impl Memory {
     }
 }
 
-/// 64 random bits.
-///
-/// The ring oscillator's bits are not independent of one another and not for cryptography (RP2040 data
-/// sheet, "ROSC"), so that 64 are condensed from 1,024 with 64-bit FNV-1a. That makes boot ids that differ;
-/// it makes no keys.
-pub(crate) fn random() -> u64 {
-    let mut bits = [0; 128];
+/// Bits of the ring oscillator. They are not independent of one another and not for cryptography (RP2040 data sheet,
+/// "ROSC").
+pub(crate) fn noise() -> [u8; NOISE_SIZE] {
+    let mut bits = [0; NOISE_SIZE];
     RoscRng.fill_bytes(&mut bits);
-    bits.iter()
+    bits
+}
+
+/// 64 bits, condensed from 1,024 of the ring oscillator's with 64-bit FNV-1a. That makes boot ids that differ; it
+/// makes no keys.
+pub(crate) fn random() -> u64 {
+    noise()
+        .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -25,6 +25,8 @@ use embedded_hal_bus::spi::ExclusiveDevice;
 use panic_probe as _;
 use rollcall_board_support::identity::{device_id, mac_address};
 use rollcall_board_support::{Hardware, Network, Node, Runner, refuse};
+#[cfg(feature = "tls")]
+use rollcall_board_support::{NoTls, Trust};
 use rollcall_device::store::Volatile;
 use rollcall_device::{BootId, DeviceId};
 use static_cell::ConstStaticCell;
@@ -90,6 +92,17 @@ async fn main(spawner: Spawner) {
         Ok(settings) => settings,
         Err(problem) => match refuse(problem, hardware).await {},
     };
+    #[cfg(feature = "tls")]
+    let trust = {
+        let trust = match memory.boot_number() {
+            Ok(number) => Trust::new(&settings, number, &chip::noise()),
+            Err(_) => Err(NoTls::Boot),
+        };
+        match trust {
+            Ok(trust) => trust,
+            Err(problem) => match refuse(problem, hardware).await {},
+        }
+    };
     let mut spi_config = spi::Config::default();
     spi_config.frequency = SPI_HZ;
     let bus = Spi::new(
@@ -125,7 +138,14 @@ async fn main(spawner: Spawner) {
     let identity = device_id(ID_PREFIX, &unique).unwrap_or(ID_FALLBACK);
     let (sockets, runner) = NETWORK.take().start(ethernet, chip::random());
     spawner.spawn(defmt::unwrap!(network(runner, driver)));
-    let node = Node { settings, identity, boot, seed: chip::random() };
+    let node = Node {
+        settings,
+        identity,
+        boot,
+        seed: chip::random(),
+        #[cfg(feature = "tls")]
+        trust,
+    };
     #[cfg(feature = "flash-outbox")]
     if let Some(outbox) = outbox::open(memory, boot).await {
         match node.run(sockets, hardware, outbox).await {}

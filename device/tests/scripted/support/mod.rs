@@ -67,7 +67,7 @@ impl RngCore for TestRng {
 }
 
 /// Says 0, 1, … 6, 0, …: the status of a sample tells its sequence number, modulo 7.
-pub(crate) struct CountingSensor(u64);
+pub(crate) struct CountingSensor(pub(crate) u64);
 
 impl Sensor for CountingSensor {
     async fn sample(&mut self) -> Status {
@@ -220,7 +220,7 @@ impl<const N: usize> Bench<N> {
     }
 }
 
-struct Woken(AtomicBool);
+pub(crate) struct Woken(pub(crate) AtomicBool);
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
