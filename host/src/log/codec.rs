@@ -5,37 +5,38 @@
 //! reading the samples.
 //!
 //! An entry begins with the version of its form. The first form had none and no log time: it began with a time,
-//! whose first byte is at least 0x80. The first and the second did not count how exactly times are known: what has one
-//! of these is counted from its samples.
+//! whose first byte is at least 0x80. The first and the second did not count how exactly times are known, and the third
+//! neither what came late nor what is undecided: what has one of these is counted from its samples. None of them says who
+//! wrote it.
 
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 use serde::{Deserialize, Serialize};
 
 use super::{Logged, StoreError};
-use crate::model::{BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs};
+use crate::model::{BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 
-/// What an entry of today's form begins with, and one of the form before it.
-const ENTRY_VERSION: u8 = 3;
+/// What an entry of today's form begins with, and those of the two forms before it.
+const ENTRY_VERSION: u8 = 4;
+const ENTRY_VERSION_3: u8 = 3;
 const ENTRY_VERSION_2: u8 = 2;
 
-/// Counts as a row of numbers: by status, then how many are known to a second only, then those that are not known.
-pub(super) type Numbers = [u64; Status::COUNT + 2];
+/// Counts as a row of numbers: by status, then how many are known to a second only, those that are not known, those that
+/// came late, and those that are undecided.
+pub(super) type Numbers = [u64; Status::COUNT + 4];
 
 /// Counts of one second: its distance from the second before it, and those of its [`Numbers`] that are not 0.
 type StoredSecond = (u64, Vec<(u8, u64)>);
 
 /// As [`counts`] reads them.
 pub(super) fn numbers(counts: &Counts) -> Numbers {
-    let mut numbers = Numbers::default();
-    numbers[..Status::COUNT].copy_from_slice(&counts.statuses);
-    [numbers[Status::COUNT], numbers[Status::COUNT + 1]] = [counts.one_second, counts.unknown];
-    numbers
+    let Counts { statuses: [a, b, c, d, e, f, g], one_second, unknown, late, undecided } = *counts;
+    [a, b, c, d, e, f, g, one_second, unknown, late, undecided]
 }
 
 /// Reads what [`numbers`] gave.
 pub(super) fn counts(numbers: &Numbers) -> Counts {
-    let statuses = std::array::from_fn(|status| numbers[status]);
-    Counts { statuses, one_second: numbers[Status::COUNT], unknown: numbers[Status::COUNT + 1] }
+    let [a, b, c, d, e, f, g, one_second, unknown, late, undecided] = *numbers;
+    Counts { statuses: [a, b, c, d, e, f, g], one_second, unknown, late, undecided }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,7 +101,7 @@ fn kind(status: u8) -> Option<RecordKind> {
 /// Read back whole by [`entry`], the counts alone by [`entry_counts`].
 pub(super) fn entry_bytes(entry: &Entry, counts: &BySecond) -> Vec<u8> {
     let log_time = entry.log_time.0.wrapping_sub(entry.received_at.0) as i64;
-    let head = (ENTRY_VERSION, entry.received_at.0, log_time, seconds(counts));
+    let head = (ENTRY_VERSION, entry.writer.0, entry.received_at.0, log_time, seconds(counts));
     let mut sorted: Vec<&Record> = entry.records.iter().collect();
     sorted.sort_by_key(|record| stream_key(record));
     let streams: Vec<StoredStream<'_>> = sorted
@@ -167,6 +168,7 @@ impl Last {
 
 /// What an entry begins with.
 struct Head<'a> {
+    writer: WriterId,
     received_at: u64,
     log_time: u64,
     /// Its counts; `None` in an older form, whose counts do not have all numbers.
@@ -178,22 +180,26 @@ struct Head<'a> {
 /// The head of an entry of whichever form.
 fn head(bytes: &[u8]) -> Option<Head<'_>> {
     let (version, rest) = bytes.split_first()?;
-    if ![ENTRY_VERSION, ENTRY_VERSION_2].contains(version) {
+    if ![ENTRY_VERSION, ENTRY_VERSION_3, ENTRY_VERSION_2].contains(version) {
         let ((received_at, _), streams): ((u64, Vec<StoredSecond>), _) =
             postcard::take_from_bytes(bytes).ok()?;
-        return Some(Head { received_at, log_time: received_at, seconds: None, streams });
+        let (writer, log_time) = (WriterId::NOBODY, received_at);
+        return Some(Head { writer, received_at, log_time, seconds: None, streams });
     }
+    let (writer, rest): (u32, &[u8]) =
+        if *version == ENTRY_VERSION { postcard::take_from_bytes(rest).ok()? } else { (0, rest) };
     let ((received_at, log_time, seconds), streams): ((u64, i64, _), _) =
         postcard::take_from_bytes(rest).ok()?;
     let log_time = received_at.wrapping_add_signed(log_time);
     let seconds: Vec<StoredSecond> = seconds;
-    Some(Head { received_at, log_time, seconds: (*version == ENTRY_VERSION).then_some(seconds), streams })
+    let seconds = (*version == ENTRY_VERSION).then_some(seconds);
+    Some(Head { writer: WriterId(writer), received_at, log_time, seconds, streams })
 }
 
 /// Reads a whole entry.
 pub(super) fn entry(slot: Slot, number: u64, bytes: &[u8]) -> Result<Entry, StoreError> {
     let unreadable = || StoreError::Corrupt(format!("entry {number} of slot {slot}"));
-    let Head { received_at, log_time, streams, .. } = head(bytes).ok_or_else(unreadable)?;
+    let Head { writer, received_at, log_time, streams, .. } = head(bytes).ok_or_else(unreadable)?;
     let streams: Vec<StoredStream<'_>> = postcard::from_bytes(streams).map_err(|_| unreadable())?;
     let mut records = Vec::new();
     for stream in streams {
@@ -204,7 +210,8 @@ pub(super) fn entry(slot: Slot, number: u64, bytes: &[u8]) -> Result<Entry, Stor
             records.push(last.restore(device, boot, stored).ok_or_else(unreadable)?);
         }
     }
-    Ok(Entry { slot, number, received_at: UnixMs(received_at), log_time: UnixMs(log_time), records })
+    let (received_at, log_time) = (UnixMs(received_at), UnixMs(log_time));
+    Ok(Entry { slot, number, writer, received_at, log_time, records })
 }
 
 /// Reads when an entry was received.
@@ -240,6 +247,31 @@ pub(super) fn minute(start: u64, bytes: &[u8]) -> Result<BySecond, StoreError> {
         .ok_or_else(|| StoreError::Corrupt(format!("the window of the minute at {start}")))
 }
 
+/// The sum of a minute's counts, as [`minute`] reads them.
+pub(super) fn minute_sum(start: u64, bytes: &[u8]) -> Result<Counts, StoreError> {
+    numbers_sum(bytes)
+        .map(|numbers| counts(&numbers))
+        .ok_or_else(|| StoreError::Corrupt(format!("the window of the minute at {start}")))
+}
+
+/// Adds up all [`StoredSecond`]s without putting them anywhere: a query reads hundreds of minutes of which it needs no more.
+fn numbers_sum(bytes: &[u8]) -> Option<Numbers> {
+    let mut numbers = Numbers::default();
+    // In postcard a length and its elements follow each other.
+    let (seconds, mut rest): (u64, _) = postcard::take_from_bytes(bytes).ok()?;
+    for _ in 0..seconds {
+        let ((_distance, some), after): ((u64, u64), _) = postcard::take_from_bytes(rest).ok()?;
+        rest = after;
+        for _ in 0..some {
+            let ((which, count), after): ((u8, u64), _) = postcard::take_from_bytes(rest).ok()?;
+            let number = numbers.get_mut(usize::from(which))?;
+            *number = number.checked_add(count)?;
+            rest = after;
+        }
+    }
+    Some(numbers)
+}
+
 fn seconds(counts: &BySecond) -> Vec<StoredSecond> {
     let mut last = 0;
     let mut stored = Vec::with_capacity(counts.len());
@@ -266,108 +298,4 @@ fn by_second(stored: Vec<StoredSecond>) -> Option<BySecond> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn record() -> impl Strategy<Value = Record> {
-        let id = prop::option::of((0..3_u64, 0..=Sequence::MAX.get()));
-        let at = prop_oneof![1_700_000_000_000..1_700_000_100_000_u64, any::<u32>().prop_map(u64::from)];
-        let time_error =
-            prop::sample::select(&[TimeError::Exact, TimeError::OneSecond, TimeError::Unknown][..]);
-        let kind =
-            prop::sample::select(&[RecordKind::Sample, RecordKind::Imported, RecordKind::Undecided][..]);
-        (0..4_u8, id, 0..7_u8, at.clone(), at, time_error, kind).prop_map(
-            |(device, id, status, sampled_at, received_at, time_error, kind)| Record {
-                device: DeviceId::new(&format!("device-{device}")).unwrap(),
-                id: id.map(|(boot, seq)| SampleId { boot: BootId(boot), seq: Sequence::new(seq).unwrap() }),
-                status: Status::new(status).unwrap(),
-                kind,
-                sampled_at: UnixMs(sampled_at),
-                time_error,
-                received_at: UnixMs(received_at),
-            },
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn an_entry_comes_back_sorted_by_stream(
-            records in prop::collection::vec(record(), 0..50), log_time in 0..1_800_000_000_000_u64,
-        ) {
-            let slot = Slot::new(5).unwrap();
-            let received_at = UnixMs(1_700_000_050_000);
-            let mut sent = Entry { slot, number: 9, received_at, log_time: UnixMs(log_time), records };
-            let bytes = entry_bytes(&sent, &sent.counts());
-            prop_assert_eq!(entry_counts(slot, 9, &bytes).unwrap(), sent.counts());
-            prop_assert_eq!(entry_counts(slot, 9, &as_version_2(&sent)).unwrap(), sent.counts());
-            sent.records.sort_by(|a, b| stream_key(a).cmp(&stream_key(b)));
-            prop_assert_eq!(entry(slot, 9, &bytes).unwrap(), sent.clone());
-            prop_assert_eq!(entry(slot, 9, &as_version_2(&sent)).unwrap(), sent);
-        }
-
-        #[test]
-        fn a_minute_comes_back(entries in prop::collection::vec(record(), 0..50)) {
-            let at = UnixMs(0);
-            let entry = Entry {
-                slot: Slot::new(5).unwrap(), number: 9, received_at: at, log_time: at, records: entries,
-            };
-            let counts = entry.counts();
-            prop_assert_eq!(minute(60, &minute_bytes(&counts)).unwrap(), counts);
-        }
-
-        #[test]
-        fn any_bytes_are_an_entry_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let slot = Slot::new(0).unwrap();
-            let _ = (entry(slot, 0, &bytes), entry_counts(slot, 0, &bytes), minute(0, &bytes));
-        }
-    }
-
-    /// An entry in the form before today's, which counted statuses only.
-    fn as_version_2(entry: &Entry) -> Vec<u8> {
-        let mut counts = entry.counts();
-        counts.values_mut().for_each(|counts| (counts.one_second, counts.unknown) = (0, 0));
-        let mut bytes = entry_bytes(entry, &counts);
-        bytes[0] = ENTRY_VERSION_2;
-        bytes
-    }
-
-    #[test]
-    fn an_entry_of_the_first_form_is_read_with_its_own_time_as_log_time() {
-        let at = 1_700_000_050_000_u64;
-        let boot = Some(9_u64.to_le_bytes());
-        let record = StoredRecord { status: 3 | ONE_SECOND, seq: 17, sampled: -50, received: -2 };
-        let stream = StoredStream { device: "d", boot, records: vec![record] };
-        let seconds: Vec<StoredSecond> = vec![(at / 1000 - 1, vec![(3, 1)])];
-        let bytes = postcard::to_allocvec(&((at, &seconds), vec![stream])).unwrap();
-        let slot = Slot::new(4).unwrap();
-        let read = entry(slot, 2, &bytes).unwrap();
-        assert_eq!((read.received_at, read.log_time), (UnixMs(at), UnixMs(at)));
-        assert_eq!(read.records[0].sampled_at, UnixMs(at - 50));
-        assert_eq!(
-            (read.records[0].time_error, read.records[0].kind),
-            (TimeError::OneSecond, RecordKind::Sample)
-        );
-        let mut counts = by_second(seconds).unwrap();
-        counts.values_mut().for_each(|counts| counts.one_second = 1);
-        assert_eq!(entry_counts(slot, 2, &bytes).unwrap(), counts);
-    }
-
-    #[test]
-    fn a_sample_of_a_full_flush_takes_few_bytes() {
-        let records = (0..1_000_u64).map(|n| Record {
-            device: DeviceId::new(if n % 3 == 0 { "sim-000123" } else { "sim-000124" }).unwrap(),
-            id: Some(SampleId { boot: BootId(u64::MAX - n % 3), seq: Sequence::new(n / 3).unwrap() }),
-            status: Status::new((n % 7) as u8).unwrap(),
-            kind: RecordKind::Sample,
-            sampled_at: UnixMs(1_700_000_000_000 + n),
-            time_error: TimeError::Exact,
-            received_at: UnixMs(1_700_000_000_000 + n),
-        });
-        let received_at = UnixMs(1_700_000_001_000);
-        let slot = Slot::new(0).unwrap();
-        let entry = Entry { slot, number: 0, received_at, log_time: received_at, records: records.collect() };
-        let bytes = entry_bytes(&entry, &entry.counts()).len();
-        assert!(bytes < 6 * 1_000, "{bytes}");
-    }
-}
+mod tests;

@@ -152,6 +152,32 @@ impl DeviceView {
         all.extend(state.counts.iter());
         Ok(all)
     }
+
+    /// The sum over `minutes`, whose hours were asked for.
+    ///
+    /// # Errors
+    /// As [`DeviceView::minutes`].
+    pub fn counts(&self, minutes: &Range<u32>) -> Result<Counts, StoreError> {
+        let mut sum = Counts::default();
+        self.minutes()?.iter().filter(|(at, _)| minutes.contains(at)).for_each(|(_, counts)| sum += *counts);
+        Ok(sum)
+    }
+
+    /// The same in steps of so many minutes, which begin on multiples of it: the first holds what is taken from the start
+    /// of `minutes` on, and the last what is taken before their end.
+    ///
+    /// # Errors
+    /// As [`DeviceView::minutes`].
+    pub fn series(&self, minutes: &Range<u32>, step: u32) -> Result<Vec<Counts>, StoreError> {
+        let step = step.max(1);
+        let first = minutes.start / step;
+        let steps = if minutes.is_empty() { 0 } else { minutes.end.div_ceil(step) - first };
+        let mut sums = vec![Counts::default(); steps as usize];
+        for (minute, counts) in self.minutes()?.into_iter().filter(|(minute, _)| minutes.contains(minute)) {
+            sums[(minute / step - first) as usize] += counts;
+        }
+        Ok(sums)
+    }
 }
 
 /// The hours in which these minutes lie.
@@ -168,67 +194,21 @@ pub async fn as_of<S: LogStore>(store: &S, slots: &[Slot], now: UnixMs) -> Resul
     Ok(store.beyond_rows(slots).await?.map_or(now, |beyond| beyond.min(now)))
 }
 
-/// What each of the devices has by minute in `minutes`, given in minutes since 1970; a minute may come several times.
+/// What the store holds of each of the devices for `minutes`, given in minutes since 1970.
 ///
 /// It is exact at the answer's `as_of`; `now` is when the question came.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn by_minute<S: LogStore>(
+pub async fn read<S: LogStore>(
     store: &S,
     devices: &[DeviceId],
-    minutes: Range<u32>,
+    minutes: &Range<u32>,
     now: UnixMs,
-) -> Result<AsOf<Vec<Vec<(u32, Counts)>>>, StoreError> {
+) -> Result<AsOf<Vec<DeviceView>>, StoreError> {
     let slots: BTreeSet<Slot> = devices.iter().map(Slot::of).collect();
     let as_of = as_of(store, &slots.into_iter().collect::<Vec<_>>(), now).await?;
-    let mut all = Vec::with_capacity(devices.len());
-    for device in views(store, devices, hours_of(&minutes)).await? {
-        all.push(device.minutes()?.into_iter().filter(|(minute, _)| minutes.contains(minute)).collect());
-    }
-    Ok(AsOf { value: all, as_of })
-}
-
-/// How many samples of each status each of the devices took in `minutes`.
-///
-/// # Errors
-/// As [`by_minute`].
-pub async fn counts<S: LogStore>(
-    store: &S,
-    devices: &[DeviceId],
-    minutes: Range<u32>,
-    now: UnixMs,
-) -> Result<AsOf<Vec<Counts>>, StoreError> {
-    let AsOf { value, as_of } = by_minute(store, devices, minutes, now).await?;
-    let sum = |minutes: Vec<(u32, Counts)>| {
-        let mut sum = Counts::default();
-        minutes.iter().for_each(|(_, counts)| sum += *counts);
-        sum
-    };
-    Ok(AsOf { value: value.into_iter().map(sum).collect(), as_of })
-}
-
-/// The same of one device in steps of `step` minutes, which begin on multiples of it: the first holds what is taken from
-/// the start of `minutes` on, and the last what is taken before their end.
-///
-/// # Errors
-/// As [`by_minute`].
-pub async fn series<S: LogStore>(
-    store: &S,
-    device: DeviceId,
-    minutes: Range<u32>,
-    step: u32,
-    now: UnixMs,
-) -> Result<AsOf<Vec<Counts>>, StoreError> {
-    let step = step.max(1);
-    let first = minutes.start / step;
-    let steps = if minutes.is_empty() { 0 } else { minutes.end.div_ceil(step) - first };
-    let mut buckets = vec![Counts::default(); steps as usize];
-    let AsOf { value, as_of } = by_minute(store, &[device], minutes, now).await?;
-    for (minute, counts) in value.into_iter().flatten() {
-        buckets[(minute / step - first) as usize] += counts;
-    }
-    Ok(AsOf { value: buckets, as_of })
+    Ok(AsOf { value: views(store, devices, hours_of(minutes)).await?, as_of })
 }
 
 /// The devices as none of them was written meanwhile.

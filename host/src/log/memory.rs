@@ -31,6 +31,10 @@ pub enum Fault {
     /// So many rows, hour rows and checkpoints are stored, one after the other, and an error is returned. Only the
     /// writing of rows is concerned.
     TearRows(usize),
+    /// A view never answers. Nothing else is concerned.
+    HangView,
+    /// What is read of the log never comes. Nothing else is concerned.
+    HangRead,
 }
 
 /// See the module.
@@ -54,6 +58,14 @@ impl MemoryStore {
         self.state().faults.push_back(fault);
     }
 
+    /// For ever, if that is the next fault.
+    async fn hang(&self, asked: Fault) {
+        let hangs = self.state().faults.pop_front_if(|fault| *fault == asked).is_some();
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Looks at the store as it is now.
     pub async fn checks(&self, recount: Recount, reports: mpsc::Sender<Report>) {
         let mut now = self.state().clone();
@@ -68,12 +80,13 @@ impl MemoryStore {
 impl LogStore for MemoryStore {
     async fn append(&self, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
         let mut state = self.state();
-        let fault =
-            state.faults.pop_front_if(|fault| !matches!(fault, Fault::RefuseRollup | Fault::TearRows(_)));
+        let fault = state
+            .faults
+            .pop_front_if(|fault| matches!(fault, Fault::Refuse | Fault::LoseReply | Fault::Tear));
         let written = match fault {
-            Some(Fault::Refuse | Fault::RefuseRollup | Fault::TearRows(_)) => 0,
             Some(Fault::Tear) => entries.len().min(1),
             Some(Fault::LoseReply) | None => entries.len(),
+            Some(_) => 0,
         };
         let mut taken = Vec::new();
         for entry in &entries[..written] {
@@ -91,6 +104,7 @@ impl LogStore for MemoryStore {
     }
 
     async fn read(&self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.hang(Fault::HangRead).await;
         let state = self.state();
         let entries = state.entries.range((slot, from)..=(slot, u64::MAX));
         Ok(entries.take(limit).map(|(_, entry)| entry.clone()).collect())
@@ -151,6 +165,7 @@ impl LogStore for MemoryStore {
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
+        self.hang(Fault::HangView).await;
         let state = self.state();
         let next = |slot: Slot| state.checkpoints.get(&slot).map_or(0, |checkpoint| checkpoint.windows);
         let mut upto = [0; Slot::COUNT];

@@ -11,6 +11,7 @@ mod key;
 mod late;
 #[cfg(feature = "testing")]
 mod memory;
+pub mod messages;
 pub mod minutes;
 #[cfg(feature = "mongodb")]
 pub mod mongo;

@@ -149,6 +149,23 @@ pub struct View {
     pub tail: Vec<Arc<TailEntry>>,
 }
 
+impl View {
+    /// What of it is of the entries below `ends`; `None` when a window holds more.
+    pub fn below(mut self, ends: &Upto) -> Option<Self> {
+        let holds_more = |window: &Window| window.upto.iter().zip(ends).any(|(upto, end)| upto > end);
+        if self.windows.iter().any(holds_more) {
+            return None;
+        }
+        self.tail.retain(|entry| entry.number < ends[entry.slot.index()]);
+        Some(self)
+    }
+
+    /// How many sums there are to be added up at most.
+    pub fn sums(&self) -> usize {
+        self.windows.len() + self.tail.iter().map(|entry| entry.counts.len()).sum::<usize>()
+    }
+}
+
 /// How many samples of each status were taken in the plan's range, in all of its steps.
 pub fn total(plan: &Plan, view: &View) -> Counts {
     let mut total = Counts::default();

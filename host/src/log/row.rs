@@ -52,6 +52,9 @@ pub struct DeviceState {
     pub last_sample: Option<(UnixMs, Status)>,
     /// How many of its records are undecided.
     pub undecided: u64,
+    /// Of what is missing from before this instant, not all is known: boots were closed or forgotten that had samples until
+    /// then, or the oldest gap of a boot that had too many ended then. `None` when nothing was.
+    pub known_from: Option<UnixMs>,
     /// The boots that can get samples; that of the last sample stands last.
     pub boots: Vec<Boot>,
     /// What is counted of it and not sealed yet.
@@ -115,6 +118,13 @@ impl DeviceState {
                 && boot.ranges.windows(2).all(|two| two[0].last + 1 < two[1].first)
         };
         self.boots.len() <= OPEN_BOOTS_MAX && self.boots.iter().all(sound)
+    }
+}
+
+impl Boot {
+    /// When its last sample was taken, as far as is known from the ends of its ranges.
+    pub fn last_at(&self) -> Option<UnixMs> {
+        self.ranges.iter().map(|range| range.first_at.max(range.last_at)).max()
     }
 }
 

@@ -1,13 +1,14 @@
-//! How many samples had each status, by the second in which they were taken, and how many of them may belong to another.
+//! How many samples had each status, by the second in which they were taken, how many of them may belong to another or came
+//! late, and of how many it is not known whether they were counted before.
 
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, Range};
 
-use rollcall_wire::Status;
+use rollcall_wire::{Status, mutant};
 
-use super::TimeError;
+use super::{Record, RecordKind, TimeError};
 
-/// How many samples there are, by status and by how exactly their time is known.
+/// How many samples there are, by status, by how exactly their time is known and by when they came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// How many had each status; indexed by [`Status::index`].
@@ -16,20 +17,30 @@ pub struct Counts {
     pub one_second: u64,
     /// How many of all of them have [`TimeError::Unknown`].
     pub unknown: u64,
+    /// How many of all of them came late: [`Record::is_late`].
+    pub late: u64,
+    /// How many there are besides that are not counted, because nobody can tell whether they were:
+    /// [`RecordKind::Undecided`].
+    pub undecided: u64,
 }
 
 impl Counts {
-    /// Counts one sample.
-    pub fn count(&mut self, status: Status, time_error: TimeError) {
-        self.statuses[status.index()] += 1;
-        match time_error {
+    /// Counts one record.
+    pub fn count(&mut self, record: &Record) {
+        if mutant!(UndecidedCounted, false, record.kind == RecordKind::Undecided) {
+            self.undecided += 1;
+            return;
+        }
+        self.statuses[record.status.index()] += 1;
+        match record.time_error {
             TimeError::Exact => {}
             TimeError::OneSecond => self.one_second += 1,
             TimeError::Unknown => self.unknown += 1,
         }
+        self.late += u64::from(record.is_late());
     }
 
-    /// All statuses together.
+    /// All statuses together: what is counted.
     pub fn total(&self) -> u64 {
         self.statuses.iter().sum()
     }
@@ -42,6 +53,8 @@ impl AddAssign for Counts {
         }
         self.one_second += other.one_second;
         self.unknown += other.unknown;
+        self.late += other.late;
+        self.undecided += other.undecided;
     }
 }
 

@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 /// Milliseconds since 1970-01-01T00:00:00Z, without leap seconds (POSIX time).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UnixMs(pub u64);
 
 impl UnixMs {
@@ -30,6 +30,13 @@ impl UnixMs {
             i64::try_from(self.second()).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
         let text = whole.and_then(|whole| whole.format(&Rfc3339).ok()).unwrap_or_default();
         format!("{}.{:03}Z", text.trim_end_matches('Z'), self.0 % 1000)
+    }
+
+    /// Reads RFC 3339 with an offset; what is finer than a millisecond is dropped. `None` when it is no such instant, or lies
+    /// before 1970.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        u64::try_from(instant.unix_timestamp_nanos().div_euclid(1_000_000)).ok().map(Self)
     }
 }
 
@@ -53,8 +60,7 @@ impl Moment {
 ///
 /// `None` when it is no such instant, or lies before 1970.
 pub fn parse_rfc3339_second(text: &str) -> Option<u64> {
-    let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    u64::try_from(instant.unix_timestamp_nanos().div_euclid(1_000_000_000)).ok()
+    UnixMs::parse_rfc3339(text).map(UnixMs::second)
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
 //! What is stored: a sample as the log keeps it, and the flush that it came with.
 
-use rollcall_wire::{DeviceId, SampleId, Slot, Status, mutant};
+use std::hash::{BuildHasher, RandomState};
+
+use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 use super::{BySecond, UnixMs};
 
+/// A sample that came later than this after it was taken came late, in milliseconds: as long as an answer may lag behind
+/// the log in a large fleet. What an answer of a minute later says of a range is changed by late samples alone.
+pub const LATE_MS: u64 = 60_000;
+
 /// A stored sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
     /// Who took it.
     pub device: DeviceId,
@@ -23,8 +29,16 @@ pub struct Record {
     pub received_at: UnixMs,
 }
 
+impl Record {
+    /// Did a device's sample come long after it was taken? An outbox, a broker or a host that stood still held it up.
+    /// Documents of an older program were there in time.
+    pub fn is_late(&self) -> bool {
+        self.kind == RecordKind::Sample && self.received_at.0.saturating_sub(self.sampled_at.0) > LATE_MS
+    }
+}
+
 /// Why a record is in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecordKind {
     /// A sample that was new when it was stored: it is counted.
     Sample,
@@ -35,7 +49,7 @@ pub enum RecordKind {
 }
 
 /// How exactly the time of a sample is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TimeError {
     /// To the millisecond and the time of flight.
     #[default]
@@ -46,6 +60,30 @@ pub enum TimeError {
     Unknown,
 }
 
+/// A number that a process draws when it starts. Two of them may take the same bare messages in the same millisecond: what one
+/// of them has stored is not what the other one did, however alike it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterId(pub u32);
+
+impl WriterId {
+    /// Entries that say nothing of who wrote them.
+    pub const NOBODY: Self = Self(0);
+
+    /// One that no other process has, but for one chance in four billions.
+    pub fn draw() -> Self {
+        Self(RandomState::new().hash_one(std::process::id()) as u32)
+    }
+}
+
+/// An identity for what has none of its own: 117 bits of the FNV-1a hash of what tells it from others.
+pub fn hashed_id(bytes: &[u8]) -> SampleId {
+    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let hash = bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME));
+    let seq = (hash as u64) & Sequence::MAX.get();
+    SampleId { boot: BootId((hash >> 64) as u64), seq: Sequence::new(seq).unwrap_or(Sequence::MAX) }
+}
+
 /// One flush of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -53,6 +91,8 @@ pub struct Entry {
     pub slot: Slot,
     /// Its place in the partition's log.
     pub number: u64,
+    /// Who wrote it.
+    pub writer: WriterId,
     /// When the flush began.
     pub received_at: UnixMs,
     /// The log's own time: as `received_at`, but it never goes back, and forward no faster than a clock that
@@ -64,7 +104,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The samples that are counted, by the second in which they were taken.
+    /// What there is to count, by the second in which it was taken.
     pub fn counts(&self) -> BySecond {
         let mut counts = BySecond::new();
         self.add_to(&mut counts);
@@ -73,11 +113,8 @@ impl Entry {
 
     /// Adds [`Entry::counts`] to others.
     pub fn add_to(&self, counts: &mut BySecond) {
-        let is_counted =
-            |record: &&Record| mutant!(UndecidedCounted, true, record.kind != RecordKind::Undecided);
-        for record in self.records.iter().filter(is_counted) {
-            let second = counts.entry(record.sampled_at.second()).or_default();
-            second.count(record.status, record.time_error);
+        for record in &self.records {
+            counts.entry(record.sampled_at.second()).or_default().count(record);
         }
     }
 }

@@ -15,27 +15,30 @@ pub(crate) async fn assert_device_counts<S: LogStore>(
     let bound = |random: &mut fastrand::Rng| first + random.u32(..5 * 1440);
     let (a, b) = (bound(random), bound(random));
     let range = a.min(b)..a.max(b);
-    let all = devices::counts(store, ids, range.clone(), now).await.unwrap();
-    let view = store.devices(ids, 0..u32::MAX).await.unwrap();
-    for ((device, counts), view) in ids.iter().zip(all.value).zip(view) {
+    let all = devices::read(store, ids, &range, now).await.unwrap();
+    for (device, view) in ids.iter().zip(all.value) {
         let slot = Slot::of(device);
-        let upto = view.row.map_or(0, |row| row.upto).max(store.checkpoint(slot).await.unwrap().rows);
+        let upto =
+            view.row.as_ref().map_or(0, |row| row.upto).max(store.checkpoint(slot).await.unwrap().rows);
         let entries = store.read(slot, 0, usize::MAX).await.unwrap();
         let (below, beyond) = entries.split_at(upto as usize);
         let records: Vec<_> = below.iter().flat_map(|entry| &entry.records).copied().collect();
         let of_device = || records.iter().filter(|record| record.device == *device);
         let seconds = |minutes: &Range<u32>| u64::from(minutes.start) * 60..u64::from(minutes.end) * 60;
-        assert_eq!(counts, brute_force(of_device(), &seconds(&range)), "{device} {range:?}");
+        assert_eq!(
+            view.counts(&range).unwrap(),
+            brute_force(of_device(), &seconds(&range)),
+            "{device} {range:?}"
+        );
         assert!(beyond.first().is_none_or(|first| all.as_of <= first.received_at), "{:?}", all.as_of);
         let step = random.u32(1..500);
-        let series = devices::series(store, *device, range.clone(), step, now).await.unwrap();
         let first = range.start - range.start % step;
         let buckets = (first..range.end)
             .step_by(step as usize)
             .map(|start| range.start.max(start)..range.end.min(start + step))
             .filter(|_| !range.is_empty());
         let expected: Vec<_> = buckets.map(|bucket| brute_force(of_device(), &seconds(&bucket))).collect();
-        assert_eq!(series.value, expected, "{device} {range:?} {step}");
+        assert_eq!(view.series(&range, step).unwrap(), expected, "{device} {range:?} {step}");
     }
 }
 

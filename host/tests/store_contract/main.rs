@@ -4,16 +4,20 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod completeness;
 mod device_windows;
 mod fixtures;
+mod messages;
 
 use std::future::Future;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use self::completeness::*;
 use self::device_windows::*;
 use self::fixtures::*;
+use self::messages::*;
 #[cfg(feature = "mongodb")]
 use common::mongod::{self, Server};
 use common::{brute_force, device_of, entry, range, record};
@@ -99,6 +103,8 @@ macro_rules! contract {
                 ingest_logs_each_record_once_through_lost_replies_repeats_and_a_jumping_clock
                 device_counts_agree_with_the_oracle_through_late_samples_and_restarts
                 what_is_sealed_is_added_to_hours_once_whoever_does_it
+                what_is_missing_agrees_with_the_oracle_through_late_samples_reboots_and_restarts
+                messages_of_a_range_are_found_each_once_however_late_they_came_and_however_the_clock_was_set
                 doctor_finds_nothing_wrong_with_what_an_ingest_wrote
                 doctor_names_a_window_and_a_row_that_are_not_as_the_log_says
             );
@@ -236,8 +242,8 @@ async fn rows_come_back_in_the_order_of_their_devices_and_the_furthest_stays<F: 
     let first = [row(1, 5, 1, Some(9)), row(10, 5, 1, None), row(2, 7, 1, None)];
     store.write_rows(&[write(first.to_vec(), None)]).await.unwrap();
     assert_eq!(store.checkpoint(slot).await.unwrap(), Checkpoint::default());
-    // One that is less far, one that is as far, and one that is further and leaves its closed boots.
-    let second = [row(1, 8, 2, None), row(10, 5, 2, None), row(2, 6, 2, None)];
+    // One that is further and leaves its closed boots, one that is as far, and one that is less far and has some.
+    let second = [row(1, 8, 2, None), row(10, 5, 2, None), row(2, 6, 2, Some(7))];
     store.write_rows(&[write(second.to_vec(), Some(5))]).await.unwrap();
     store.write_rows(&[write(Vec::new(), Some(4))]).await.unwrap();
     let other = RowWrite { slot: Slot::new(4).unwrap(), rows: vec![row(3, 1, 1, None)], checkpoint: None };

@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 use super::stored_counts::{self, StoredSeconds};
 use crate::log::plan::TailEntry;
 use crate::log::{Logged, StoreError, key};
-use crate::model::{BySecond, Entry, Record, RecordKind, TimeError, UnixMs};
+use crate::model::{BySecond, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 
 /// The version of the documents' form. Older ones are converted by `rollcall migrate`.
-pub(super) const FORMAT_VERSION: i64 = 6;
+pub(super) const FORMAT_VERSION: i64 = 7;
 
 /// The oldest version that can be converted.
 pub(super) const OLDEST_FORMAT: i64 = 2;
 
-/// What an entry of today's form says of itself. Earlier ones say nothing, and their counts do not tell how exactly times
-/// are known.
-const ENTRY_VERSION: i32 = 5;
+/// What an entry of today's form says of itself. The counts of earlier ones do not tell what came late and what is
+/// undecided, and those of the earliest, which say nothing of themselves, not how exactly times are known.
+const ENTRY_VERSION: i32 = 7;
 
 /// The keys of a slot's entries from `number` on, as `_id`s.
 pub(super) fn keys(slot: Slot, number: u64) -> Range<i64> {
@@ -42,6 +42,9 @@ pub(super) struct StoredEntry<'a> {
     key: i64,
     #[serde(default)]
     version: i32,
+    /// Absent in entries of formats before 7.
+    #[serde(default)]
+    writer: i32,
     received_at: DateTime,
     /// Absent in entries of formats before 4, and when it is `received_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,6 +140,7 @@ impl<'a> StoredEntry<'a> {
         Self {
             key: key::key(entry.slot, entry.number).cast_signed(),
             version: ENTRY_VERSION,
+            writer: entry.writer.0.cast_signed(),
             received_at: date(entry.received_at),
             log_time: (entry.log_time != entry.received_at).then(|| date(entry.log_time)),
             seconds: stored_counts::seconds(&entry.counts()),
@@ -158,7 +162,14 @@ impl<'a> StoredEntry<'a> {
         let records = records.ok_or_else(|| StoreError::Corrupt(format!("entry {number} of slot {slot}")))?;
         let received_at = time(self.received_at);
         let log_time = self.log_time.map_or(received_at, time);
-        Ok(Entry { slot, number, received_at, log_time, records })
+        Ok(Entry {
+            slot,
+            number,
+            writer: WriterId(self.writer.cast_unsigned()),
+            received_at,
+            log_time,
+            records,
+        })
     }
 }
 

@@ -9,8 +9,7 @@ use mongodb::bson::{Binary, Document, doc};
 use rollcall_wire::{DeviceId, Slot};
 use serde::Deserialize;
 
-use super::rows::{self, StoredRow};
-use super::{MongoStore, view};
+use super::{MongoStore, rows, view};
 use crate::log::devices::{self, DeviceView, HourRow};
 use crate::log::row::Row;
 use crate::log::{RowWrite, StoreError};
@@ -140,12 +139,9 @@ pub(super) async fn devices(
     let mut session = store.session().await?;
     let mut views: BTreeMap<DeviceId, DeviceView> =
         devices.iter().map(|device| (*device, DeviceView::default())).collect();
-    let filter = rows::filter_some(devices);
-    let rows: Vec<StoredRow> =
-        view::find(store, &mut session, rows::COLLECTION, filter, doc! { "closed": 0 }).await?;
-    for stored in rows {
-        let row = stored.row()?;
-        views.entry(row.device).and_modify(|view| view.row = Some(row));
+    let of_slots: Vec<_> = devices.iter().map(|device| (Slot::of(device), *device)).collect();
+    for (device, row) in rows::some(store, &mut session, &of_slots).await? {
+        views.entry(device).and_modify(|view| view.row = Some(row));
     }
     let of_devices: Vec<_> = views.keys().map(|device| self::filter(device, hours)).collect();
     let filter = doc! { "$or": of_devices };

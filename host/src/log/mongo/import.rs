@@ -5,13 +5,13 @@ use std::fmt;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReadConcern;
 use mongodb::{Client, Cursor};
-use rollcall_wire::{BootId, SampleId, Sequence, Status};
+use rollcall_wire::{SampleId, Status};
 
 use super::address::MongoAddress;
 use super::open::{MongoOpenError, connect};
 use super::{unavailable, words};
 use crate::log::StoreError;
-use crate::model::{TimeError, UnixMs};
+use crate::model::{TimeError, UnixMs, hashed_id};
 
 /// Later than the year 9999 is no time.
 const SECOND_MAX: i64 = 253_402_300_800;
@@ -163,18 +163,11 @@ fn bad_timestamp(value: &Bson) -> Refusal {
     if (least..end).contains(&number) { Refusal::MillisecondTimestamp } else { Refusal::BadTimestamp }
 }
 
-/// 117 bits of the FNV-1a hash of the `_id`, of whatever type it is.
+/// By the `_id`, of whatever type it is.
 fn identity(id: Option<&Bson>) -> SampleId {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    let mut hash = OFFSET;
     let bytes =
         mongodb::bson::to_vec(&doc! { "_id": id }).expect("a document of one value always serialises");
-    for byte in bytes {
-        hash = (hash ^ u128::from(byte)).wrapping_mul(PRIME);
-    }
-    let seq = (hash as u64) & Sequence::MAX.get();
-    SampleId { boot: BootId((hash >> 64) as u64), seq: Sequence::new(seq).unwrap_or(Sequence::MAX) }
+    hashed_id(&bytes)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use rollcall_wire::{DeviceId, Slot};
 use serde::Deserialize;
 
 use self::format::{StoredEntry, keys};
-use self::rows::StoredRow;
+use self::rows::Directory;
 use self::tail::Tail;
 use self::windows::{
     StoredCheckpoint, checkpoint_update, collection, rows_checkpoint_update, window_updates,
@@ -72,6 +72,8 @@ pub struct MongoStore {
     topology: Topology,
     /// What earlier questions have read.
     tail: Arc<Mutex<Tail>>,
+    /// Where the pages of rows begin.
+    directory: Arc<Directory>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,9 @@ enum Topology {
 /// What a server says of an `update` command.
 #[derive(Debug, Deserialize)]
 struct UpdateReply {
+    /// How many statements found their document, or inserted it.
+    #[serde(default)]
+    n: usize,
     #[serde(default, rename = "writeErrors")]
     write_errors: Vec<UpdateError>,
     #[serde(default, rename = "writeConcernError")]
@@ -142,9 +147,26 @@ impl MongoStore {
         Ok(())
     }
 
+    /// Runs statements of which each is for one document that is as it was read; did each find it so?
+    async fn update_all(&self, collection: &str, updates: Vec<Document>) -> Result<bool, StoreError> {
+        if updates.is_empty() {
+            return Ok(true);
+        }
+        Ok(self.run_updates(collection, &updates).await?.0 == updates.len())
+    }
+
     /// The statements whose document exists, but does not match: it holds their chunk already, or it was
     /// inserted a moment ago.
     async fn update_once(&self, collection: &str, updates: &[Document]) -> Result<Vec<usize>, StoreError> {
+        Ok(self.run_updates(collection, updates).await?.1)
+    }
+
+    /// How many statements found their document or inserted it; and those that could not insert theirs, for it exists.
+    async fn run_updates(
+        &self,
+        collection: &str,
+        updates: &[Document],
+    ) -> Result<(usize, Vec<usize>), StoreError> {
         let command = doc! {
             "update": collection,
             "updates": updates,
@@ -164,7 +186,7 @@ impl MongoStore {
             }
             present.push(error.index);
         }
-        Ok(present)
+        Ok((reply.n, present))
     }
 
     async fn apply_round(&self, chunks: &[&Chunk]) -> Result<(), StoreError> {
@@ -253,24 +275,15 @@ impl LogStore for MongoStore {
     async fn rows(&self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
         in_time(async {
             // As far as a majority has them, and what they say is in the log there.
-            let collection = self.database.collection::<StoredRow>(rows::COLLECTION);
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let find = collection.find(rows::filter(slot, after)).sort(doc! { "_id": 1 }).limit(limit);
-            let mut cursor = find.batch_size(BATCH_DOCUMENTS).await.map_err(unavailable)?;
-            let mut rows = Vec::new();
-            while cursor.advance().await.map_err(unavailable)? {
-                rows.push(cursor.deserialize_current().map_err(corrupt)?.row()?);
-            }
-            Ok(rows)
+            let mut session = self.session().await?;
+            rows::read(self, &mut session, slot, after, limit).await
         })
         .await
     }
 
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
         in_time(async {
-            let updates =
-                writes.iter().flat_map(|write| write.rows.iter().map(|row| rows::update(write.slot, row)));
-            self.update(rows::COLLECTION, updates.collect()).await?;
+            rows::write(self, writes).await?;
             // Only now: hour rows may hold no more than rows say, whoever reads them.
             hours::add(self, writes).await?;
             // Only now: the checkpoint says that every row is there, and a majority has them by then.

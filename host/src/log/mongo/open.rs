@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::address::MongoAddress;
 use super::format::{FORMAT_VERSION, OLDEST_FORMAT, messages_view};
 use super::rebuild::Stage;
-use super::{MongoStore, Topology, committed, durable, words};
+use super::{MongoStore, Topology, committed, durable, rows, words};
 
 /// How long to look for a server, and to connect to one, before the call fails; it is tried again later.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,7 +85,7 @@ impl MongoStore {
     pub(super) fn of(client: Client, database: Database, hello: &Document) -> Self {
         let topology =
             if hello.contains_key("setName") { Topology::ReplicaSet } else { Topology::Standalone };
-        Self { client, database, topology, tail: Arc::default() }
+        Self { client, database, topology, tail: Arc::default(), directory: Arc::default() }
     }
 }
 
@@ -162,9 +162,11 @@ fn ignore_race<T: Default>(error: Error) -> Result<T, Error> {
     }
 }
 
-async fn prepare(database: &Database) -> Result<(), Error> {
-    let packed = doc! { "wiredTiger": { "configString": ENTRIES_PACKED } };
-    database.create_collection("entries").storage_engine(packed).await.or_else(ignore_race)?;
+pub(super) async fn prepare(database: &Database) -> Result<(), Error> {
+    for (name, packed) in [("entries", ENTRIES_PACKED), (rows::PAGES, rows::PAGES_PACKED)] {
+        let packed = doc! { "wiredTiger": { "configString": packed } };
+        database.create_collection(name).storage_engine(packed).await.or_else(ignore_race)?;
+    }
     let view = database.create_collection("messages").view_on("entries".to_owned());
     view.pipeline(messages_view()).await.or_else(ignore_race)?;
     // For people who look for the messages of a time: Rollcall itself reads by `_id` only.

@@ -8,7 +8,7 @@ use mongodb::bson::{Document, doc};
 use serde::{Deserialize, Serialize};
 
 use super::format::{FORMAT_VERSION, OLDEST_FORMAT};
-use super::open::{Stamp, connected, stamp};
+use super::open::{Stamp, connected, prepare, stamp};
 use super::windows::collection;
 use super::{MongoAddress, MongoOpenError, MongoStore, hours, in_time, rows, unavailable, words};
 use crate::log::StoreError;
@@ -63,10 +63,10 @@ impl MongoStore {
         in_time(async {
             self.checkpoints().delete_many(doc! {}).await.map_err(unavailable)?;
             let windows = [Resolution::Minute, Resolution::Hour, Resolution::Day].map(collection);
-            for name in windows.into_iter().chain([rows::COLLECTION, hours::COLLECTION]) {
+            for name in windows.into_iter().chain([rows::ALONE, rows::PAGES, hours::COLLECTION]) {
                 self.database.collection::<Document>(name).drop().await.map_err(unavailable)?;
             }
-            Ok(())
+            prepare(&self.database).await.map_err(unavailable)
         })
         .await?;
         self.set_stamp(stage(Stage::Filling)).await

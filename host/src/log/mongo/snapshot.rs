@@ -12,9 +12,8 @@ use tokio::runtime::Handle;
 
 use super::format::{StoredEntry, keys};
 use super::hours::{self, StoredHour};
-use super::rows::{self, StoredRow};
 use super::windows::{StoredCheckpoint, StoredWindow, collection};
-use super::{BATCH_DOCUMENTS, MongoStore, StoreError, corrupt, in_time, unavailable, unreadable_entry};
+use super::{BATCH_DOCUMENTS, MongoStore, StoreError, corrupt, in_time, rows, unavailable, unreadable_entry};
 use crate::log::devices::{DeviceView, HourRow};
 use crate::log::rollup::Resolution;
 use crate::log::row::Row;
@@ -93,8 +92,8 @@ impl Snapshot for MongoSnapshot {
     }
 
     fn rows(&mut self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
-        let stored = self.find::<StoredRow>(rows::COLLECTION, rows::filter(slot, after), limit)?;
-        stored.into_iter().map(StoredRow::row).collect()
+        let Self { store, session, runtime } = self;
+        wait(runtime, rows::read(store, session, slot, after, limit))
     }
 
     fn hours(
@@ -108,14 +107,12 @@ impl Snapshot for MongoSnapshot {
     }
 
     fn device(&mut self, device: DeviceId) -> Result<DeviceView, StoreError> {
-        let mut row = self.find::<StoredRow>(rows::COLLECTION, rows::filter_some(&[device]), 1)?;
+        let Self { store, session, runtime } = self;
+        let row = wait(runtime, rows::some(store, session, &[(Slot::of(&device), device)]))?.remove(&device);
         let filter = hours::filter(&device, &(0..u32::MAX));
         let hours = self.find::<StoredHour>(hours::COLLECTION, filter, usize::MAX)?;
         let hours = hours.iter().map(|stored| Ok(stored.hour()?.1));
-        Ok(DeviceView {
-            row: row.pop().map(StoredRow::row).transpose()?,
-            hours: hours.collect::<Result<_, StoreError>>()?,
-        })
+        Ok(DeviceView { row, hours: hours.collect::<Result<_, StoreError>>()? })
     }
 
     fn read(&mut self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Logged>, StoreError> {

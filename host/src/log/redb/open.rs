@@ -11,7 +11,7 @@ use redb::{Builder, Database, ReadTransaction, TableDefinition, TableError, Writ
 use super::{RedbStore, WorkError, checkpoints, damage, damaged, hours, load, packed, rows, tail, windows};
 
 /// The version of the tables and of what is in them. Older ones are converted by `rollcall migrate`.
-pub(super) const FORMAT: u64 = 5;
+pub(super) const FORMAT: u64 = 6;
 
 /// The oldest version that can be converted.
 pub(super) const OLDEST_FORMAT: u64 = 1;

@@ -135,8 +135,8 @@ struct Reader {
     days: ReadOnlyTable<u64, &'static [u8]>,
     /// The hours of the days that were looked at.
     known_hours: BTreeMap<u64, BTreeMap<u64, Counts>>,
-    /// The minutes of the hour that was looked at last, and which one that is: those of a month take hundreds of MB.
-    known_minutes: (Option<u64>, BTreeMap<u64, BySecond>),
+    /// The minutes of the hour that was looked at last, and which one that is.
+    known_minutes: (Option<u64>, BTreeMap<u64, Counts>),
 }
 
 impl Reader {
@@ -182,10 +182,18 @@ impl Reader {
     ) -> Result<(), WorkError> {
         let first = Resolution::Minute.window_start(range.start);
         for hour in starts(range, Resolution::Hour) {
-            for (start, minute) in self.minutes_of(hour)?.range(first..range.end) {
-                let clipped = range.start.max(*start)..range.end.min(start + Resolution::Minute.seconds());
+            self.look_at_minutes_of(hour)?;
+            for (start, sum) in self.known_minutes.1.range(first..range.end) {
+                let whole = *start..start + Resolution::Minute.seconds();
+                let clipped = range.start.max(whole.start)..range.end.min(whole.end);
+                if plan.cut(clipped.clone()).next().as_ref() == Some(&whole) {
+                    add(whole, *sum);
+                    continue;
+                }
+                let Some(stored) = self.minutes.get(start)? else { continue };
+                let seconds = open_minute(*start, stored.value())?;
                 for part in plan.cut(clipped) {
-                    add(part.clone(), model::sum(minute, part));
+                    add(part.clone(), model::sum(&seconds, part));
                 }
             }
         }
@@ -213,23 +221,25 @@ impl Reader {
         Ok(&self.known_hours[&day])
     }
 
-    fn minutes_of(&mut self, hour: u64) -> Result<&BTreeMap<u64, BySecond>, WorkError> {
-        if self.known_minutes.0 != Some(hour) {
-            let hours = self.hours_of(Resolution::Day.window_start(hour))?;
-            let expected = hours.get(&hour).copied().unwrap_or_default();
-            let (mut minutes, mut sum) = (BTreeMap::new(), Counts::default());
-            for row in self.minutes.range(hour..hour + Resolution::Hour.seconds())? {
-                let (start, stored) = row?;
-                let minute = open_minute(start.value(), stored.value())?;
-                sum += model::sum(&minute, 0..u64::MAX);
-                minutes.insert(start.value(), minute);
-            }
-            if sum != expected {
-                return Err(damage(format!("the hour at {hour} does not agree with its minutes")));
-            }
-            self.known_minutes = (Some(hour), minutes);
+    /// Makes its minutes known.
+    fn look_at_minutes_of(&mut self, hour: u64) -> Result<(), WorkError> {
+        if self.known_minutes.0 == Some(hour) {
+            return Ok(());
         }
-        Ok(&self.known_minutes.1)
+        let hours = self.hours_of(Resolution::Day.window_start(hour))?;
+        let expected = hours.get(&hour).copied().unwrap_or_default();
+        let (mut minutes, mut sum) = (BTreeMap::new(), Counts::default());
+        for row in self.minutes.range(hour..hour + Resolution::Hour.seconds())? {
+            let (start, stored) = row?;
+            let minute = open_minute_sum(start.value(), stored.value())?;
+            sum += minute;
+            minutes.insert(start.value(), minute);
+        }
+        if sum != expected {
+            return Err(damage(format!("the hour at {hour} does not agree with its minutes")));
+        }
+        self.known_minutes = (Some(hour), minutes);
+        Ok(())
     }
 }
 
@@ -255,6 +265,10 @@ fn open(resolution: Resolution, start: u64, stored: &[u8]) -> Result<&[u8], Work
 
 fn open_minute(start: u64, stored: &[u8]) -> Result<BySecond, WorkError> {
     codec::minute(start, open(Resolution::Minute, start, stored)?).map_err(super::packed::unreadable)
+}
+
+fn open_minute_sum(start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
+    codec::minute_sum(start, open(Resolution::Minute, start, stored)?).map_err(super::packed::unreadable)
 }
 
 fn open_sum(resolution: Resolution, start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
