@@ -4,17 +4,22 @@
 //! Rows lag behind the log. An answer is exact at its `as_of`: all that was acknowledged before it is in the rows that
 //! were read, and devices are judged as of then.
 
+mod completeness;
 mod device;
 mod gaps;
 mod list;
 
 use rollcall_wire::{DeviceId, Slot};
 
+pub use self::completeness::{Absent, Steps};
 pub use self::device::{FleetDevice, State};
 pub use self::gaps::{Gap, gaps, period_ms};
 pub use self::list::{List, Listed, Order, Position, Trouble, Wanted};
 
+use crate::log::devices::{self, AsOf, DeviceView};
+use crate::log::row::Row;
 use crate::log::{LogStore, StoreError};
+use crate::model::UnixMs;
 
 /// How many rows are read at a time. Other requests are answered in between.
 const READ_ROWS: usize = 512;
@@ -24,21 +29,74 @@ const READ_ROWS: usize = 512;
 /// # Errors
 /// [`StoreError`].
 pub async fn scan<S: LogStore>(store: &S, mut each: impl FnMut(FleetDevice)) -> Result<(), StoreError> {
-    for slot in Slot::all() {
-        let mut after = None;
-        loop {
-            let rows = store.rows(slot, after, READ_ROWS).await?;
-            after = rows.last().map(|row| row.device);
-            for row in &rows {
-                each(FleetDevice::new(row)?);
-            }
-            if rows.len() < READ_ROWS {
-                break;
-            }
-            tokio::task::yield_now().await;
+    let mut pages = Pages::default();
+    while let Some(rows) = pages.next(store).await? {
+        for row in &rows {
+            each(FleetDevice::new(row)?);
         }
+        tokio::task::yield_now().await;
     }
     Ok(())
+}
+
+/// All rows, slot by slot and some at a time.
+#[derive(Default)]
+struct Pages {
+    /// How many slots are read to their ends.
+    slots: usize,
+    after: Option<DeviceId>,
+}
+
+impl Pages {
+    /// The next rows, if there are some.
+    async fn next<S: LogStore>(&mut self, store: &S) -> Result<Option<Vec<Row>>, StoreError> {
+        while let Some(slot) = Slot::all().nth(self.slots) {
+            let rows = store.rows(slot, self.after, READ_ROWS).await?;
+            self.after = rows.last().map(|row| row.device);
+            if rows.len() < READ_ROWS {
+                (self.slots, self.after) = (self.slots + 1, None);
+            }
+            if !rows.is_empty() {
+                return Ok(Some(rows));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What is not in the log of all devices' samples, as of when all of it is in their rows; `now` is when the question came.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn absent<S: LogStore>(store: &S, steps: &Steps, now: UnixMs) -> Result<AsOf<Absent>, StoreError> {
+    let slots: Vec<_> = Slot::all().collect();
+    let as_of = devices::as_of(store, &slots, now).await?;
+    let mut absent = Absent::new(steps);
+    let mut pages = Pages::default();
+    while let Some(rows) = pages.next(store).await? {
+        let steps = steps.clone();
+        // A device can have thousands of gaps, each over thousands of steps; other requests do not wait for it.
+        let added = tokio::task::spawn_blocking(move || {
+            for row in &rows {
+                absent.add(&steps, &FleetDevice::new(row)?, as_of);
+            }
+            Ok::<_, StoreError>(absent)
+        });
+        absent = added.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
+    }
+    Ok(AsOf { value: absent, as_of })
+}
+
+/// What is not in the log of one device's samples, if its row is exact at `as_of`.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn absent_of(view: &DeviceView, steps: &Steps, as_of: UnixMs) -> Result<Absent, StoreError> {
+    let mut absent = Absent::new(steps);
+    if let Some(row) = &view.row {
+        absent.add(steps, &FleetDevice::new(row)?, as_of);
+    }
+    Ok(absent)
 }
 
 /// The devices whose ids come after this one, in the order of their ids and `limit` at most.

@@ -28,7 +28,7 @@ impl Draft {
             records.sort_by_key(stream);
             records
         };
-        let of = |entry: &Entry| (entry.slot, entry.number, entry.received_at);
+        let of = |entry: &Entry| (entry.slot, entry.number, entry.writer, entry.received_at);
         of(&self.entry) == of(entry) && sorted(&self.entry) == sorted(entry)
     }
 }

@@ -1,7 +1,7 @@
 //! A message as it arrived → a record, or a named rejection. It knows neither of sources nor of stores.
 
 use rollcall_wire::codec::{self, Rejection};
-use rollcall_wire::{DeviceId, Kind, OFFLINE, ONLINE, Topic};
+use rollcall_wire::{Announcement, DeviceId, Kind, Topic, presence};
 
 use super::timing::ClockReading;
 use crate::model::{Incoming, Record, RecordKind, Retain, TimeError, UnixMs};
@@ -12,8 +12,8 @@ pub enum Decoded {
     /// A sample to be counted, dated as if nothing but a broker had held it up; and what its message says of its
     /// device's clock, if it does.
     Sample(Record, Option<ClockReading>),
-    /// A device came (true) or left, if it says which; nothing to count.
-    Presence(DeviceId, Option<bool>),
+    /// A device came or left, if that is understood; nothing to count.
+    Presence(DeviceId, Option<Announcement>),
 }
 
 /// Reads a message.
@@ -23,12 +23,7 @@ pub enum Decoded {
 pub fn decode(message: &Incoming<'_>) -> Result<Decoded, Rejection> {
     let topic = Topic::parse(message.topic)?;
     if topic.kind == Kind::Presence {
-        let came = match str::from_utf8(message.payload) {
-            Ok(ONLINE) => Some(true),
-            Ok(OFFLINE) => Some(false),
-            _ => None,
-        };
-        return Ok(Decoded::Presence(topic.device, came));
+        return Ok(Decoded::Presence(topic.device, presence::decode(message.payload)));
     }
     if message.retain == Retain::Yes {
         return Err(Rejection::Retained);
@@ -68,7 +63,7 @@ pub fn decode(message: &Incoming<'_>) -> Result<Decoded, Rejection> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Status};
+    use rollcall_wire::{BootId, ConnectionId, DeviceId, SampleId, Sequence, Status};
 
     const NOW: UnixMs = UnixMs(1_700_000_000_500);
     fn topic() -> String {
@@ -144,11 +139,19 @@ mod tests {
         let topic = topic();
         let retained = Incoming { retain: Retain::Yes, ..message(&topic, FULL) };
         assert_eq!(decode(&retained), Err(Rejection::Retained));
-        let presence = topic.replace("/status", "/presence");
+        let topic = topic.replace("/status", "/presence");
         let device = DeviceId::new("sim-0").unwrap();
-        for (payload, came) in [(&b"online"[..], Some(true)), (b"offline", Some(false)), (FULL, None)] {
-            let message = Incoming { topic: &presence, payload, ..retained };
-            assert_eq!(decode(&message), Ok(Decoded::Presence(device, came)));
+        let id = ConnectionId { boot: BootId(7), run: None, number: 2 };
+        let said = presence::encode(false, &id);
+        let news = |is_online, connection| Some(Announcement { is_online, connection });
+        for (payload, announcement) in [
+            (&b"online"[..], news(true, None)),
+            (b"offline", news(false, None)),
+            (said.as_bytes(), news(false, Some(id))),
+            (FULL, None),
+        ] {
+            let message = Incoming { topic: &topic, payload, ..retained };
+            assert_eq!(decode(&message), Ok(Decoded::Presence(device, announcement)));
         }
     }
 

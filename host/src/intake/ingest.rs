@@ -18,7 +18,7 @@ use super::partition::Partition;
 use super::seen::Sighting;
 use crate::log::rollup::Chunk;
 use crate::log::{Checkpoint, LogStore, StoreError};
-use crate::model::{Entry, Record, RecordKind, Sender, UnixMs, Verdict};
+use crate::model::{Entry, Record, RecordKind, Sender, UnixMs, Verdict, WriterId};
 
 /// How many entries, and how many rows, are read back at a time.
 const READ_ENTRIES: usize = 256;
@@ -30,8 +30,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// The most rows that are written between two flushes: messages wait so long.
 const WRITE_ROWS: usize = 2048;
 
-/// Rows are written when so many records came for each that is changed: a row takes about as many bytes as
-/// these take in the log, so that all rows together cost no more than the log does.
+/// Rows are written when so many records came for each that is changed, which take about as many bytes in the log as a row:
+/// all rows together cost no more than the log does (docs/decisions/0003-a-row-a-device.md).
 const RECORDS_A_ROW: u64 = 8;
 
 /// No sweep over the rows of a slot begins for fewer records than these, unless time has come. With 1,000 devices and
@@ -39,7 +39,8 @@ const RECORDS_A_ROW: u64 = 8;
 /// reads at most 262,144 records of all slots more.
 const SWEEP_RECORDS_MIN: u64 = 16_384;
 
-/// After so long a change is written in any case: with few devices, and with more than [`FEW_DEVICES`].
+/// After so long a change is written in any case: with few devices, and with more than [`FEW_DEVICES`]. Answers about
+/// devices are as old as this at most (docs/http.md).
 const SWEEP_LATEST: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 const FEW_DEVICES: usize = 10_000;
 
@@ -50,6 +51,7 @@ pub struct Ingest<S> {
     /// Full chunks that the store has not rolled up yet.
     unrolled: Vec<Chunk>,
     log_clock: LogClock,
+    writer: WriterId,
 }
 
 impl<S: LogStore> Ingest<S> {
@@ -63,7 +65,8 @@ impl<S: LogStore> Ingest<S> {
             partitions.push(restored(&*store, slot, store.checkpoint(slot).await?).await?);
         }
         let log_clock = LogClock::new(&partitions);
-        let mut ingest = Self { store, partitions, unrolled: Vec::new(), log_clock };
+        let writer = WriterId::NOBODY;
+        let mut ingest = Self { store, partitions, unrolled: Vec::new(), log_clock, writer };
         let mut reported = Instant::now();
         for slot in Slot::all() {
             ingest.open_slot(slot, &mut reported).await?;
@@ -71,6 +74,11 @@ impl<S: LogStore> Ingest<S> {
         // From their ends on, and not from where they were begun to be read.
         ingest.log_clock = LogClock::new(&ingest.partitions);
         Ok(ingest)
+    }
+
+    /// Entries say that it is this one that writes them. Without, they are recognised as another's are that says nothing.
+    pub fn writing_as(self, writer: WriterId) -> Self {
+        Self { writer, ..self }
     }
 
     async fn open_slot(&mut self, slot: Slot, reported: &mut Instant) -> Result<(), StoreError> {
@@ -182,7 +190,7 @@ impl<S: LogStore> Ingest<S> {
                 let number = self.partitions[slot.index()].next();
                 let records = Vec::new();
                 Draft {
-                    entry: Entry { slot, number, received_at: now, log_time, records },
+                    entry: Entry { slot, number, writer: self.writer, received_at: now, log_time, records },
                     places: Vec::new(),
                 }
             });

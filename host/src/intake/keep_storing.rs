@@ -15,11 +15,11 @@ use super::ingest::Ingest;
 use super::run::run;
 use super::timing::Timing;
 use crate::log::{LogStore, StoreError};
-use crate::model::{Clock, Message};
+use crate::model::{Clock, Message, WriterId};
 use crate::ops::{Failure, GivenUp, Ops, Outage, Part, Supervised, supervise};
 
-/// Takes messages from `inbox` to `store` until the inbox is closed and empty; entries are dated by `clock`. `opened`
-/// hears once that they can be stored, and whether nothing ever was.
+/// Takes messages from `inbox` to `store` until the inbox is closed and empty; entries say that `writer` wrote them, and are
+/// dated by `clock`. `opened` hears once that they can be stored, and whether nothing ever was.
 ///
 /// # Errors
 /// [`GivenUp`] when the store cannot be read, or the loop fails again and again.
@@ -27,6 +27,7 @@ pub async fn keep_storing<S: LogStore>(
     store: Arc<S>,
     inbox: mpsc::Receiver<Message>,
     interval: FlushInterval,
+    writer: WriterId,
     clock: Clock,
     ops: Arc<Ops>,
     opened: oneshot::Sender<bool>,
@@ -38,6 +39,7 @@ pub async fn keep_storing<S: LogStore>(
         inbox,
         timing: Timing::default(),
         interval,
+        writer,
         clock,
         ops: ops.clone(),
         opened: Some(opened),
@@ -52,6 +54,7 @@ struct IngestLoop<S> {
     /// What is known of the devices' clocks outlives the loop too: the store knows nothing of it.
     timing: Timing,
     interval: FlushInterval,
+    writer: WriterId,
     clock: Clock,
     ops: Arc<Ops>,
     opened: Option<oneshot::Sender<bool>>,
@@ -59,7 +62,7 @@ struct IngestLoop<S> {
 
 impl<S: LogStore> Supervised for IngestLoop<S> {
     async fn run(&mut self) -> Result<(), Failure> {
-        let ingest = open(&self.store, &self.ops).await?;
+        let ingest = open(&self.store, &self.ops).await?.writing_as(self.writer);
         self.ops.healthy(Part::Ingest);
         if let Some(opened) = self.opened.take() {
             // Who does not wait for it any more is about to end the process.

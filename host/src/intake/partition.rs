@@ -177,8 +177,7 @@ impl Partition {
     /// Begins a sweep over all devices that are changed now.
     pub fn begin_sweep(&mut self) {
         debug_assert!(self.sweep.is_none());
-        let mut devices = self.seen.take_changed();
-        devices.sort_unstable();
+        let devices = self.seen.take_changed();
         self.sweep = Some(Sweep { upto: self.next, devices, written: 0, writing: 0, moved: false });
         (self.changed_at, self.records) = (None, 0);
     }
@@ -229,7 +228,7 @@ impl Partition {
 mod tests {
     use super::*;
     use crate::log::row::DeviceState;
-    use crate::model::{Record, RecordKind, TimeError};
+    use crate::model::{Record, RecordKind, TimeError, WriterId};
     use rollcall_wire::Status;
 
     #[test]
@@ -246,7 +245,14 @@ mod tests {
             received_at: at,
         };
         let slot = Slot::of(&device);
-        let entry = |number| Entry { slot, number, received_at: at, log_time: at, records: vec![record] };
+        let entry = |number| Entry {
+            slot,
+            number,
+            writer: WriterId::NOBODY,
+            received_at: at,
+            log_time: at,
+            records: vec![record],
+        };
         let mut partition = Partition::restore(slot, Checkpoint::default());
         partition.apply(&entry(0)).unwrap();
         partition.apply(&entry(1)).unwrap();
@@ -265,7 +271,14 @@ mod tests {
     fn a_checkpoint_passes_an_entry_that_changes_no_row() {
         let at = UnixMs(1_721_900_000_000);
         let slot = Slot::new(3).unwrap();
-        let barrier = Entry { slot, number: 0, received_at: at, log_time: at, records: Vec::new() };
+        let barrier = Entry {
+            slot,
+            number: 0,
+            writer: WriterId::NOBODY,
+            received_at: at,
+            log_time: at,
+            records: Vec::new(),
+        };
         let mut partition = Partition::restore(slot, Checkpoint::default());
         partition.apply(&barrier).unwrap();
         assert!(partition.changes().2.is_some(), "no sweep is ever due");
@@ -298,7 +311,8 @@ mod tests {
             devices.filter(|device| Slot::of(device) == slot).take(2).collect::<Vec<_>>().try_into().unwrap();
         let at = UnixMs(1_721_900_000_000);
         let records = many(first).chain(many(second)).collect();
-        let entry = Entry { slot, number: 0, received_at: at, log_time: at, records };
+        let entry =
+            Entry { slot, number: 0, writer: WriterId::NOBODY, received_at: at, log_time: at, records };
         let mut partition = Partition::restore(slot, Checkpoint::default());
         partition.apply(&entry).unwrap();
         let sealed = |write: Option<RowWrite>| write.unwrap().rows.into_iter().map(|row| row.sealed.len());

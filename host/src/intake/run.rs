@@ -108,8 +108,8 @@ fn decode_all(batch: impl Iterator<Item = Message>, timing: &mut Timing, taken: 
                 decoded.senders.push(message.sender);
                 decoded.acks.push(message.ack);
             }
-            Ok(Decoded::Presence(device, came)) => {
-                taken.presence(device, came, message.received.at);
+            Ok(Decoded::Presence(device, announcement)) => {
+                taken.presence(device, announcement, message.received.at);
                 message.ack.settle(Verdict::Accepted);
             }
             Err(rejection) => {

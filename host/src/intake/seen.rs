@@ -7,10 +7,13 @@
 //! in its hour rows yet. A pure function of the log's prefix: only [`Seen::take`] changes it, and only by logged entries;
 //! but of what is sealed, that goes which is in the hour rows.
 
+mod devices;
+
 use std::collections::HashMap;
 
 use rollcall_wire::{DeviceId, SampleId, Sequence, mutant};
 
+use self::devices::Devices;
 use crate::log::devices::{SEAL_BYTES, Sealed};
 use crate::log::minutes::Minutes;
 use crate::log::row::{Boot, ClosedBoots, DeviceState, OPEN_BOOTS_MAX, RANGES_MAX, Row, SeqRange};
@@ -38,20 +41,20 @@ pub enum Sighting {
 /// The devices of one partition.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Half of the places of a map may be free: they are small.
-    devices: HashMap<DeviceId, Box<Device>>,
-    /// Those that were changed since their rows were taken, in the order in which they were.
-    changed: Vec<DeviceId>,
+    devices: Devices,
+    /// How many were changed since their rows were taken.
+    changed: usize,
     /// What is sealed of those few of which something is, and may not be in their hour rows.
     sealed: HashMap<DeviceId, Vec<Sealed>>,
 }
 
 #[derive(Debug)]
 struct Device {
+    id: DeviceId,
     state: DeviceState,
     /// `None` for the many that have none.
     closed: Option<Box<ClosedBoots>>,
-    /// Is it in [`Seen::changed`]?
+    /// Was it changed since its row was taken?
     changed: bool,
     /// Were its closed boots changed since their row was taken?
     closed_changed: bool,
@@ -66,8 +69,7 @@ impl Seen {
             Some(Some(closed)) if !closed.is_empty() => Some(Box::new(closed)),
             _ => None,
         };
-        let device = Device { state, closed, changed: false, closed_changed: false };
-        self.devices.insert(row.device, Box::new(device));
+        self.devices.insert(Device { id: row.device, state, closed, changed: false, closed_changed: false });
         if !row.sealed.is_empty() {
             self.sealed.insert(row.device, row.sealed.clone());
         }
@@ -81,7 +83,7 @@ impl Seen {
 
     /// Is there none?
     pub fn is_empty(&self) -> bool {
-        self.devices.is_empty()
+        self.devices.len() == 0
     }
 
     /// Is this sample in the log?
@@ -117,15 +119,15 @@ impl Seen {
         if record.kind == RecordKind::Imported {
             return false;
         }
-        if self.devices.len() >= DEVICES_MAX && !self.devices.contains_key(&record.device) {
+        if self.devices.len() >= DEVICES_MAX && self.devices.get(&record.device).is_none() {
             return false;
         }
-        let device =
-            self.devices.entry(record.device).or_insert_with(|| Box::new(Device::new(record.received_at)));
+        let new = || Device::new(record.device, record.received_at);
+        let device = self.devices.get_or_insert_with(record.device, new);
         device.record(record, log_time);
         let is_full = device.state.counts.len() >= SEAL_BYTES;
         if !std::mem::replace(&mut device.changed, true) {
-            self.changed.push(record.device);
+            self.changed += 1;
         }
         is_full
     }
@@ -149,15 +151,19 @@ impl Seen {
 
     /// How many devices were changed since [`Seen::take_changed`].
     pub fn changed(&self) -> usize {
-        self.changed.len()
+        self.changed
     }
 
-    /// The devices that were changed since this was called last.
+    /// The devices that were changed since this was called last, in their order. It looks at all of them, and none is
+    /// kept in a list until then.
     pub fn take_changed(&mut self) -> Vec<DeviceId> {
-        let changed = std::mem::take(&mut self.changed);
-        for device in &changed {
-            self.device(device).changed = false;
-        }
+        let mut changed = Vec::with_capacity(std::mem::take(&mut self.changed));
+        let taken = self
+            .devices
+            .iter_mut()
+            .filter_map(|device| std::mem::take(&mut device.changed).then_some(device.id));
+        changed.extend(taken);
+        changed.sort_unstable();
         changed
     }
 
@@ -167,7 +173,7 @@ impl Seen {
             let device = self.device(&id);
             device.closed_changed = device.closed.is_some();
             if !std::mem::replace(&mut device.changed, true) {
-                self.changed.push(id);
+                self.changed += 1;
             }
         }
     }
@@ -187,16 +193,17 @@ impl Seen {
 }
 
 impl Device {
-    fn new(first_seen: UnixMs) -> Self {
+    fn new(id: DeviceId, first_seen: UnixMs) -> Self {
         let state = DeviceState {
             first_seen,
             last_seen: first_seen,
             last_sample: None,
             undecided: 0,
+            known_from: None,
             boots: Vec::with_capacity(1),
             counts: Minutes::default(),
         };
-        Self { state, closed: None, changed: false, closed_changed: false }
+        Self { id, state, closed: None, changed: false, closed_changed: false }
     }
 
     fn check(&self, sample: SampleId) -> Sighting {
@@ -212,11 +219,11 @@ impl Device {
     fn record(&mut self, record: &Record, log_time: UnixMs) {
         let state = &mut self.state;
         state.last_seen = state.last_seen.max(record.received_at);
+        state.counts.count(record);
         if record.kind == RecordKind::Undecided {
             state.undecided += 1;
             return;
         }
-        state.counts.count(record);
         if state.last_sample.is_none_or(|(at, _)| at <= record.sampled_at) {
             state.last_sample = Some((record.sampled_at, record.status));
         }
@@ -230,7 +237,8 @@ impl Device {
         let mut boot = match boots.iter().rposition(|boot| boot.id == id.boot) {
             Some(last) if last + 1 == boots.len() => {
                 boots[last].last_logged = log_time;
-                return insert(&mut boots[last], id.seq, sampled_at);
+                let closed = insert(&mut boots[last], id.seq, sampled_at);
+                return self.not_known_before(closed);
             }
             Some(at) => boots.remove(at),
             None if self.closed.as_ref().is_some_and(|closed| closed.contains(id.boot)) => return,
@@ -240,10 +248,11 @@ impl Device {
             }
         };
         boot.last_logged = log_time;
-        insert(&mut boot, id.seq, sampled_at);
-        let boots = &mut self.state.boots;
-        if boots.len() == OPEN_BOOTS_MAX {
-            let silent = boots.remove(0);
+        let closed = insert(&mut boot, id.seq, sampled_at);
+        self.not_known_before(closed);
+        if self.state.boots.len() == OPEN_BOOTS_MAX {
+            let silent = self.state.boots.remove(0);
+            self.not_known_before(silent.last_at());
             self.closed.get_or_insert_default().push(silent.id, silent.last_logged);
             self.closed_changed = true;
         }
@@ -253,12 +262,19 @@ impl Device {
     /// A new boot is the occasion to forget those of which nothing can come any more.
     fn forget(&mut self, log_time: UnixMs) {
         let before = mutant!(BootsForgotten, log_time, UnixMs(log_time.0.saturating_sub(BOOT_KEPT_MS)));
-        self.state.boots.retain(|boot| boot.last_logged >= before);
+        let forgotten = self.state.boots.extract_if(.., |boot| boot.last_logged < before);
+        let last_at = forgotten.filter_map(|boot| boot.last_at()).max();
+        self.not_known_before(last_at);
         if let Some(closed) = &mut self.closed {
             let length = closed.len();
             closed.forget(before);
             self.closed_changed |= closed.len() < length;
         }
+    }
+
+    /// See [`DeviceState::known_from`].
+    fn not_known_before(&mut self, at: Option<UnixMs>) {
+        self.state.known_from = self.state.known_from.max(at);
     }
 }
 
@@ -271,11 +287,12 @@ fn check(boot: &Boot, seq: Sequence) -> Sighting {
     if seq < boot.open_from { Sighting::CannotTell } else { Sighting::New }
 }
 
-fn insert(boot: &mut Boot, seq: Sequence, sampled_at: UnixMs) {
+/// Takes a sample; if a gap had to be closed for good, where it ended in time.
+fn insert(boot: &mut Boot, seq: Sequence, sampled_at: UnixMs) -> Option<UnixMs> {
     let (seq, ranges) = (seq.get(), &mut boot.ranges);
     let at = ranges.partition_point(|range| range.last < seq);
     if ranges.get(at).is_some_and(|range| range.first <= seq) {
-        return;
+        return None;
     }
     let joins_next = ranges.get(at).is_some_and(|range| range.first == seq + 1);
     let follows = at > 0 && ranges[at - 1].last + 1 == seq;
@@ -293,10 +310,12 @@ fn insert(boot: &mut Boot, seq: Sequence, sampled_at: UnixMs) {
             ranges.insert(at, range);
         }
     }
-    if ranges.len() > RANGES_MAX {
-        ranges.remove(0);
-        boot.open_from = boot.open_from.max(ranges[0].first);
+    if ranges.len() <= RANGES_MAX {
+        return None;
     }
+    ranges.remove(0);
+    boot.open_from = boot.open_from.max(ranges[0].first);
+    Some(ranges[0].first_at)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Counts what the ingest loop took out of the inbox by what became of it, even if the loop does not live to see it.
 
-use rollcall_wire::DeviceId;
 use rollcall_wire::codec::Rejection;
+use rollcall_wire::{Announcement, DeviceId};
 
 use crate::model::{Record, UnixMs, Verdict};
 use crate::ops::{Dropped, Ops};
@@ -27,7 +27,7 @@ impl<'a> Taken<'a> {
     pub(super) fn settled(&mut self, record: &Record, verdict: Verdict) {
         self.unsettled -= 1;
         match verdict {
-            Verdict::Accepted => drop(self.ops.metrics.accepted.inc()),
+            Verdict::Accepted => self.ops.counted(record.status),
             Verdict::Duplicate => drop(self.ops.metrics.duplicates.inc()),
             Verdict::Undecided => self.ops.undecided(record.device, record.id),
             Verdict::Rejected(rejection) => self.ops.not_counted(rejection, record.device, record.id),
@@ -35,14 +35,12 @@ impl<'a> Taken<'a> {
     }
 
     /// A message says that a device came or left, or something else of its presence.
-    pub(super) fn presence(&mut self, device: DeviceId, came: Option<bool>, at: UnixMs) {
+    pub(super) fn presence(&mut self, device: DeviceId, announcement: Option<Announcement>, at: UnixMs) {
         self.unsettled -= 1;
-        self.ops.metrics.presence.inc();
-        match came {
-            Some(true) => self.ops.presence.came(&device),
-            Some(false) => self.ops.presence.left(device, at),
-            None => {}
+        if let Some(announcement) = announcement {
+            self.ops.presence.heard(device, &announcement, at);
         }
+        self.ops.metrics.presence.inc();
     }
 
     /// A message is no sample.

@@ -28,7 +28,7 @@ const BUCKET_MESSAGES: u8 = 4;
 /// began again.
 const BEHIND_MAX: u8 = 16;
 
-/// Two bounds within this agree: nothing held up two messages equally, unless both came at once.
+/// Two bounds within this agree: hardly anything holds up two messages equally, unless both came at once.
 const AGREE_MS: i64 = 250;
 
 /// Two messages that were sent so far apart did not come at once if their bounds agree.
@@ -79,8 +79,9 @@ pub(super) struct Timing {
     /// Instants are reckoned from here.
     started: Instant,
     hasher: RandomState,
-    recent: HashMap<u64, Clock>,
-    older: HashMap<u64, Clock>,
+    /// Half of the places of a map may be free: they are small.
+    recent: HashMap<u64, Box<Clock>>,
+    older: HashMap<u64, Box<Clock>>,
     clocks_max: usize,
 }
 
@@ -106,8 +107,9 @@ impl Timing {
         if self.recent.len() >= self.clocks_max {
             self.older = std::mem::take(&mut self.recent);
         }
-        let heard = self.older.remove(&key).unwrap_or_default().after(reading, received_ms);
-        self.recent.insert(key, heard);
+        let mut clock = self.older.remove(&key).unwrap_or_default();
+        clock.hear(reading, received_ms);
+        self.recent.insert(key, clock);
     }
 
     /// Dates a sample whose message was heard, and says how exactly it is known. Where its clock says nothing, the
@@ -167,9 +169,13 @@ struct Bucket {
     /// Of those that no broker held back. What comes at once from a broker agrees, because it waited some whole seconds
     /// more or less, and may have waited a part of one besides; but of these no two came at once that agree.
     direct: Bounds,
+    /// Did a wait contradict all others?
+    disputed: bool,
 }
 
+/// Packed, for there are four of them for each of a million devices.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(Rust, packed(2))]
 struct Bounds {
     /// The least of them: the clock started then at the latest.
     least_ms: i64,
@@ -184,7 +190,8 @@ struct Bounds {
 impl Bucket {
     /// Of both together.
     fn with(self, other: Self) -> Self {
-        Self { all: self.all.with(other.all), direct: self.direct.with(other.direct) }
+        let (all, direct) = (self.all.with(other.all), self.direct.with(other.direct));
+        Self { all, direct, disputed: self.disputed || other.disputed }
     }
 
     /// Is the least of a message that no broker held back, or does it agree with the bound of one?
@@ -210,11 +217,6 @@ impl Bounds {
 }
 
 impl Clock {
-    fn after(mut self, reading: &ClockReading, received_ms: i64) -> Self {
-        self.hear(reading, received_ms);
-        self
-    }
-
     fn hear(&mut self, reading: &ClockReading, received_ms: i64) {
         let up_ms = reading.up_ms;
         let bound = self.bound(reading, received_ms);
@@ -236,14 +238,15 @@ impl Clock {
 
     /// The bound that a message gives; a wait that all others contradict is not believed.
     fn bound(&self, reading: &ClockReading, received_ms: i64) -> Bucket {
-        let wait_ms = if self.contradicts(reading, received_ms) { 0 } else { reading.waited_ms() };
+        let disputed = self.contradicts(reading, received_ms);
+        let wait_ms = if disputed { 0 } else { reading.waited_ms() };
         let all = Bounds {
             least_ms: received_ms - reading.up_ms.cast_signed() - wait_ms,
             least_up_ms: reading.up_ms,
             messages: 1,
             agreed: false,
         };
-        Bucket { all, direct: if reading.waited() { Bounds::default() } else { all } }
+        Bucket { all, direct: if reading.waited() { Bounds::default() } else { all }, disputed }
     }
 
     fn contradicts(&self, reading: &ClockReading, received_ms: i64) -> bool {
@@ -263,13 +266,16 @@ impl Clock {
         if self.contradicts(reading, received_ms) && !(certain && known.is_direct()) {
             return None;
         }
+        // Was the broker's clock set, or were the others held up equally by chance? One more that agrees was not.
+        let disputed = known.disputed && held_up_ms > AGREE_MS;
         let exact = certain && known.is_direct() && known.direct.agreed;
         let time_error = match reading.taken {
+            Taken::ThisRun if disputed => TimeError::Unknown,
             Taken::ThisRun if exact => TimeError::Exact,
             Taken::ThisRun if certain => TimeError::OneSecond,
             Taken::ThisRun | Taken::EarlierRun => TimeError::Unknown,
         };
-        let rounded_ms = if certain && !exact { WAIT_ROUNDS_MS } else { 0 };
+        let rounded_ms = if certain && !exact && !disputed { WAIT_ROUNDS_MS } else { 0 };
         Some(Dated { held_up_ms: held_up_ms + rounded_ms, time_error })
     }
 }

@@ -97,7 +97,7 @@ impl DeviceSums {
 
     /// Takes the next entry of the log, of those devices that are wanted.
     pub(super) fn take(&mut self, entry: &Entry, wanted: impl Fn(&DeviceId) -> bool) {
-        for record in entry.records.iter().filter(|record| is_counted(record) && wanted(&record.device)) {
+        for record in entry.records.iter().filter(|record| is_own(record) && wanted(&record.device)) {
             if let Some(sum) = self.sums.get_mut(&record.device) {
                 *sum = sum.wrapping_sub(self.weights.of(minute_of(record.sampled_at), &counts(record)));
             }
@@ -120,14 +120,14 @@ impl DeviceSums {
     }
 }
 
-/// Is it counted, and one of its device's own?
-fn is_counted(record: &Record) -> bool {
-    record.kind == RecordKind::Sample
+/// Is it one of its device's own?
+fn is_own(record: &Record) -> bool {
+    record.kind != RecordKind::Imported
 }
 
 fn counts(record: &Record) -> Counts {
     let mut counts = Counts::default();
-    counts.count(record.status, record.time_error);
+    counts.count(record);
     counts
 }
 
@@ -158,7 +158,7 @@ pub(super) fn look_again(
         minutes.entry(minute).or_default().0 += counts;
     }
     read(snapshot, reporter, slot, upto, |logged| {
-        let of_device = |record: &&Record| record.device == device && is_counted(record);
+        let of_device = |record: &&Record| record.device == device && is_own(record);
         if logged.entry.number < upto {
             for record in logged.entry.records.iter().filter(of_device) {
                 minutes.entry(minute_of(record.sampled_at)).or_default().1 += counts(record);

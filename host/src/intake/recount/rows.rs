@@ -86,8 +86,7 @@ impl SlotRows {
     /// not as the log says.
     pub(super) fn compare(mut self, findings: &mut Findings) -> (u64, Vec<DeviceId>) {
         let compared = self.stored.len() as u64;
-        let mut devices = self.seen.take_changed();
-        devices.sort_unstable();
+        let devices = self.seen.take_changed();
         for device in devices {
             let logged = self.seen.row(device, self.checkpoint);
             match self.stored.remove(&device) {

@@ -208,6 +208,6 @@ impl Sums for Exact {
 
 /// All numbers of counts.
 fn numbers(counts: &Counts) -> impl Iterator<Item = u64> + use<> {
-    let Counts { statuses, one_second, unknown } = *counts;
-    statuses.into_iter().chain([one_second, unknown])
+    let Counts { statuses, one_second, unknown, late, undecided } = *counts;
+    statuses.into_iter().chain([one_second, unknown, late, undecided])
 }

@@ -11,7 +11,7 @@ use crate::log::devices::{DeviceView, HourRow, moved};
 use crate::log::plan::Upto;
 use crate::log::row::Row;
 use crate::log::{Checkpoint, Checkpoints, WindowRow};
-use crate::model::{BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs};
+use crate::model::{BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 use crate::ops::check::{Outcome, Report};
 use tokio::sync::mpsc;
 
@@ -88,8 +88,14 @@ impl Beside {
             received_at: UnixMs(START_S * 1000 + number),
         });
         let log_time = UnixMs(START_S * 1000 + number);
-        let entry =
-            Entry { slot: self.slot, number, received_at: log_time, log_time, records: records.collect() };
+        let entry = Entry {
+            slot: self.slot,
+            number,
+            writer: WriterId::NOBODY,
+            received_at: log_time,
+            log_time,
+            records: records.collect(),
+        };
         self.seen.take(&entry, |_| true);
         self.log.push(entry);
     }

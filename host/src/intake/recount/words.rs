@@ -19,12 +19,18 @@ pub(super) fn window_difference(cell: Cell, stored: &Counts, logged: &Counts) ->
     format!("the {what} at {at}: stored {}, the log says {}", counts(stored), counts(logged))
 }
 
-/// `17 of status 3, 2 of status 5, 4 times known to a second`.
+/// `17 of status 3, 2 of status 5, 4 times known to a second, 1 undecided`.
 fn counts(counts: &Counts) -> String {
-    let Counts { statuses, one_second, unknown } = counts;
+    let Counts { statuses, one_second, unknown, late, undecided } = counts;
     let statuses = statuses.iter().enumerate().map(|(status, count)| (*count, format!("of status {status}")));
-    let times = [(*one_second, "times known to a second".to_owned()), (*unknown, "times unknown".to_owned())];
-    let some = statuses.chain(times).filter(|(count, _)| *count > 0);
+    let others = [
+        (*one_second, "times known to a second"),
+        (*unknown, "times unknown"),
+        (*late, "late"),
+        (*undecided, "undecided"),
+    ];
+    let some =
+        statuses.chain(others.map(|(count, of)| (count, of.to_owned()))).filter(|(count, _)| *count > 0);
     let some: Vec<_> = some.map(|(count, of)| format!("{count} {of}")).collect();
     if some.is_empty() { "nothing".to_owned() } else { some.join(", ") }
 }
@@ -46,6 +52,7 @@ pub(super) fn row_difference(stored: &Row, logged: &Row) -> Option<String> {
     found.extend(difference("last heard", a.last_seen.to_rfc3339(), b.last_seen.to_rfc3339()));
     found.extend(difference("last sample", last_sample(a), last_sample(b)));
     found.extend(difference("undecided", a.undecided, b.undecided));
+    found.extend(difference("forgotten before", known_from(a), known_from(b)));
     if a.counts != b.counts {
         found.push("what it has counted last is not as the log says".to_owned());
     }
@@ -69,6 +76,10 @@ fn last_sample(state: &DeviceState) -> String {
         Some((at, status)) => format!("status {} at {}", status.get(), at.to_rfc3339()),
         None => "none".to_owned(),
     }
+}
+
+fn known_from(state: &DeviceState) -> String {
+    state.known_from.map_or_else(|| "none".to_owned(), UnixMs::to_rfc3339)
 }
 
 fn ids(boots: &[Boot]) -> String {

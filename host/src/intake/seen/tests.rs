@@ -49,7 +49,7 @@ impl Seen {
             // As a store keeps closed boots that are not written again.
             self.device(&id).closed_changed = self.device(&id).closed.is_some();
             assert!(restored.restore(&self.row(id, 1)));
-            let (ours, theirs) = (&self.devices[&id], &restored.devices[&id]);
+            let (ours, theirs) = (self.devices.get(&id).unwrap(), restored.devices.get(&id).unwrap());
             // One list that is empty now is written, so that the store forgets it too.
             let closed = ours.closed.as_deref().filter(|closed| !closed.is_empty());
             assert_eq!((&ours.state, closed), (&theirs.state, theirs.closed.as_deref()));
@@ -67,7 +67,7 @@ fn the_newest_sample_first_leaves_the_older_ones_new() {
     }
     assert!((0..=300).all(|seq| seen.sees(1, seq) == Sighting::Counted));
     let range = SeqRange { first: 0, last: 300, first_at: START, last_at: record(sample(1, 300)).sampled_at };
-    assert_eq!(seen.devices[&device()].state.boots[0].ranges, [range]);
+    assert_eq!(seen.devices.get(&device()).unwrap().state.boots[0].ranges, [range]);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn the_ends_of_a_range_have_the_times_of_their_samples() {
     }
     let at = |seq| UnixMs(START.0 + seq);
     assert_eq!(
-        seen.devices[&device()].state.boots[0].ranges,
+        seen.devices.get(&device()).unwrap().state.boots[0].ranges,
         [
             SeqRange { first: 4, last: 7, first_at: at(4), last_at: at(7) },
             SeqRange { first: 9, last: 9, first_at: at(9), last_at: at(9) },
@@ -158,6 +158,44 @@ fn past_the_bound_the_oldest_gap_is_closed_and_no_other() {
     assert_eq!(seen.sees(1, 3), Sighting::New);
 }
 
+/// From when on it is known what is missing.
+fn known_from(seen: &Seen) -> Option<UnixMs> {
+    seen.devices.get(&device()).unwrap().state.known_from
+}
+
+#[test]
+fn until_when_a_boot_had_samples_is_known_after_it_was_closed() {
+    let mut seen = Seen::default();
+    (1..=OPEN_BOOTS_MAX as u64).for_each(|boot| seen.see(boot, 50 + boot));
+    seen.see(1, 7);
+    assert_eq!(known_from(&seen), None);
+    // The second was silent longest.
+    seen.see(99, 0);
+    assert_eq!(known_from(&seen), Some(UnixMs(START.0 + 52)));
+}
+
+#[test]
+fn until_when_a_boot_had_samples_is_known_after_it_was_forgotten() {
+    let mut seen = Seen::default();
+    (1..=3).for_each(|boot| seen.see(boot, 50 + boot));
+    let later = UnixMs(START.0 + BOOT_KEPT_MS + 1);
+    seen.record(&record(sample(3, 9)), later);
+    assert_eq!(known_from(&seen), None);
+    seen.record(&record(sample(4, 0)), later);
+    assert_eq!(known_from(&seen), Some(UnixMs(START.0 + 52)));
+}
+
+#[test]
+fn where_a_gap_ended_is_known_after_it_was_closed_for_good() {
+    let mut seen = Seen::default();
+    for seq in (0..2 * RANGES_MAX as u64).step_by(2) {
+        seen.see(1, seq);
+    }
+    assert_eq!(known_from(&seen), None);
+    seen.see(1, 2 * RANGES_MAX as u64);
+    assert_eq!(known_from(&seen), Some(UnixMs(START.0 + 2)));
+}
+
 #[test]
 fn what_is_imported_or_undecided_is_no_sample_of_the_devices() {
     let mut seen = Seen::default();
@@ -165,7 +203,7 @@ fn what_is_imported_or_undecided_is_no_sample_of_the_devices() {
     assert!(seen.is_empty());
     seen.record(&Record { kind: RecordKind::Undecided, ..record(sample(1, 1)) }, START);
     assert_eq!(seen.sees(1, 1), Sighting::New);
-    assert_eq!(seen.devices[&device()].state.undecided, 1);
+    assert_eq!(seen.devices.get(&device()).unwrap().state.undecided, 1);
 }
 
 #[test]

@@ -160,6 +160,26 @@ fn a_wait_that_all_other_messages_contradict_is_not_believed() {
 }
 
 #[test]
+fn what_two_late_messages_say_alike_by_chance_is_not_exact_when_a_wait_says_otherwise() {
+    let mut heard = Heard::new();
+    // Two that come again, six seconds late each; then what a broker held while it stood still.
+    heard.one(sent(67_316, 6_540));
+    heard.one(sent(69_317, 6_517));
+    let held = |up_ms: u64, late_ms: i64| Sent {
+        waited_s: Some((late_ms / 1000 + 1) as u32),
+        ..sent(up_ms, late_ms)
+    };
+    for second in 0..10 {
+        let (late_ms, time_error) =
+            heard.one(held(70_315 + second * 1000, 20_011 - second.cast_signed() * 1000));
+        assert!(
+            time_error == TimeError::Unknown || late_ms.abs() <= 1_000,
+            "{second}: {late_ms} {time_error:?}"
+        );
+    }
+}
+
+#[test]
 fn an_expiry_interval_that_is_not_ours_says_nothing_of_a_wait() {
     let mut heard = heard();
     let foreign = Sent { waited_s: None, ..sent(10_000, 30) };

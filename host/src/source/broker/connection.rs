@@ -149,7 +149,8 @@ impl Connection {
 
     /// At every connection: a session that is there may come from a process that died before it subscribed.
     fn subscribe(&self) {
-        // A retained status is old news; it is never counted.
+        // A retained status is old news; it is never counted. Retained presence may be a will that came late; and that of a
+        // whole fleet would come before its samples.
         let retain_forward_rule = RetainForwardRule::Never;
         let filters = self.samples().into_iter().chain(self.settings.slots.presence());
         let filters = filters.map(|path| Filter {

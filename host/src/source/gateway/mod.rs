@@ -187,6 +187,7 @@ impl Source for Gateway {
         self.shared.open.store(true, Ordering::SeqCst);
         self.shared.ops.healthy(Part::Source);
         tracing::info!("mqtt listening on {}", self.address);
+        self.shared.ops.listens_for_devices(self.address.port());
         if let Some(address) = self.tls_address {
             tracing::info!("mqtts listening on {address}");
         }
