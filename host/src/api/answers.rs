@@ -4,6 +4,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
+use utoipa::ToSchema;
 
 use super::Api;
 use super::error::Problem;
@@ -11,9 +12,12 @@ use crate::log::LogStore;
 use crate::log::plan::{Plan, View};
 use crate::model::{Counts, UnixMs};
 
+/// So many sums are added up in less time than another thread takes to begin with them.
+const SUMS_AT_ONCE: usize = 4096;
+
 /// How many of all may have been taken in another second than the one in which they are counted: a number, or one a
 /// step.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct TimeUncertain<T> {
     /// Their time is known to a second only.
     pub(super) one_second: T,
@@ -32,9 +36,19 @@ pub(super) async fn sums<S: LogStore, T: Send + 'static>(
 ) -> Result<(T, UnixMs), Problem> {
     let as_of = UnixMs::now();
     let view = api.store.view(&plan).await?;
-    // A long tail takes its time, and other requests do not wait for it.
-    let sums = tokio::task::spawn_blocking(move || add_up(&plan, &view)).await;
-    Ok((sums.map_err(|error| Problem::unavailable(error.to_string()))?, as_of))
+    let sums = if view.sums() <= SUMS_AT_ONCE {
+        add_up(&plan, &view)
+    } else {
+        reckoned(move || add_up(&plan, &view)).await?
+    };
+    Ok((sums, as_of))
+}
+
+/// What takes its time, as a long tail does. Other requests do not wait for it.
+pub(super) async fn reckoned<T: Send + 'static>(
+    reckon: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(reckon).await.map_err(|error| Problem::unavailable(error.to_string()))
 }
 
 /// The counts of every status, zeros included.

@@ -4,6 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use rollcall_wire::{DeviceId, Slot};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Api;
 use super::answers::answer;
@@ -13,17 +14,21 @@ use crate::fleet::{self, Gap, gaps, period_ms};
 use crate::log::{self, LogStore, row};
 use crate::model::UnixMs;
 
-#[derive(Serialize)]
+/// A device with its boots.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeviceWithBoots)]
 struct Answer {
     #[serde(flatten)]
     device: DeviceAnswer,
     /// Those that can get more samples; that of the last sample stands last.
     boots: Vec<Boot>,
     /// Everything that was acknowledged before this instant is in it.
+    #[schema(format = DateTime)]
     as_of: String,
 }
 
-#[derive(Serialize)]
+/// What is known of one boot of a device.
+#[derive(Serialize, ToSchema)]
 struct Boot {
     boot: String,
     /// Of sequences below this one nothing more is known than what `gaps` and `first_seq` say.
@@ -31,8 +36,10 @@ struct Boot {
     first_seq: u64,
     last_seq: u64,
     /// When the first sample was taken.
+    #[schema(format = DateTime)]
     first_at: String,
     /// When the last sample was taken.
+    #[schema(format = DateTime)]
     last_at: String,
     period_ms: Option<u64>,
     seen: u64,
@@ -41,14 +48,18 @@ struct Boot {
     gaps: Vec<GapAnswer>,
 }
 
-#[derive(Serialize)]
+/// Samples that are missing.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Gap)]
 struct GapAnswer {
     first_seq: u64,
     last_seq: u64,
     missing: u64,
     /// When the sample before them was taken.
+    #[schema(format = DateTime)]
     after: String,
     /// When the sample behind them was taken.
+    #[schema(format = DateTime)]
     before: String,
 }
 
@@ -83,6 +94,15 @@ impl Boot {
     }
 }
 
+/// One device, with its boots and what of each is missing.
+#[utoipa::path(
+    get,
+    path = "/v1/devices/{id}",
+    operation_id = "device",
+    tag = "queries",
+    params(("id" = String, Path, description = "Which one.", example = "porch")),
+    responses((status = 200, description = "The device.", body = Answer)),
+)]
 pub(super) async fn get<S: LogStore>(
     State(api): State<Api<S>>,
     Path(id): Path<String>,

@@ -4,6 +4,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use rollcall_wire::{DeviceId, Slot};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Api;
 use super::answers::answer;
@@ -32,32 +33,41 @@ const TROUBLES: [(&str, Trouble); 5] = [
     ("undecided", Trouble::Undecided),
 ];
 
-#[derive(Serialize)]
+/// A page of the list of devices.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeviceList)]
 struct Answer {
     devices: Vec<DeviceAnswer>,
     /// What `after` of the next page is; null when this is the last.
     next: Option<String>,
     /// Everything that was acknowledged before this instant is in it, and states are those of this instant.
+    #[schema(format = DateTime)]
     as_of: String,
 }
 
 /// What is said of a device wherever it is named.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Device)]
 pub(super) struct DeviceAnswer {
     device: String,
     /// `online`, `stale` (its last sample is older than one and a half periods), `offline` (it has left, or nothing came
     /// for an hour or ten periods), or `never_seen`.
+    #[schema(example = "online")]
     state: &'static str,
     /// What follows is not there of a device that was never seen.
     #[serde(flatten)]
     seen: Option<SeenAnswer>,
 }
 
-#[derive(Serialize)]
+/// How a device is that came.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SeenDevice)]
 struct SeenAnswer {
     /// When its first message was received.
+    #[schema(format = DateTime)]
     first_seen: String,
     /// When its last message was received.
+    #[schema(format = DateTime)]
     last_seen: String,
     last_sample: Option<LastSample>,
     /// The time from one sample to the next.
@@ -72,9 +82,10 @@ struct SeenAnswer {
     undecided: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct LastSample {
     /// When it was taken.
+    #[schema(format = DateTime)]
     at: String,
     status: u8,
 }
@@ -100,6 +111,21 @@ impl DeviceAnswer {
     }
 }
 
+/// The devices, a page at a time.
+#[utoipa::path(
+    get,
+    path = "/v1/devices",
+    operation_id = "devices",
+    tag = "queries",
+    params(
+        ("sort" = Option<String>, Query, description = "id (if it is not given), silence, or missing.", example = "silence"),
+        ("trouble" = Option<String>, Query, description = "Only those that are offline, stale, never_seen or undecided, or have gaps.", example = "stale"),
+        ("prefix" = Option<String>, Query, description = "Only those whose ids begin so.", example = "porch-"),
+        ("after" = Option<String>, Query, description = "Only those behind this place: next of the page before, sorted the same."),
+        ("limit" = Option<u64>, Query, description = "So many at most; 100 if it is not given.", minimum = 1, maximum = 1000, example = 100),
+    ),
+    responses((status = 200, description = "A page.", body = Answer)),
+)]
 pub(super) async fn get<S: LogStore>(
     State(api): State<Api<S>>,
     RawQuery(query): RawQuery,

@@ -9,10 +9,12 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use rollcall_wire::DeviceId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Api;
 use super::answers::{answer, each_status, sums};
 use super::error::Problem;
+use super::openapi::RangeAsked;
 use super::range::{Parameters, seconds};
 use crate::fleet;
 use crate::log::LogStore;
@@ -29,7 +31,9 @@ const NAMED: usize = 20;
 /// So many devices are read at a time.
 const READ_DEVICES: usize = 256;
 
-#[derive(Serialize)]
+/// What is different in a range from the same length before.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Differences)]
 struct Answer {
     start: u64,
     end: u64,
@@ -42,27 +46,42 @@ struct Answer {
     /// So many devices differ.
     devices_differing: usize,
     /// Everything that was acknowledged before this instant is counted.
+    #[schema(format = DateTime)]
     as_of: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatusDifference)]
 struct Status {
     status: usize,
     before: u64,
     here: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeviceDifference)]
 struct Device {
     device: String,
     /// By how many samples the statuses differ, added up.
     difference: u64,
     #[serde(serialize_with = "each_status")]
+    #[schema(value_type = BTreeMap<String, u64>)]
     before: Counts,
     #[serde(serialize_with = "each_status")]
+    #[schema(value_type = BTreeMap<String, u64>)]
     here: Counts,
 }
 
+/// What is different in [start, end), in whole minutes and at most a day, from the same length before: those that differ most
+/// first.
+#[utoipa::path(
+    get,
+    path = "/v1/differs",
+    operation_id = "differs",
+    tag = "queries",
+    params(RangeAsked),
+    responses((status = 200, description = "The differences.", body = Answer)),
+)]
 pub(super) async fn get<S: LogStore>(
     State(api): State<Api<S>>,
     RawQuery(query): RawQuery,
@@ -115,12 +134,16 @@ async fn ranked<S: LogStore>(
     fleet::scan(&*api.store, |device| ids.push(device.id)).await?;
     let (mut ranked, mut differing, mut as_of) = (Ranked::new(), 0, UnixMs::now());
     for some in ids.chunks(READ_DEVICES) {
-        let read = devices::by_minute(&*api.store, some, before.start..here.end, as_of).await?;
+        let read = devices::read(&*api.store, some, &(before.start..here.end), as_of).await?;
         as_of = read.as_of;
-        for (device, minutes) in some.iter().zip(read.value) {
+        for (device, view) in some.iter().zip(read.value) {
             let (mut sum_before, mut sum_here) = (Counts::default(), Counts::default());
-            for (minute, counts) in minutes {
-                *if minute < here.start { &mut sum_before } else { &mut sum_here } += counts;
+            for (minute, counts) in view.minutes()? {
+                if before.contains(&minute) {
+                    sum_before += counts;
+                } else if here.contains(&minute) {
+                    sum_here += counts;
+                }
             }
             let both = sum_before.statuses.iter().zip(sum_here.statuses);
             let difference: u64 = both.map(|(before, here)| before.abs_diff(here)).sum();

@@ -1,5 +1,5 @@
 //! What is asked of every request before any resource sees it: that it is meant for this server, and that who sent it
-//! may do it. `/healthz` and `/readyz` are open to all.
+//! may do it. `/healthz` and `/readyz` are open to all, and so are the files of the page.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::Problem;
 use super::host_name::{self, HostName};
+use super::page;
 use crate::credentials::{Live, Role, Tokens};
 use crate::ops::{HttpRefused, Ops};
 
@@ -59,6 +60,10 @@ impl Guard {
         if host.is_some_and(|host| !host.is_loopback() && !self.names.contains(&host)) {
             let detail = "this server does not go by the name in the Host header; if it should, start it with --http-name NAME";
             return Some((HttpRefused::OtherHost, detail));
+        }
+        // The page asks for a token itself, and is nothing without one.
+        if page::is_part(path) {
+            return None;
         }
         let tokens = self.tokens.as_ref()?;
         let Some(token) = bearer(request.headers()) else {

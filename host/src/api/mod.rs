@@ -2,6 +2,7 @@
 //! and `cors` before that.
 
 mod answers;
+mod completeness;
 mod cors;
 mod counts;
 mod device;
@@ -11,11 +12,17 @@ mod error;
 mod guard;
 mod health;
 mod host_name;
+mod live;
+mod messages;
 mod metrics;
+mod openapi;
+mod page;
 mod queries;
 mod range;
 mod series;
 mod status_count;
+mod statuses;
+mod tally;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,7 +33,10 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get};
 use rollcall_wire::DeviceId;
 
+use self::live::Seconds;
+use self::messages::Readers;
 use self::queries::Queries;
+use self::tally::SharedTally;
 use crate::credentials::{Devices, Live};
 use crate::fleet::FleetDevice;
 use crate::log::LogStore;
@@ -36,6 +46,8 @@ pub use cors::{Origin, OriginError, allow_origins};
 pub use error::Problem;
 pub use guard::{Guard, guarded};
 pub use host_name::{HostName, InvalidHostName};
+pub use live::Ending;
+pub use openapi::document;
 pub use range::parse_query;
 
 /// What the handlers share.
@@ -73,27 +85,45 @@ impl<S> Clone for Api<S> {
 
 /// Every route. The server and the tests call this same function.
 pub fn router<S: LogStore>(api: Api<S>) -> Router {
-    let in_turn = from_fn_with_state(Queries::new(api.ops.clone()), queries::in_turn);
-    let routes = at("/status_count", get(status_count::get::<S>).layer(in_turn.clone()), how_it_is());
-    let routes = at("/v1/counts", get(counts::get::<S>).layer(in_turn.clone()), routes);
-    let routes = at("/v1/series", get(series::get::<S>).layer(in_turn.clone()), routes);
-    let routes = at("/v1/devices", get(devices::get::<S>).layer(in_turn.clone()), routes);
-    let routes = at("/v1/devices/{id}", get(device::get::<S>).layer(in_turn.clone()), routes);
-    let routes = at("/v1/differs", get(differs::get::<S>).layer(in_turn), routes);
-    let there_are = "/status_count, /v1/counts, /v1/series, /v1/devices, /v1/devices/ID, /v1/differs, /healthz, /readyz and /metrics";
+    let queries = Queries::new(api.ops.clone());
+    let query = |path: &'static str, handler: MethodRouter<Api<S>>, routes| {
+        let handler = handler.layer(from_fn_with_state(queries.of(path), queries::in_turn));
+        at(&path.replace("ID", "{id}"), handler, routes)
+    };
+    let tally = SharedTally::default();
+    let routes = query("/status_count", get(status_count::get::<S>), how_it_is(tally.clone()));
+    let routes = query("/v1/counts", get(counts::get::<S>), routes);
+    let routes = query("/v1/series", get(series::get::<S>), routes);
+    let routes = query("/v1/devices", get(devices::get::<S>), routes);
+    let routes = query("/v1/devices/ID", get(device::get::<S>), routes);
+    let routes = query("/v1/differs", get(differs::get::<S>), routes);
+    let readers = Readers::default();
+    let messages = move |api, ending, query| messages::get::<S>(api, readers.clone(), ending, query);
+    let routes = query("/v1/messages", get(messages), routes);
+    let routes = at("/v1/statuses", get(statuses::get::<S>), routes);
+    let seconds = Seconds::new(api.clone(), tally);
+    let routes =
+        at("/v1/live", get(move |ending, client| live::get(seconds.clone(), ending, client)), routes);
+    let routes = at("/openapi.json", get(openapi::get), routes);
+    let there_are = "/, /status_count, /v1/counts, /v1/series, /v1/devices, /v1/devices/ID, /v1/differs, /v1/messages, /v1/statuses, /v1/live, /openapi.json, /healthz, /readyz and /metrics";
+    let routes = routes.merge(page::routes());
     finished(routes, there_are, api)
 }
 
 /// The routes of a process that stores and leaves the answers to others.
 pub fn router_without_counts<S: LogStore>(api: Api<S>) -> Router {
-    finished(how_it_is(), "/healthz, /readyz and /metrics; rollcall api has the counts", api)
+    finished(
+        how_it_is(SharedTally::default()),
+        "/healthz, /readyz and /metrics; rollcall api has the counts",
+        api,
+    )
 }
 
 /// What every role answers.
-fn how_it_is<S: LogStore>() -> Router<Api<S>> {
+fn how_it_is<S: LogStore>(tally: SharedTally) -> Router<Api<S>> {
     let routes = at("/healthz", get(health::live), Router::new());
     let routes = at("/readyz", get(health::ready::<S>), routes);
-    at("/metrics", get(metrics::get::<S>), routes)
+    at("/metrics", get(move |api| metrics::get::<S>(api, tally.clone())), routes)
 }
 
 /// Adds a resource. A trailing slash does not name another one.

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::error::Problem;
-use crate::ops::Ops;
+use crate::ops::{Answered, Ops};
 
 /// So many queries are worked on at a time.
 const AT_A_TIME: usize = 4;
@@ -31,10 +31,37 @@ impl Queries {
     pub(super) fn new(ops: Arc<Ops>) -> Arc<Self> {
         Arc::new(Self { turns: Arc::new(Semaphore::new(AT_A_TIME)), ops })
     }
+
+    /// Those for a route.
+    pub(super) fn of(self: &Arc<Self>, route: &'static str) -> OfRoute {
+        self.ops.metrics.has_route(route);
+        OfRoute { queries: self.clone(), route }
+    }
 }
 
-/// Answers when it is the query's turn, or says that there are too many.
-pub(super) async fn in_turn(State(queries): State<Arc<Queries>>, request: Request, next: Next) -> Response {
+/// Queries for a route.
+#[derive(Clone, Debug)]
+pub(super) struct OfRoute {
+    queries: Arc<Queries>,
+    route: &'static str,
+}
+
+/// Answers when it is the query's turn, or says that there are too many; and counts it.
+pub(super) async fn in_turn(State(of): State<OfRoute>, request: Request, next: Next) -> Response {
+    let answer = answer(&of.queries, request, next).await;
+    let status = answer.status();
+    let answered = if status.is_server_error() {
+        Answered::Failed
+    } else if status.is_client_error() {
+        Answered::Refused
+    } else {
+        Answered::Ok
+    };
+    of.queries.ops.metrics.query(of.route, answered);
+    answer
+}
+
+async fn answer(queries: &Queries, request: Request, next: Next) -> Response {
     let Ok(Ok(turn)) = timeout(TURN_TIMEOUT, queries.turns.clone().acquire_owned()).await else {
         let client = request.extensions().get::<ConnectInfo<SocketAddr>>();
         queries.ops.query_refused(client.map(|ConnectInfo(client)| *client));
@@ -68,7 +95,7 @@ mod tests {
         let work = Arc::new(Semaphore::new(0));
         let done = work.clone();
         let query = move || async move { drop(work.acquire().await) };
-        let in_turn = from_fn_with_state(Queries::new(ops.clone()), in_turn);
+        let in_turn = from_fn_with_state(Queries::new(ops.clone()).of("/"), in_turn);
         let router = Router::new().route("/", get(query).layer(in_turn));
         let ask = || tokio::spawn(router.clone().oneshot(Request::new(Body::empty())));
         let mut first: Vec<_> = (0..AT_A_TIME).map(|_| ask()).collect();
@@ -85,6 +112,10 @@ mod tests {
         assert_eq!(next.await.unwrap().unwrap().status(), StatusCode::OK);
         for answer in first {
             assert_eq!(answer.await.unwrap().unwrap().status(), StatusCode::OK);
+        }
+        let text = ops.metrics.text(true);
+        for counted in [r#"answer="failed"} 2"#, r#"answer="ok"} 3"#, r#"answer="refused"} 0"#] {
+            assert!(text.contains(&format!("rollcall_queries_total{{route=\"/\",{counted}")), "{text}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `GET /v1/series?start=S&end=E&step=60`: how many of each status were taken in each step of [start, end); with
-//! `device=ID`, by this device, in whole minutes.
+//! `device=ID`, by this device, in whole minutes; with `completeness=true` what of them is not there, so that a step in which
+//! nothing was expected is told from one in which what was expected is missing.
 
 use std::ops::Range;
 
@@ -7,14 +8,18 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use rollcall_wire::DeviceId;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::Api;
-use super::answers::{TimeUncertain, answer, by_status, sums};
+use super::answers::{TimeUncertain, answer, by_status, reckoned, sums};
+use super::completeness::{self, Completeness};
 use super::counts::HOURS_MAX;
 use super::error::Problem;
+use super::openapi::{CompletenessAsked, RangeAsked};
 use super::range::{MINUTE_S, Parameters, SECOND_MAX, seconds};
+use crate::fleet::{self, Absent, Steps};
 use crate::log::LogStore;
-use crate::log::devices;
+use crate::log::devices::{self, AsOf};
 use crate::log::plan::{self, Plan};
 use crate::log::rollup::Resolution;
 use crate::model::{Counts, UnixMs};
@@ -32,7 +37,9 @@ const STEP_S: u64 = 60;
 /// Lengths that people read easily, in seconds: one of them is proposed instead of a step that is too short.
 const EASY_S: [u64; 12] = [1, 2, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400, 604_800];
 
-#[derive(Serialize)]
+/// How many samples of each status were taken in each step.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Series)]
 struct Answer {
     /// Whose, if not of all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,11 +53,15 @@ struct Answer {
     first: u64,
     /// For every status by step, zeros included.
     #[serde(serialize_with = "each")]
+    #[schema(value_type = BTreeMap<String, Vec<u64>>)]
     counts: Vec<Counts>,
     /// The sum of all statuses, by step.
     total: Vec<u64>,
     time_uncertain: TimeUncertain<Vec<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completeness: Option<Completeness<Vec<u64>>>,
     /// Everything that was acknowledged before this instant is counted.
+    #[schema(format = DateTime)]
     as_of: String,
 }
 
@@ -61,6 +72,7 @@ impl Answer {
         step: u64,
         first: u64,
         counts: Vec<Counts>,
+        absent: Option<Absent>,
         as_of: UnixMs,
     ) -> Self {
         let time_uncertain = TimeUncertain {
@@ -68,8 +80,10 @@ impl Answer {
             unknown: column(&counts, |counts| counts.unknown),
         };
         let total = column(&counts, Counts::total);
+        let completeness = absent.map(|absent| Completeness::steps(&counts, absent));
         let (device, as_of) = (device.map(|device| device.to_string()), as_of.to_rfc3339());
-        Self { device, start: range.start, end: range.end, step, first, counts, total, time_uncertain, as_of }
+        let Range { start, end } = range;
+        Self { device, start, end, step, first, counts, total, time_uncertain, completeness, as_of }
     }
 }
 
@@ -82,15 +96,33 @@ fn column(steps: &[Counts], of: impl Fn(&Counts) -> u64) -> Vec<u64> {
     steps.iter().map(of).collect()
 }
 
+/// How many of each status were taken in each step of [start, end): of all, or of one device.
+#[utoipa::path(
+    get,
+    path = "/v1/series",
+    operation_id = "series",
+    tag = "queries",
+    params(
+        RangeAsked,
+        ("step" = Option<u64>, Query, description = "The length of a step in seconds, of a device in whole minutes; 60 if it is not given. An answer has at most 5,000 steps.", minimum = 1, example = 60),
+        ("device" = Option<String>, Query, description = "Whose. The range is in whole minutes then.", example = "porch"),
+        CompletenessAsked,
+    ),
+    responses((status = 200, description = "The counts of each step.", body = Answer)),
+)]
 pub(super) async fn get<S: LogStore>(
     State(api): State<Api<S>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let query = query.as_deref().unwrap_or_default();
-    let parameters = Parameters::parse(query, &["start", "end", "step", "device"])?;
-    match parameters.devices()?[..] {
-        [] => all(&api, parameters.range()?, step(&parameters)?).await,
-        [device] => of_device(&api, device, parameters.minutes()?, step(&parameters)?).await,
+    let parameters = Parameters::parse(query, &["start", "end", "step", "device", completeness::NAME])?;
+    let asked = parameters.devices()?;
+    let with_completeness = completeness::is_wanted(&parameters)?;
+    match asked[..] {
+        [] => all(&api, parameters.range()?, step(&parameters)?, with_completeness).await,
+        [device] => {
+            of_device(&api, device, parameters.minutes()?, step(&parameters)?, with_completeness).await
+        }
         _ => Err(Problem::bad_parameter(
             "device",
             "device is given more than once; a series is of one, or of all",
@@ -98,14 +130,23 @@ pub(super) async fn get<S: LogStore>(
     }
 }
 
-async fn all<S: LogStore>(api: &Api<S>, range: Range<u64>, step: u64) -> Result<Response, Problem> {
+async fn all<S: LogStore>(
+    api: &Api<S>,
+    range: Range<u64>,
+    step: u64,
+    with_completeness: bool,
+) -> Result<Response, Problem> {
     let plan = Plan::stepwise(range.clone(), step);
     if !fits(&plan) {
         return Err(does_not_fit(&plan, step));
     }
     let first = plan.first();
+    // First, so that whatever is not missing any more is counted.
+    let absent = completeness::of_fleet(api, with_completeness.then(|| Steps::every(&range, step))).await?;
     let (counts, as_of) = sums(api, plan, plan::series).await?;
-    Ok(answer(&Answer::new(None, range, step, first, counts, as_of)))
+    let as_of = absent.as_ref().map_or(as_of, |absent| as_of.min(absent.as_of));
+    let absent = absent.map(|absent| absent.value);
+    Ok(answer(&Answer::new(None, range, step, first, counts, absent, as_of)))
 }
 
 /// The series of one device. A day of hours is read as fast as a day of windows.
@@ -114,6 +155,7 @@ async fn of_device<S: LogStore>(
     device: DeviceId,
     minutes: Range<u32>,
     step: u64,
+    with_completeness: bool,
 ) -> Result<Response, Problem> {
     let range = seconds(&minutes);
     let step_minutes = u32::try_from(step / MINUTE_S).ok().filter(|_| step.is_multiple_of(MINUTE_S));
@@ -138,8 +180,16 @@ async fn of_device<S: LogStore>(
         );
         return Err(Problem::bad_parameter("step", problem));
     }
-    let counted = devices::series(&*api.store, device, minutes, step_minutes, UnixMs::now()).await?;
-    Ok(answer(&Answer::new(Some(device), range, step, first, counted.value, counted.as_of)))
+    let AsOf { value: views, as_of } = devices::read(&*api.store, &[device], &minutes, UnixMs::now()).await?;
+    let view = views.into_iter().next().unwrap_or_default();
+    let counts = view.series(&minutes, step_minutes)?;
+    let absent = if with_completeness {
+        let steps = Steps::every(&range, step);
+        Some(reckoned(move || fleet::absent_of(&view, &steps, as_of)).await??)
+    } else {
+        None
+    };
+    Ok(answer(&Answer::new(Some(device), range, step, first, counts, absent, as_of)))
 }
 
 /// How many windows of minutes or hours a plan reads at most.
