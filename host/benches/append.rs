@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use rollcall_host::intake::FLUSH_MESSAGES;
 use rollcall_host::log::LogStore;
 use rollcall_host::log::mongo::{MongoAddress, MongoStore};
-use rollcall_host::model::{Entry, Record, RecordKind, TimeError, UnixMs};
+use rollcall_host::model::{Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 /// Devices take turns; the samples of a flush were taken within the second before it, as a live fleet's.
@@ -78,6 +78,7 @@ impl Fleet {
             Ok(Entry {
                 slot,
                 number,
+                writer: WriterId::NOBODY,
                 received_at: now,
                 log_time: now,
                 records: records.collect::<Result<_>>()?,

@@ -244,7 +244,7 @@ async fn a_step_that_makes_no_sense_or_too_many_is_a_problem_that_names_one_that
         ("start=0&end=10&step=-1", "from 1 on"),
         ("start=0&end=10&step=", "from 1 on"),
         ("start=0&end=10&step=1&step=1", "more than once"),
-        ("start=0&end=10&stop=1", "start, end, step and device are known"),
+        ("start=0&end=10&stop=1", "start, end, step, device and completeness are known"),
         ("start=0&end=5001&step=1", "shortest step that fits is 2 s; 5 s"),
         ("start=7&end=604807", "shortest step that fits is 121 s; 300 s"),
         ("start=1&end=5001&step=1", ""),

@@ -16,7 +16,7 @@ use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::{LogStore, MemoryStore};
 use rollcall_host::model::{Record, RecordKind, UnixMs};
 use rollcall_host::ops::Ops;
-use rollcall_wire::{BootId, DeviceId, SampleId, Sequence};
+use rollcall_wire::{Announcement, BootId, DeviceId, SampleId, Sequence};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -169,6 +169,37 @@ async fn its_pages_together_are_all_that_are_wanted_in_order() {
 }
 
 #[tokio::test]
+async fn metrics_have_the_devices_by_state_and_the_queries_by_route_and_answer() {
+    let mut random = common::random();
+    let (records, fleet) = fleet(&mut random);
+    let api = api(&stored(&records).await, Some(issued(fleet.keys().copied())));
+    for (uri, times) in [("/v1/devices?limit=7", 3), ("/v1/devices/device-x", 1), ("/v1/devices?limit=0", 2)]
+    {
+        for _ in 0..times {
+            get(&api, uri).await;
+        }
+    }
+    let response = api.oneshot(Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
+    let body = axum::body::to_bytes(response.into_body(), 1_000_000).await.unwrap();
+    let text = std::str::from_utf8(&body).unwrap();
+    for state in ["online", "stale", "offline", "never_seen"] {
+        let devices = fleet.values().filter(|device| device.state == state).count();
+        let line = format!("rollcall_devices_by_state{{state=\"{state}\"}} {devices}");
+        assert!(text.lines().any(|is| is == line), "{line}: {text}");
+    }
+    for (route, answer, queries) in [
+        ("/v1/devices", "ok", 3),
+        ("/v1/devices", "refused", 2),
+        ("/v1/devices", "failed", 0),
+        ("/v1/devices/ID", "refused", 1),
+        ("/v1/counts", "ok", 0),
+    ] {
+        let line = format!("rollcall_queries_total{{route=\"{route}\",answer=\"{answer}\"}} {queries}");
+        assert!(text.lines().any(|is| is == line), "{line}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_device_has_its_boots_and_what_is_missing_of_each() {
     let mut random = common::random();
     let device = common::device(1);
@@ -220,13 +251,18 @@ async fn a_device_that_left_is_offline_until_it_sends_or_says_that_it_came() {
     let api = router(Api { store: store.clone(), ops: ops.clone(), issued: None });
     let state = async |api: &Router| get(api, "/v1/devices/device-1").await.1["state"].take();
     assert_eq!(state(&api).await, "online");
-    ops.presence.left(device, UnixMs(now.0 + 5));
+    let heard = |is_online| {
+        let announcement = Announcement { is_online, connection: None };
+        ops.presence.heard(device, &announcement, UnixMs(now.0 + 5));
+    };
+    heard(false);
     assert_eq!(state(&api).await, "offline");
     assert_eq!(get(&api, "/v1/devices?trouble=offline").await.1["devices"][0]["device"], "device-1");
-    ops.presence.came(&device);
+    heard(true);
     assert_eq!(state(&api).await, "online");
-    // A will that comes late does not tell of a device that sends.
-    ops.presence.left(device, UnixMs(now.0 + 5));
+    // Whoever sends is there.
+    heard(false);
+    assert_eq!(state(&api).await, "offline");
     let mut ingest = Ingest::open(store.clone()).await.unwrap();
     ingest.commit(&records[1..], UnixMs(now.0 + 10)).await.unwrap();
     ingest.write_all_rows().await.unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rollcall_host::intake::keep_storing;
 use rollcall_host::log::{LogStore, MemoryStore};
-use rollcall_host::model::{Ack, Clock, Message, Moment, Retain, Sender, Verdict};
+use rollcall_host::model::{Ack, Clock, Message, Moment, Retain, Sender, Verdict, WriterId};
 use rollcall_host::ops::GivenUp;
 use rollcall_host::source::{self, Inbox};
 use rollcall_wire::{DeviceId, Kind, Slot, Topic};
@@ -32,6 +32,7 @@ async fn start(interval: &str) -> (Arc<MemoryStore>, Inbox, JoinHandle<Result<()
         store.clone(),
         messages,
         interval.parse().unwrap(),
+        WriterId::draw(),
         Clock::system(),
         Arc::default(),
         opened,

@@ -83,7 +83,7 @@ async fn without_a_good_token_nothing_is_told_but_how_the_process_is() {
     let secret = locked.page.split_once('.').unwrap().1;
     let wrong =
         [format!("Bearer page.{}", "0".repeat(64)), format!("Bearer operators.{secret}"), "Bearer ".into()];
-    for path in [COUNTS, "/metrics", "/", "/nothing/here", "/healthz/x"] {
+    for path in [COUNTS, "/metrics", "/v1/live", "/nothing/here", "/healthz/x"] {
         let (status, problem, challenge) = locked.ask(Method::GET, path, &[]).await;
         assert_eq!((status, problem["status"].as_u64()), (StatusCode::UNAUTHORIZED, Some(401)), "{path}");
         assert_eq!(challenge.as_deref(), Some("Bearer realm=\"rollcall\""), "{path}");
@@ -94,7 +94,8 @@ async fn without_a_good_token_nothing_is_told_but_how_the_process_is() {
             assert!(!problem.to_string().contains(secret), "{problem}");
         }
     }
-    for path in ["/healthz", "/readyz", "/healthz/"] {
+    // The page is nothing without answers, and asks for a token itself.
+    for path in ["/healthz", "/readyz", "/healthz/", "/", "/page/app.js"] {
         assert_eq!(locked.ask(Method::GET, path, &[]).await.0, StatusCode::OK, "{path}");
     }
     assert_eq!((locked.refusals("no_token"), locked.refusals("bad_token")), (5, 15));

@@ -26,7 +26,7 @@ on_each_place! {
 
 fn an_older_store_is_refused_until_it_is_migrated_and_then_holds_the_same<P: Place>() {
     let mut random = common::random();
-    for format in P::OLDER {
+    for &format in P::OLDER {
         let (place, records) = filled::<P>(&mut random);
         let address = place.address();
         run(place.age(format));
@@ -44,7 +44,7 @@ fn an_older_store_is_refused_until_it_is_migrated_and_then_holds_the_same<P: Pla
 
 fn a_migration_that_is_cut_off_anywhere_goes_on_when_it_is_run_again<P: Place>() {
     let mut random = common::random();
-    for format in P::OLDER {
+    for &format in P::OLDER {
         let (place, records) = filled::<P>(&mut random);
         let address = place.address();
         run(place.age(format));

@@ -9,7 +9,7 @@ use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::plan::{self, Plan};
 use rollcall_host::log::rollup::CHUNK_ENTRIES;
 use rollcall_host::log::{LogStore, RedbStore, StoreError};
-use rollcall_host::model::{Entry, Record, RecordKind, TimeError, UnixMs, Verdict};
+use rollcall_host::model::{Entry, Record, RecordKind, TimeError, UnixMs, Verdict, WriterId};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 /// What a disk holds, and what of it survives a power cut.
@@ -258,6 +258,7 @@ async fn a_panic_below_the_store_says_that_it_is_damaged_and_the_next_call_opens
     let entry = Entry {
         slot,
         number: 0,
+        writer: WriterId::NOBODY,
         received_at: record.received_at,
         log_time: record.received_at,
         records: vec![record],

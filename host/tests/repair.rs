@@ -90,7 +90,9 @@ fn place_says(address: &StoreAddress, made: &[&str], damage: Damage, fault: Opti
     if matches!(address, StoreAddress::Redb(_)) {
         let fault = fault.expect(&what);
         assert!(fault.contains("is damaged") && fault.contains("rollcall doctor --repair"), "{what}");
-    } else if damage == Damage::Changed || !["checkpoints", "devices", "device_hours"].contains(&made[0]) {
+    } else if damage == Damage::Changed
+        || !["checkpoints", "devices", "device_rows", "device_hours"].contains(&made[0])
+    {
         assert!(fault.is_some(), "{what}");
     }
 }

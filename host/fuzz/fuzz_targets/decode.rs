@@ -4,6 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use rollcall_host::intake::decode::{Decoded, decode};
 use rollcall_host::model::{Incoming, Retain, UnixMs};
+use rollcall_wire::{Announcement, presence};
 
 fuzz_target!(|input: &[u8]| {
     let Some((expiry, rest)) = input.split_first_chunk::<4>() else { return };
@@ -16,7 +17,14 @@ fuzz_target!(|input: &[u8]| {
         expiry_left_s: Some(u32::from_le_bytes(*expiry)),
         received_at: UnixMs(1_700_000_000_000),
     };
-    if let Ok(Decoded::Sample(record, _)) = decode(&message) {
-        assert!(record.sampled_at <= message.received_at && record.status.get() < 7);
+    match decode(&message) {
+        Ok(Decoded::Sample(record, _)) => {
+            assert!(record.sampled_at <= message.received_at && record.status.get() < 7);
+        }
+        Ok(Decoded::Presence(_, Some(Announcement { is_online, connection: Some(connection) }))) => {
+            let again = presence::decode(presence::encode(is_online, &connection).as_bytes());
+            assert_eq!(again, Some(Announcement { is_online, connection: Some(connection) }));
+        }
+        _ => {}
     }
 });

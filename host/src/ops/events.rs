@@ -6,13 +6,19 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rollcall_wire::codec::Rejection;
-use rollcall_wire::{DeviceId, SampleId};
+use rollcall_wire::{DeviceId, SampleId, Status};
 
 use super::door::TurnedAway;
 use super::{CredentialsFile, Dropped, HttpRefused, Ops, Part, Refused};
 use crate::model::UnixMs;
 
 impl Ops {
+    /// A sample is counted.
+    pub fn counted(&self, status: Status) {
+        self.metrics.accepted.inc();
+        self.metrics.by_status.inc(status);
+    }
+
     /// A message will never be counted.
     pub fn rejected(&self, rejection: Rejection, topic: &str) {
         let total = self.metrics.rejected(rejection);
@@ -165,6 +171,15 @@ impl Ops {
         }
     }
 
+    /// Another reader of `/v1/live` found no place.
+    pub fn live_refused(&self, client: Option<SocketAddr>) {
+        let total = self.metrics.live_refused();
+        if self.limit.allows("live", Instant::now()) {
+            let client = client.map(tracing::field::display);
+            tracing::warn!(total, client, "too many readers of /v1/live; the next is logged in a minute");
+        }
+    }
+
     /// The host's clock was set forward by so many milliseconds, or back.
     pub(super) fn clock_set(&self, forward_ms: i64) {
         self.metrics.clock_steps.inc();
@@ -183,9 +198,14 @@ impl Ops {
         tracing::error!(%error, retry_ms = retry.as_millis(), "{doing}");
     }
 
+    /// A part is looked after from now on: the number of its restarts is there before the first.
+    pub(super) fn supervised(&self, part: Part) {
+        self.metrics.restarted(part, 0);
+    }
+
     /// A part has ended by itself, and is started again after a pause.
     pub(super) fn restarting(&self, part: Part, reason: &dyn Display, pause: Duration) {
-        self.metrics.restarted(part);
+        self.metrics.restarted(part, 1);
         tracing::error!(%part, %reason, pause_ms = pause.as_millis(), "a part ended by itself and is started again");
     }
 }

@@ -16,9 +16,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 use rollcall_wire::codec::Rejection;
 
+use super::by_status::ByStatus;
 use super::door::TurnedAway;
-use super::{HttpRefused, Part, Refused};
-use crate::model::UnixMs;
+use super::{Answered, Dropped, HttpRefused, Part, Refused};
+use crate::model::{Statuses, UnixMs};
 
 /// From a fsync on a good disk to a store that was away for half a minute.
 const FLUSH_SECONDS: (f64, f64, u16) = (0.001, 2.0, 16);
@@ -47,33 +48,18 @@ struct AtDoor {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InState {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Query {
+    route: &'static str,
+    answer: &'static str,
+}
+
 type Seconds = Counter<f64, AtomicU64>;
-
-/// Why a message that was received is neither stored nor rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dropped {
-    /// Its client left while the inbox was full.
-    ClientLeft,
-    /// The process ends.
-    Draining,
-    /// Of QoS 0, and the connection to the broker was lost before it was looked at.
-    ConnectionLost,
-    /// The ingest loop failed while it held it.
-    IngestFailed,
-}
-
-impl Dropped {
-    const ALL: [Self; 4] = [Self::ClientLeft, Self::Draining, Self::ConnectionLost, Self::IngestFailed];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::ClientLeft => "client_left",
-            Self::Draining => "draining",
-            Self::ConnectionLost => "connection_lost",
-            Self::IngestFailed => "ingest_failed",
-        }
-    }
-}
 
 /// Where it stands who may come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +88,7 @@ pub struct Metrics {
     pub received: Counter,
     /// Of these, stored now.
     pub accepted: Counter,
+    pub(super) by_status: ByStatus,
     /// Of these, stored before.
     pub duplicates: Counter,
     /// Of these, stored and not counted: whether they were counted before cannot be told.
@@ -128,7 +115,11 @@ pub struct Metrics {
     /// Connections that could not be taken.
     pub accept_errors: Counter,
     turned_away: Family<AtDoor, Counter>,
+    queries: Family<Query, Counter>,
     queries_refused: Counter,
+    /// Those who read `/v1/live` now.
+    pub live_readers: Gauge,
+    live_refused: Counter,
     flush_seconds: Histogram,
     flush_messages: Histogram,
     /// How often the store was away.
@@ -137,6 +128,7 @@ pub struct Metrics {
     entries_beyond_windows: Gauge,
     entries_beyond_rows: Gauge,
     devices: Gauge,
+    devices_by_state: Family<InState, Gauge>,
     source_wait_seconds: Gauge,
     /// How often the host's clock was set.
     pub clock_steps: Counter,
@@ -153,6 +145,7 @@ impl Default for Metrics {
         Self {
             received: names.add("messages_received", "Messages taken from clients or a broker"),
             accepted: names.add("messages_accepted", "Messages that were stored and are counted"),
+            by_status: ByStatus::new(names.add("samples_counted", "Samples that were counted, by status")),
             duplicates: names.add("messages_duplicate", "Messages whose sample was counted already"),
             undecided: names.add(
                 "messages_undecided",
@@ -201,7 +194,10 @@ impl Default for Metrics {
             http_connections_open: names.add("http_connections_open", "Connections over HTTP now"),
             accept_errors: names.add("accept_errors", "Attempts to take a connection that failed"),
             turned_away: names.turned_away(),
+            queries: names.add("queries", "Queries that were answered, by what was asked for and how"),
             queries_refused: names.add("queries_refused", "Queries that found too many others before them"),
+            live_readers: names.add("live_readers", "Readers of /v1/live now"),
+            live_refused: names.add("live_refused", "Readers of /v1/live that found no place"),
             flush_seconds: names.with_unit(
                 "flush_duration",
                 "From the begin of a flush until all of it is stored, outages of the store included",
@@ -229,6 +225,8 @@ impl Default for Metrics {
                 "Entries of the log that are not in the rows of devices yet, over all slots",
             ),
             devices: names.add("devices", "Devices that have a row"),
+            devices_by_state: names
+                .add("devices_by_state", "Devices by how they were when all were looked at last"),
             source_wait_seconds: names.with_unit(
                 "source_wait",
                 "How long the latest message had waited in a broker",
@@ -292,6 +290,7 @@ impl Metrics {
     /// All of them as OpenMetrics text.
     pub fn text(&self, ready: bool) -> String {
         self.ready.set(ready.into());
+        self.by_status.named(&Statuses::default());
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes all that is written to it");
         text
@@ -331,16 +330,41 @@ impl Metrics {
         self.turned_away.get_or_create(&AtDoor { door: door.name(), reason: reason.name() }).inc() + 1
     }
 
+    /// There is a route for queries.
+    pub fn has_route(&self, route: &'static str) {
+        for answer in Answered::ALL.map(Answered::name) {
+            drop(self.queries.get_or_create(&Query { route, answer }));
+        }
+    }
+
+    /// A query was answered.
+    pub fn query(&self, route: &'static str, answered: Answered) {
+        self.queries.get_or_create(&Query { route, answer: answered.name() }).inc();
+    }
+
+    /// So many devices are in each state, as far as that is known.
+    pub fn devices_by_state(&self, states: &[(&'static str, u64)]) {
+        self.devices_by_state.clear();
+        for (state, devices) in states {
+            let devices = i64::try_from(*devices).unwrap_or(i64::MAX);
+            self.devices_by_state.get_or_create(&InState { state }).set(devices);
+        }
+    }
+
     pub(super) fn query_refused(&self) -> u64 {
         self.queries_refused.inc() + 1
+    }
+
+    pub(super) fn live_refused(&self) -> u64 {
+        self.live_refused.inc() + 1
     }
 
     pub(super) fn dropped(&self, why: Dropped, messages: u64) {
         self.dropped.get_or_create(&Reason { reason: why.name() }).inc_by(messages);
     }
 
-    pub(super) fn restarted(&self, part: Part) {
-        self.restarts.get_or_create(&OfPart { part: part.name() }).inc();
+    pub(super) fn restarted(&self, part: Part, times: u64) {
+        self.restarts.get_or_create(&OfPart { part: part.name() }).inc_by(times);
     }
 
     pub(super) fn part_healthy(&self, part: Part, healthy: bool) {

@@ -68,6 +68,7 @@ pub async fn supervise(
     stop: impl Future<Output = ()>,
     mut supervised: impl Supervised,
 ) -> Result<(), GivenUp> {
+    ops.supervised(part);
     let mut stop = pin!(stop);
     let mut failures = VecDeque::new();
     loop {

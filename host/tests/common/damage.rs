@@ -80,6 +80,7 @@ pub(crate) async fn mongo(
         "checkpoints" => doc! { "$set": { "next": 1_i64 << 30, "rows": 1_i64 << 30 } },
         "device_hours" => doc! { "$set": { "below": 1_i64 << 30 } },
         "devices" => doc! { "$set": { "state": "damaged" } },
+        "device_rows" => doc! { "$set": { "rows": "damaged" } },
         _ => doc! { "$inc": { "counts.3": 5_i64, "counts.unknown": 1_i64 } },
     };
     match damage {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rollcall_host::intake::{FlushInterval, keep_storing};
 use rollcall_host::log::{LogStore, MemoryStore};
-use rollcall_host::model::{Clock, Message, Record};
+use rollcall_host::model::{Clock, Message, Record, WriterId};
 use rollcall_host::ops::{GivenUp, Ops};
 use rollcall_host::source::gateway::Gateway;
 use rollcall_host::source::{self, Credentials, Inbox, LogState, RunningSource, Source};
@@ -64,6 +64,7 @@ pub(crate) fn ingest<S: LogStore>(
         store,
         messages,
         FlushInterval::default(),
+        WriterId::draw(),
         Clock::system(),
         ops,
         oneshot::channel().0,
@@ -89,6 +90,7 @@ impl Host {
             store.clone(),
             messages,
             FlushInterval::default(),
+            WriterId::draw(),
             Clock::system(),
             ops.clone(),
             oneshot::channel().0,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::LogStore;
-use rollcall_host::model::{Counts, Entry, Record, RecordKind, TimeError, UnixMs};
+use rollcall_host::model::{Counts, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 
 /// Where the random times begin: not on any window's boundary.
@@ -59,6 +59,7 @@ pub(crate) fn entry(random: &mut fastrand::Rng, slot: u8, number: u64, seq: u64,
     Entry {
         slot: Slot::of(&device),
         number,
+        writer: WriterId(random.u32(..)),
         received_at: UnixMs((START_S + SPAN_S) * 1000),
         log_time: UnixMs((START_S + SPAN_S) * 1000),
         records: (seq..seq + records).map(|seq| record(random, device, seq)).collect(),
@@ -95,9 +96,16 @@ pub(crate) fn brute_force<'a>(records: impl IntoIterator<Item = &'a Record>, ran
     let mut counts = Counts::default();
     for record in records {
         if range.contains(&record.sampled_at.second()) {
+            if record.kind == RecordKind::Undecided {
+                counts.undecided += 1;
+                continue;
+            }
             counts.statuses[record.status.index()] += 1;
             counts.one_second += u64::from(record.time_error == TimeError::OneSecond);
             counts.unknown += u64::from(record.time_error == TimeError::Unknown);
+            let late =
+                record.kind == RecordKind::Sample && record.received_at.0 > record.sampled_at.0 + 60_000;
+            counts.late += u64::from(late);
         }
     }
     counts

@@ -30,10 +30,14 @@ pub(crate) fn change(directory: &Path, change: impl FnOnce(&WriteTransaction)) {
     transaction.commit().unwrap();
 }
 
-/// Makes a store of format 1, 2, 3 or 4 out of one of today's.
+/// Makes a store of format 1 to 5 out of one of today's. Rows of devices and their hours, which are made anew, stay as they
+/// are where their form had only other fields.
 pub(crate) fn as_format(directory: &Path, format: u64) {
     change(directory, |transaction| {
-        as_format_4(transaction);
+        as_format_5(transaction);
+        if format < 5 {
+            as_format_4(transaction);
+        }
         if format < 4 {
             as_format_3(transaction);
         }
@@ -46,6 +50,31 @@ pub(crate) fn as_format(directory: &Path, format: u64) {
             .insert("format", format)
             .unwrap();
     });
+}
+
+/// Counts told neither what came late nor what is undecided.
+fn as_format_5(transaction: &WriteTransaction) {
+    entries_as(3, transaction);
+    each(transaction, Tail::new("window_minutes"), "window_minutes", |_, value| {
+        let minute: Seconds = postcard::from_bytes(value).unwrap();
+        postcard::to_allocvec(&numbers_below(9, minute)).unwrap()
+    });
+    for table in ["window_hours", "window_days"] {
+        each(transaction, Tail::new(table), table, |_, value| {
+            let sum: [u64; 11] = postcard::from_bytes(value).unwrap();
+            postcard::to_allocvec::<[u64; 9]>(&std::array::from_fn(|number| sum[number])).unwrap()
+        });
+    }
+    let mut progress = transaction.open_table(PROGRESS).unwrap();
+    for slot in 0..16 {
+        let stored = progress.get(slot).unwrap().map(|stored| plain(stored.value()).to_vec());
+        let Some(stored) = stored else { continue };
+        let (made, counts, hours): ((u64, u64, u64, u64), [u64; 11], u64) =
+            postcard::from_bytes(&stored).unwrap();
+        let counts: [u64; 9] = std::array::from_fn(|number| counts[number]);
+        let bytes = postcard::to_allocvec(&(made, counts, hours)).unwrap();
+        progress.insert(slot, sealed("progress", &[slot], bytes).as_slice()).unwrap();
+    }
 }
 
 /// Devices had no windows, and the checkpoint did not say how many hours they have.
@@ -78,13 +107,10 @@ fn as_format_4(transaction: &WriteTransaction) {
 
 /// Entries, windows and checkpoints counted statuses only.
 fn as_format_3(transaction: &WriteTransaction) {
-    each(transaction, TAIL, "tail", |key, value| {
-        // A slot's last key has the length of its log.
-        if key % (1 << 40) == (1 << 40) - 1 { value.to_vec() } else { as_entry(2, value) }
-    });
+    entries_as(2, transaction);
     each(transaction, Tail::new("window_minutes"), "window_minutes", |_, value| {
         let minute: Seconds = postcard::from_bytes(value).unwrap();
-        postcard::to_allocvec(&statuses_only(minute)).unwrap()
+        postcard::to_allocvec(&numbers_below(7, minute)).unwrap()
     });
     for table in ["window_hours", "window_days"] {
         each(transaction, Tail::new(table), table, |_, value| {
@@ -103,12 +129,19 @@ fn as_format_3(transaction: &WriteTransaction) {
         let bytes = postcard::to_allocvec(&(windows, rows, devices, counts)).unwrap();
         progress.insert(slot, sealed("progress", &[slot], bytes).as_slice()).unwrap();
     }
-    drop(progress);
+}
+
+/// All entries, packed or not, in an older form.
+fn entries_as(version: u8, transaction: &WriteTransaction) {
+    each(transaction, TAIL, "tail", |key, value| {
+        // A slot's last key has the length of its log.
+        if key % (1 << 40) == (1 << 40) - 1 { value.to_vec() } else { as_entry(version, value) }
+    });
     let mut chunks = transaction.open_table(CHUNKS).unwrap();
     let all = unpacked(&chunks);
     chunks.retain(|_, _| false).unwrap();
     for (first, entries) in all {
-        for (piece, number) in packed(&as_entries(2, &entries)).into_iter().zip(0_u16..) {
+        for (piece, number) in packed(&as_entries(version, &entries)).into_iter().zip(0_u16..) {
             let key = [&first.to_le_bytes()[..], &number.to_le_bytes()].concat();
             chunks.insert((first, number), sealed("chunks", &key, piece).as_slice()).unwrap();
         }
@@ -210,11 +243,17 @@ fn as_entries(version: u8, entries: &[Vec<u8>]) -> Vec<Vec<u8>> {
     entries.iter().map(|bytes| as_entry(version, bytes)).collect()
 }
 
-/// An entry in an older form: the first began with its time and had no log time, the second counts statuses only.
+/// An entry in an older form, made of today's or of one that is not as old: the first began with its time and had no log
+/// time, the second counts statuses only, and the third beside them how exactly times are known.
 fn as_entry(version: u8, bytes: &[u8]) -> Vec<u8> {
+    let (form, mut rest): (u8, _) = postcard::take_from_bytes(bytes).unwrap();
+    if form > 3 {
+        // Who wrote it.
+        (_, rest) = postcard::take_from_bytes::<u32>(rest).unwrap();
+    }
     let ((received_at, log_time, seconds), streams): ((u64, i64, Seconds), _) =
-        postcard::take_from_bytes(&bytes[1..]).unwrap();
-    let seconds = statuses_only(seconds);
+        postcard::take_from_bytes(rest).unwrap();
+    let seconds = numbers_below(if version == 3 { 9 } else { 7 }, seconds);
     let head = match version {
         1 => postcard::to_allocvec(&(received_at, seconds)),
         _ => postcard::to_allocvec(&(version, received_at, log_time, seconds)),
@@ -222,31 +261,43 @@ fn as_entry(version: u8, bytes: &[u8]) -> Vec<u8> {
     [&head.unwrap(), streams].concat()
 }
 
-fn statuses_only(mut seconds: Seconds) -> Seconds {
-    seconds.iter_mut().for_each(|(_, numbers)| numbers.retain(|(number, _)| *number < 7));
+fn numbers_below(end: u8, mut seconds: Seconds) -> Seconds {
+    seconds.iter_mut().for_each(|(_, numbers)| numbers.retain(|(number, _)| *number < end));
     seconds
 }
 
-/// Makes a database of format 2, 3, 4 or 5 out of one of today's.
+/// Makes a database of format 2 to 6 out of one of today's.
 #[cfg(feature = "mongodb")]
 pub(crate) async fn as_mongo_format(database: &mongodb::Database, format: i64) {
     use mongodb::bson::{Document, doc};
     let collection = |name: &str| database.collection::<Document>(name);
-    collection("device_hours").drop().await.unwrap();
-    collection("devices").update_many(doc! {}, doc! { "$unset": { "sealed": "" } }).await.unwrap();
-    let statuses_only = [
+    // All rows stood alone.
+    collection("device_rows").drop().await.unwrap();
+    if format < 6 {
+        collection("device_hours").drop().await.unwrap();
+        collection("devices").update_many(doc! {}, doc! { "$unset": { "sealed": "" } }).await.unwrap();
+    }
+    let absent: &[&str] =
+        if format < 5 { &["late", "undecided", "one_second", "unknown"] } else { &["late", "undecided"] };
+    let with_counts = [
         ("entries", "seconds"),
         ("minutes", "counts"),
         ("minutes", "seconds"),
         ("hours", "counts"),
         ("days", "counts"),
     ];
-    for (name, counts) in statuses_only.into_iter().filter(|_| format < 5) {
+    for (name, counts) in with_counts {
         let mut cursor = collection(name).find(doc! {}).await.unwrap();
         while cursor.advance().await.unwrap() {
             let mut document = cursor.deserialize_current().unwrap();
-            document.remove("version");
-            without_time_errors(document.get_document_mut(counts).unwrap());
+            if name == "entries" {
+                document.remove("version");
+                document.remove("writer");
+                if format >= 5 {
+                    document.insert("version", 5);
+                }
+            }
+            without(absent, document.get_document_mut(counts).unwrap());
             let id = document.get("_id").unwrap().clone();
             collection(name).replace_one(doc! { "_id": id }, document).await.unwrap();
         }
@@ -262,15 +313,15 @@ pub(crate) async fn as_mongo_format(database: &mongodb::Database, format: i64) {
     collection("meta").update_one(doc! { "_id": "format" }, version).await.unwrap();
 }
 
-/// Counts, by second or not, that tell statuses only.
+/// Counts, by second or not, that do not tell these.
 #[cfg(feature = "mongodb")]
-fn without_time_errors(counts: &mut mongodb::bson::Document) {
-    for name in ["one_second", "unknown"] {
+fn without(absent: &[&str], counts: &mut mongodb::bson::Document) {
+    for name in absent {
         counts.remove(name);
     }
     for (_, second) in counts.iter_mut() {
         if let Some(second) = second.as_document_mut() {
-            without_time_errors(second);
+            without(absent, second);
         }
     }
 }

@@ -29,7 +29,7 @@ use rollcall_host::log::mongo::MongoAddress;
 /// See the module.
 pub(crate) trait Place: Sized {
     /// The formats that can be converted.
-    const OLDER: [u64; 4];
+    const OLDER: &[u64];
     /// What is made from the log, by its tables or collections.
     const MADE: &[&str];
     /// What may happen to each of them.
@@ -55,7 +55,7 @@ impl Redb {
 }
 
 impl Place for Redb {
-    const OLDER: [u64; 4] = [1, 2, 3, 4];
+    const OLDER: &[u64] = &[1, 2, 3, 4, 5];
     const MADE: &[&str] = &[
         "progress",
         "devices",
@@ -93,8 +93,9 @@ impl Mongo {
 
 #[cfg(feature = "mongodb")]
 impl Place for Mongo {
-    const OLDER: [u64; 4] = [2, 3, 4, 5];
-    const MADE: &[&str] = &["checkpoints", "devices", "device_hours", "minutes", "hours", "days"];
+    const OLDER: &[u64] = &[2, 3, 4, 5, 6];
+    const MADE: &[&str] =
+        &["checkpoints", "devices", "device_rows", "device_hours", "minutes", "hours", "days"];
     // A collection that has no document is as good as none.
     const DAMAGES: &[Damage] = &[Damage::Changed, Damage::OneGone, Damage::AllGone];
     fn available() -> bool {
@@ -218,8 +219,9 @@ pub(crate) async fn fault_of_devices(store: &AnyStore, records: &[Record]) -> Op
     let seconds = u64::from(minutes.start) * 60..u64::from(minutes.end) * 60;
     for device in (0..100).map(device) {
         let expected = brute_force(records.iter().filter(|record| record.device == device), &seconds);
-        match devices::counts(store, &[device], minutes.clone(), UnixMs(0)).await {
-            Ok(counts) if counts.value == [expected] => {}
+        let read = devices::read(store, &[device], &minutes, UnixMs(0)).await;
+        match read.and_then(|read| read.value[0].counts(&minutes)) {
+            Ok(counts) if counts == expected => {}
             Ok(counts) => return Some(format!("{counts:?} of device {device}, and not {expected:?}")),
             Err(error) => return Some(error.to_string()),
         }

@@ -1,10 +1,16 @@
 //! Wills: what is published for a client that is gone, and when.
 
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
 use rollcall_harness::mqtt::{Client, ConnectPacket, DISCONNECT, Version, Will, property, publish};
+use rollcall_host::api::{Api, router};
 use rollcall_host::model::{Message, Retain, Sender};
+use rollcall_wire::{BootId, ConnectionId};
 use tokio::sync::mpsc;
+use tower::ServiceExt;
 
-use crate::host::{Host, Open, gateway};
+use crate::host::{Host, Open, PATIENCE, gateway, wait};
 use crate::{GOOD, next, topic};
 
 fn presence() -> String {
@@ -118,6 +124,60 @@ fn a_host_that_ends_says_nothing_of_its_clients() {
     let goodbye = client.receive().unwrap();
     assert_eq!((goodbye.kind(), goodbye.reason()), (DISCONNECT, 0x8b));
     assert!(messages.blocking_recv().is_none());
+}
+
+/// How the host shows the device, once it has a row.
+fn state(api: &Router) -> Option<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let body = runtime.block_on(async {
+        let request = Request::get("/v1/devices/sim-0").body(Body::empty()).unwrap();
+        let response = api.clone().oneshot(request).await.unwrap();
+        axum::body::to_bytes(response.into_body(), 1_000_000).await.unwrap()
+    });
+    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    answer["state"].as_str().map(str::to_owned)
+}
+
+/// A client that says so of its connection, and whose will does.
+fn connect_as(host: &Host, client_id: &str, connection: &ConnectionId) -> Client {
+    let (topic, offline) = (presence(), rollcall_wire::presence::encode(false, connection));
+    let will = Will { qos: 1, retain: true, properties: &[], topic: &topic, payload: offline.as_bytes() };
+    let connect = ConnectPacket { will: Some(will), ..ConnectPacket::new(Version::V5, client_id) };
+    let mut client = Client::say(host.address(), &connect);
+    assert_eq!(client.receive().unwrap().reason(), 0);
+    let online = rollcall_wire::presence::encode(true, connection);
+    client.send(&publish(Version::V5, 1, &topic, online.as_bytes(), None));
+    assert_eq!(client.receive().unwrap().reason(), 0);
+    client
+}
+
+#[test]
+fn the_late_will_of_a_connection_that_was_followed_marks_no_live_device_offline() {
+    let host = Host::start();
+    let api = router(Api { store: host.store.clone(), ops: host.ops.clone(), issued: None });
+    let is = |wanted: &str| state(&api).as_deref() == Some(wanted);
+    let mut numbers = 1..;
+    let mut connection = || ConnectionId { boot: BootId(7), run: None, number: numbers.next().unwrap() };
+    let mut heard = 0;
+    let mut wait_for_presence = |more: u32| {
+        heard += more;
+        wait(&host.ops, &format!("rollcall_messages_presence_total {heard}"));
+    };
+    // By another client id the gateway cannot see that it is the same device; by the same it ends the first, whose will
+    // comes while the second is there.
+    for follower in ["other", "one"] {
+        let mut half_open = connect_as(&host, "one", &connection());
+        half_open.publish(&topic(), GOOD);
+        rollcall_harness::wait::until("a row", PATIENCE, || Ok(is("online").then_some(()))).unwrap();
+        let live = connect_as(&host, follower, &connection());
+        half_open.leave();
+        wait_for_presence(3);
+        assert!(is("online"), "a late will, and it is {:?}", state(&api));
+        live.leave();
+        wait_for_presence(1);
+        assert!(is("offline"), "it has left, and is {:?}", state(&api));
+    }
+    host.finish();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use rollcall_host::intake::keep_storing;
 use rollcall_host::log::LogStore;
-use rollcall_host::model::{Ack, Clock, Entry, Message, Moment, Retain, Sender, UnixMs, Verdict};
+use rollcall_host::model::{Ack, Clock, Entry, Message, Moment, Retain, Sender, UnixMs, Verdict, WriterId};
 use rollcall_host::ops::GivenUp;
 use rollcall_host::source::{self, Inbox};
 use rollcall_wire::{BootId, DeviceId, Kind, SampleId, Sequence, Slot, Topic};
@@ -146,7 +146,14 @@ impl World {
         {
             let (received_at, log_time) = (UnixMs(START_MS), UnixMs(START_MS));
             store
-                .append(&[Entry { slot, number, received_at, log_time, records: Vec::new() }])
+                .append(&[Entry {
+                    slot,
+                    number,
+                    writer: WriterId::NOBODY,
+                    received_at,
+                    log_time,
+                    records: Vec::new(),
+                }])
                 .await
                 .unwrap();
         }
@@ -324,8 +331,15 @@ impl Worker {
         let (inbox, messages) = source::inbox();
         let interval = flush_interval.parse().unwrap();
         let (store, opened) = (store.clone(), oneshot::channel().0);
-        let running =
-            tokio::spawn(keep_storing(store, messages, interval, Clock::system(), Arc::default(), opened));
+        let running = tokio::spawn(keep_storing(
+            store,
+            messages,
+            interval,
+            WriterId::draw(),
+            Clock::system(),
+            Arc::default(),
+            opened,
+        ));
         Self { inbox, running }
     }
 

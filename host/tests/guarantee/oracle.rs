@@ -133,12 +133,17 @@ pub(crate) async fn held<S: LogStore>(store: &S) -> Held {
         let log = store.read(slot, 0, usize::MAX).await.unwrap();
         let mut logged = Counts::default();
         for record in log.iter().flat_map(|entry| &entry.records) {
-            if record.device == device && record.kind == RecordKind::Sample {
-                logged.count(record.status, record.time_error);
+            if record.device == device {
+                logged.count(record);
             }
         }
-        let counts = devices::counts(store, &[device], 0..u32::MAX, UnixMs(0)).await.unwrap();
-        assert_eq!(counts.value, [logged], "the windows of {device} do not agree with the log");
+        let all = 0..u32::MAX;
+        let read = devices::read(store, &[device], &all, UnixMs(0)).await.unwrap();
+        assert_eq!(
+            read.value[0].counts(&all).unwrap(),
+            logged,
+            "the windows of {device} do not agree with the log"
+        );
     }
     Ingest::open(log_alone.clone()).await.unwrap().write_all_rows().await.unwrap();
     for slot in Slot::all() {

@@ -18,6 +18,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rollcall_host::api::Ending;
 use rollcall_host::ops::door::{Door, Place, Places, TurnedAway};
 use rollcall_host::ops::{Failure, GivenUp, HttpRefused, Ops, Part, Supervised, supervise};
 use rustls::ServerConfig;
@@ -48,6 +49,7 @@ const THREADS_MAX: usize = 8;
 pub(crate) struct Http {
     stop: watch::Sender<()>,
     server: JoinHandle<Result<(), GivenUp>>,
+    addresses: Vec<(&'static str, SocketAddr)>,
 }
 
 impl Http {
@@ -61,14 +63,27 @@ impl Http {
         ops: Arc<Ops>,
     ) -> anyhow::Result<Self> {
         let first = bind_all(&mut addresses)?;
-        for HttpAddress { address, tls, .. } in &addresses {
-            tracing::info!("{} listening on {address}", if tls.is_some() { "https" } else { "http" });
+        let scheme = |of: &HttpAddress| if of.tls.is_some() { "https" } else { "http" };
+        let listens_on: Vec<_> = addresses.iter().map(|of| (scheme(of), of.address)).collect();
+        for (scheme, address) in &listens_on {
+            tracing::info!("{scheme} listening on {address}");
         }
         let (stop, stopped) = watch::channel(());
         let stop_between = has_stopped(stopped.clone());
         let server = Server { first: Some(first), addresses, router, ops: ops.clone(), stopped };
         let server = async move { supervise(Part::Http, &ops, stop_between, server).await };
-        Ok(Self { stop, server: tokio::spawn(server) })
+        Ok(Self { stop, server: tokio::spawn(server), addresses: listens_on })
+    }
+
+    /// Where a browser on this machine finds it.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = String> {
+        self.addresses.iter().map(|(scheme, address)| {
+            if address.ip().is_unspecified() {
+                format!("{scheme}://localhost:{}/", address.port())
+            } else {
+                format!("{scheme}://{address}/")
+            }
+        })
     }
 
     /// Why the server, if there is one, has ended without being asked to; completes only then.
@@ -206,7 +221,8 @@ impl Answering {
     ) -> impl Future<Output = ()> + Send + use<> {
         let (protocol, open, ops) = (self.protocol.clone(), self.open.watcher(), self.ops.clone());
         let (heard, stopped) = (Arc::new(AtomicBool::new(false)), self.stopped.clone());
-        let answers = answers(self.router.clone(), client, place, heard.clone());
+        let ending = Ending(self.stopped.clone());
+        let answers = answers(self.router.clone(), client, ending, place, heard.clone());
         let ended = move |ended: Result<(), hyper::Error>, ops: &Ops| {
             let refused = ended.err().and_then(|error| refused(&error, heard.load(Ordering::Relaxed)));
             if let Some(refused) = refused {
@@ -264,6 +280,7 @@ async fn connected(
 fn answers(
     router: Router,
     client: SocketAddr,
+    ending: Ending,
     place: Arc<Place>,
     heard: Arc<AtomicBool>,
 ) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> {
@@ -271,6 +288,7 @@ fn answers(
         place.is_busy();
         heard.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ConnectInfo(client));
+        request.extensions_mut().insert(ending.clone());
         let (answer, place) = (TowerToHyperService::new(router.clone()).call(request), place.clone());
         async move {
             let answer = answer.await;

@@ -8,8 +8,8 @@ mod config;
 mod devices;
 mod doctor;
 mod http;
-#[cfg(feature = "mongodb")]
 mod import;
+mod manual;
 mod migrate;
 mod output;
 mod serve;
@@ -27,7 +27,7 @@ use crate::output::{OutputError, READER_GONE};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::start(cli.log);
+    telemetry::start(cli.log, cli.log_format, cli.command.is_service());
     // A connection takes a descriptor, and the usual soft limit is 1,024.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the limit of open files; it bounds the number of devices");
@@ -53,13 +53,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(config) => runtime.block_on(serve::serve(config))?,
         Command::Ingest(config) => runtime.block_on(serve::ingest(config))?,
         Command::Api(config) => runtime.block_on(serve::api(config))?,
-        #[cfg(feature = "mongodb")]
         Command::Import(config) => return runtime.block_on(import::import(config)),
         Command::Migrate(config) => runtime.block_on(migrate::migrate(config))?,
         Command::Backup(config) => runtime.block_on(backup::backup(config))?,
         Command::Devices(args) => devices::devices(args)?,
         Command::Tls(args) => tls::tls(args)?,
         Command::Token(args) => token::token(args)?,
+        Command::Completions(args) => manual::completions(&args)?,
+        Command::Man(args) => manual::man(&args)?,
         Command::Doctor(config) => return runtime.block_on(doctor::doctor(config)),
     }
     Ok(ExitCode::SUCCESS)

@@ -8,11 +8,12 @@ use axum::Router;
 use rollcall_host::api::{self, Api, Guard};
 use rollcall_host::intake::{FlushInterval, keep_storing, recount};
 use rollcall_host::log::{AnyStore, LateStore, StoreAddress};
-use rollcall_host::model::Clock;
+use rollcall_host::model::{Clock, Statuses, WriterId};
 use rollcall_host::ops::door::DESCRIPTORS_KEPT;
 use rollcall_host::ops::{GivenUp, Ops, Outage, Part, watch_clock};
 use rollcall_host::source::{self, Again, Inbox, LogState, Source, keep_running};
 use rollcall_host::tls::Certificates;
+use sd_notify::NotifyState;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 
@@ -34,6 +35,8 @@ struct Role {
     http: Option<HttpSettings>,
     /// With which certificate, if there is TLS.
     certificates: Option<Arc<Certificates>>,
+    /// What the statuses are called.
+    statuses: Statuses,
     /// Does it answer how many there are of each status?
     counts: bool,
 }
@@ -48,9 +51,9 @@ pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
     let http = config.http.http(certificates.as_ref())?;
     config.listen.check(source.listens_on().into_iter().chain(http.listens_on()), certificates.is_some())?;
     let store = config.store.store()?;
-    let flush_interval = config.intake.flush_interval;
-    run(Role { store, source: Some(source), flush_interval, http: Some(http), certificates, counts: true })
-        .await
+    let (flush_interval, statuses) = (config.intake.flush_interval, config.statuses.statuses()?);
+    let (source, http) = (Some(source), Some(http));
+    run(Role { store, source, flush_interval, http, certificates, statuses, counts: true }).await
 }
 
 /// Takes and stores until SIGTERM or Ctrl-C.
@@ -64,8 +67,9 @@ pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
     let addresses = source.listens_on().into_iter().chain(http.iter().flat_map(HttpSettings::listens_on));
     config.listen.check(addresses, certificates.is_some())?;
     let store = config.store.store()?;
-    let flush_interval = config.intake.flush_interval;
-    run(Role { store, source: Some(source), flush_interval, http, certificates, counts: false }).await
+    let (flush_interval, statuses) = (config.intake.flush_interval, config.statuses.statuses()?);
+    let source = Some(source);
+    run(Role { store, source, flush_interval, http, certificates, statuses, counts: false }).await
 }
 
 /// Answers until SIGTERM or Ctrl-C.
@@ -77,8 +81,9 @@ pub(crate) async fn api(config: ApiArgs) -> anyhow::Result<()> {
     let http = config.http.http(certificates.as_ref())?;
     config.listen.check(http.listens_on(), certificates.is_some())?;
     let store = config.store.store()?;
-    let flush_interval = FlushInterval::default();
-    run(Role { store, source: None, flush_interval, http: Some(http), certificates, counts: true }).await
+    let (flush_interval, statuses) = (FlushInterval::default(), config.statuses.statuses()?);
+    let http = Some(http);
+    run(Role { store, source: None, flush_interval, http, certificates, statuses, counts: true }).await
 }
 
 /// Both doors answer from the first moment, whatever is not there yet.
@@ -92,6 +97,7 @@ async fn run(role: Role) -> anyhow::Result<()> {
     let parts: &[Part] =
         if role.source.is_some() { &[Part::Store, Part::Source, Part::Ingest] } else { &[Part::Store] };
     let ops = Arc::new(Ops::starting(parts));
+    ops.name_statuses(role.statuses);
     let watched = ops.clone();
     tokio::spawn(async move { watch_clock(&watched).await });
     if let Some(certificates) = role.certificates {
@@ -101,9 +107,12 @@ async fn run(role: Role) -> anyhow::Result<()> {
     let issued = role.source.as_ref().and_then(SourceSettings::issued);
     let api = Api { store: store.clone(), ops: ops.clone(), issued };
     let router = if role.counts { api::router(api) } else { api::router_without_counts(api) };
-    let mut http = role.http.map(|settings| start_http(settings, router, &ops)).transpose()?;
+    let start = |settings| start_http(settings, router, role.counts, &ops);
+    let mut http = role.http.map(start).transpose()?;
     let (inbox, messages) = source::inbox();
     let source = role.source.map(|settings| SetUp::new(settings, inbox, ops.clone())).transpose()?;
+    // Not only when the store is there: whoever waits for that has /readyz, and systemd would end a process that waits.
+    tell_systemd(NotifyState::Ready);
     let ended = async {
         let Some(opened) = open(&role.store, &mut shutdown, &ops).await? else { return Ok(()) };
         let _requests = opened.listen(recount);
@@ -111,8 +120,8 @@ async fn run(role: Role) -> anyhow::Result<()> {
         match source {
             Some(source) => {
                 let (opened, is_empty) = oneshot::channel();
-                let ingest =
-                    keep_storing(store, messages, role.flush_interval, Clock::system(), ops.clone(), opened);
+                let (interval, writer, clock) = (role.flush_interval, WriterId::draw(), Clock::system());
+                let ingest = keep_storing(store, messages, interval, writer, clock, ops.clone(), opened);
                 take(source, tokio::spawn(ingest), is_empty, ops, &mut http, &mut shutdown).await
             }
             None => {
@@ -125,19 +134,36 @@ async fn run(role: Role) -> anyhow::Result<()> {
         }
     };
     let ended = ended.await;
+    tell_systemd(NotifyState::Stopping);
     if let Some(http) = http {
         http.stop().await;
     }
     ended
 }
 
-fn start_http(settings: HttpSettings, router: Router, ops: &Arc<Ops>) -> anyhow::Result<Http> {
+/// Where systemd started the process with `Type=notify`; nobody else is told.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot tell systemd how this process is");
+    }
+}
+
+fn start_http(
+    settings: HttpSettings,
+    router: Router,
+    has_page: bool,
+    ops: &Arc<Ops>,
+) -> anyhow::Result<Http> {
     let tokens = settings.tokens.map(|(tokens, rereader)| rereader.start(ops.clone()).map(|()| tokens));
     let tokens = tokens.transpose().context("cannot watch the tokens file")?;
     let guard = Guard { names: settings.names, tokens, ops: ops.clone() };
     // A browser asks what a page may read before it shows the page's token.
     let router = api::allow_origins(api::guarded(router, guard), &settings.origins);
-    Http::start(settings.addresses, router, ops.clone())
+    let http = Http::start(settings.addresses, router, ops.clone())?;
+    if has_page {
+        http.addresses().for_each(|address| tracing::info!("the page is at {address}"));
+    }
+    Ok(http)
 }
 
 /// Reads the certificate again when its files change, and on SIGHUP.

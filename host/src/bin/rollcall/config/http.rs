@@ -44,8 +44,8 @@ struct GuardArgs {
     /// them by commas in the environment. localhost, loopback addresses and the addresses that are listened on need none.
     #[arg(long, env = "ROLLCALL_HTTP_NAME", value_name = "NAME", value_delimiter = ',')]
     http_name: Vec<HostName>,
-    /// A file of tokens, as rollcall token create writes it: all of HTTP but /healthz and /readyz needs one of them
-    /// then. It is read again when it changes.
+    /// A file of tokens, as rollcall token create writes it: all of HTTP but /healthz, /readyz and the
+    /// page's files needs one of them then. It is read again when it changes.
     #[arg(long, env = "ROLLCALL_TOKENS_FILE", value_name = "FILE")]
     tokens_file: Option<PathBuf>,
     /// Let web pages from elsewhere read the answers: the origin of such pages, SCHEME://HOST[:PORT], or * for

@@ -1,0 +1,218 @@
+//! Rows of devices in MongoDB, whose pages several processes write and split at once.
+
+#![cfg(feature = "mongodb")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::place::cut_off_after;
+use common::{device, mongod};
+use mongodb::bson::{Document, doc};
+use rollcall_host::log::mongo::{MongoAddress, MongoStore};
+use rollcall_host::log::row::Row;
+use rollcall_host::log::{LogStore, RowWrite};
+use rollcall_wire::{DeviceId, Slot};
+
+const DEVICES: u64 = 300;
+const ROUNDS: u64 = 40;
+
+/// After so many entries a device closes another boot.
+const CLOSES: u64 = 30;
+
+/// A row is a function of the log: of how far it is.
+fn row(number: u64, upto: u64, closed: bool) -> Row {
+    let mut random = fastrand::Rng::with_seed(number << 32 | upto);
+    let length = if random.u8(..40) == 0 { random.usize(..40_000) } else { random.usize(10..300) };
+    let state = std::iter::repeat_with(|| random.u8(..)).take(length).collect();
+    let closed = closed.then(|| vec![(upto / CLOSES) as u8]);
+    Row { device: device(number), upto, state, sealed: Vec::new(), closed }
+}
+
+fn slot() -> Slot {
+    Slot::new(3).unwrap()
+}
+
+/// The numbers of devices that belong to the slot.
+fn numbers(count: u64) -> impl Iterator<Item = u64> {
+    (0..).filter(|number| Slot::of(&device(*number)) == slot()).take(count as usize)
+}
+
+async fn write(store: &MongoStore, rows: &[Row]) {
+    store.write_rows(&[RowWrite { slot: slot(), rows: rows.to_vec(), checkpoint: None }]).await.unwrap();
+}
+
+/// What was written of a device: how far it is in any case, and how far it may be.
+#[derive(Default)]
+struct Written {
+    certain: u64,
+    possible: BTreeSet<u64>,
+}
+
+async fn holds(store: &MongoStore, written: &BTreeMap<DeviceId, (u64, Written)>, limit: usize) {
+    let rows = all_are_whole(store, written, limit).await;
+    let devices: Vec<_> = rows.iter().map(|row| row.device).collect();
+    for (device, (_, written)) in written {
+        assert!(written.certain == 0 || devices.binary_search(device).is_ok(), "{device} is gone");
+    }
+    for row in rows {
+        let (_, written) = &written[&row.device];
+        assert!(
+            row.upto >= written.certain && written.possible.contains(&row.upto),
+            "{}: {}",
+            row.device,
+            row.upto
+        );
+    }
+}
+
+/// All rows, read `limit` at a time.
+async fn read(store: &MongoStore, limit: usize) -> Vec<Row> {
+    let mut rows = Vec::new();
+    loop {
+        let after = rows.last().map(|row: &Row| row.device);
+        let some = store.rows(slot(), after, limit).await.unwrap();
+        let read = some.len();
+        rows.extend(some);
+        if read < limit {
+            return rows;
+        }
+    }
+}
+
+/// Reads all rows, `limit` at a time; each is one that was written, with its closed boots.
+async fn all_are_whole(
+    store: &MongoStore,
+    written: &BTreeMap<DeviceId, (u64, Written)>,
+    limit: usize,
+) -> Vec<Row> {
+    let rows = read(store, limit).await;
+    assert!(rows.is_sorted_by(|one, other| one.device < other.device), "not in order");
+    for row in &rows {
+        let (number, _) = &written[&row.device];
+        assert_eq!(*row, self::row(*number, row.upto, row.upto >= CLOSES), "of {}", row.device);
+    }
+    rows
+}
+
+#[tokio::test]
+async fn whoever_writes_pages_at_once_and_wherever_a_write_is_cut_off_each_row_is_as_far_as_was_said() {
+    if !mongod::available() {
+        return;
+    }
+    let server = mongod::server();
+    let address: MongoAddress = server.fresh_database();
+    let mut random = common::random();
+    let mut stores = Vec::new();
+    for _ in 0..4 {
+        stores.push(MongoStore::open(&address).await.unwrap());
+    }
+    let mut written: BTreeMap<_, _> =
+        numbers(DEVICES).map(|number| (device(number), (number, Written::default()))).collect();
+    for round in 1..=ROUNDS {
+        let mut writes = Vec::new();
+        for _ in 0..3 {
+            let mut rows = Vec::new();
+            let share = random.choice([0.03, 0.3, 0.9]).unwrap();
+            for (number, written) in written.values_mut() {
+                if random.f64() < share {
+                    let upto = random.u64(1..=2 * round);
+                    // Closed boots that are stored are those of `certain`.
+                    let closed =
+                        upto >= CLOSES && (upto / CLOSES != written.certain / CLOSES || random.u8(..8) == 0);
+                    written.possible.insert(upto);
+                    rows.push(row(*number, upto, closed));
+                }
+            }
+            rows.sort_unstable_by_key(|row| row.device);
+            let waits = if random.bool() { usize::MAX } else { random.usize(..12) };
+            writes.push((rows, waits));
+        }
+        let one = async |place: usize| {
+            cut_off_after(writes[place].1, write(&stores[place], &writes[place].0)).await
+        };
+        // Another process reads meanwhile, as one does that starts.
+        let reader = &stores[3];
+        let limit = random.usize(1..400);
+        let done = tokio::join!(one(0), one(1), one(2), all_are_whole(reader, &written, limit));
+        for ((rows, _), done) in writes.iter().zip([done.0, done.1, done.2]) {
+            for row in rows.iter().filter(|_| done.is_some()) {
+                let (_, written) = written.get_mut(&row.device).unwrap();
+                written.certain = written.certain.max(row.upto);
+            }
+        }
+        // One page at a time, and all of them.
+        for limit in [40, usize::MAX] {
+            holds(&stores[round as usize % 3], &written, limit).await;
+        }
+    }
+    for store in [&stores[0], &MongoStore::open(&address).await.unwrap()] {
+        holds(store, &written, usize::MAX).await;
+        let devices: Vec<_> = written.keys().copied().collect();
+        let views = store.devices(&devices, 0..0).await.unwrap();
+        for (device, view) in devices.iter().zip(views) {
+            let (number, written) = &written[device];
+            if written.certain > 0 {
+                let row = view.row.unwrap();
+                assert_eq!(row, Row { closed: None, ..self::row(*number, row.upto, false) });
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_page_has_split_off_is_read_where_it_stands_now() {
+    if !mongod::available() {
+        return;
+    }
+    let server = mongod::server();
+    let address = server.fresh_database();
+    let [early, store] =
+        [MongoStore::open(&address).await.unwrap(), MongoStore::open(&address).await.unwrap()];
+    assert_eq!(early.rows(slot(), None, 1).await.unwrap(), [], "and it knows of one page");
+    let mut rows: Vec<_> = numbers(DEVICES).map(|number| row(number, 1, false)).collect();
+    rows.sort_unstable_by_key(|row| row.device);
+    write(&store, &rows).await;
+    // As they are before a split is at its end, when its second page is there.
+    let client = mongodb::Client::with_uri_str(address.to_string()).await.unwrap();
+    let pages = client.default_database().unwrap().collection::<Document>("device_rows");
+    let mut all = pages.find(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
+    let mut next = async || all.advance().await.unwrap().then(|| all.deserialize_current().unwrap()).unwrap();
+    let (first, second) = (next().await, next().await);
+    let part = |name| (name, second.get(name).unwrap().clone());
+    let split: Document =
+        ["_id", "end", "rows"].map(part).into_iter().map(|(name, of)| (name.to_owned(), of)).collect();
+    let id = doc! { "_id": first.get_str("_id").unwrap() };
+    pages.update_one(id, doc! { "$set": { "split": [split] } }).await.unwrap();
+    // And somebody goes on there.
+    let end = first.get_str("end").unwrap();
+    let moved = rows.iter_mut().find(|row| row.device.as_str() >= end).unwrap();
+    *moved = Row { upto: 2, state: vec![2], ..moved.clone() };
+    let moved = moved.clone();
+    write(&store, std::slice::from_ref(&moved)).await;
+
+    for store in [&early, &store] {
+        assert_eq!(store.devices(&[moved.device], 0..0).await.unwrap()[0].row, Some(moved.clone()));
+        for limit in [1, 40, usize::MAX] {
+            assert!(read(store, limit).await == rows, "{limit} at a time");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_very_long_are_written_some_at_a_time() {
+    if !mongod::available() {
+        return;
+    }
+    let server = mongod::server();
+    let store = MongoStore::open(&server.fresh_database()).await.unwrap();
+    let mut rows: Vec<_> = numbers(100).map(|number| row(number, 1, false)).collect();
+    rows.sort_unstable_by_key(|row| row.device);
+    write(&store, &rows).await;
+    for row in &mut rows {
+        *row = Row { upto: 2, state: vec![7; 400_000], ..row.clone() };
+    }
+    write(&store, &rows).await;
+    assert!(store.rows(slot(), None, usize::MAX).await.unwrap() == rows);
+}
