@@ -15,7 +15,7 @@ Builds the firmware of a board, writes it through a debug probe and shows the bo
   cargo xtask flash BOARD [--features F] [--no-log]
 
   BOARD          nucleo-h563zi or w5500-evb-pico; device/boards/BOARD/README.md says what to connect
-  --features F   of the board's firmware: flash-outbox, on w5500-evb-pico
+  --features F   of the board's firmware: tls, and on w5500-evb-pico flash-outbox, or both with a comma between
   --no-log       only write and reset
 
 It needs probe-rs (cargo install probe-rs-tools --locked). The board's configuration stays as it is; write that

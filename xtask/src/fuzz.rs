@@ -16,7 +16,8 @@ use crate::tally::TestTally;
 
 pub(crate) const HELP: &str = "\
 Fuzzes everything that reads bytes, target by target: messages, packets of clients, queries, files of credentials, entries
-of the log, rows of devices, documents to import; and a board's settings, its samples in flash, and the packets it watches.
+of the log, rows of devices, documents and lines to import; and a board's settings, its samples in flash, and the
+packets it watches.
 
   cargo xtask fuzz [--seconds S] [TARGET…]     S seconds each (10), of all targets or of these
   cargo xtask fuzz --input FILE TARGET         once, with what made it fail

@@ -14,6 +14,7 @@ Builds, runs and tests all of Rollcall.
   cargo xtask firmware     builds each board's firmware and tells what it takes in flash and RAM
   cargo xtask flash        builds a board's firmware and writes it through a debug probe
   cargo xtask provision    tells a board its broker, id and password, through a debug probe
+  cargo xtask package      a Debian package of the host
   cargo xtask services     a real RabbitMQ and a real mongod, to try things out with
   cargo xtask simulate     all of it in one thread from one seed, with faults of everything that can fail
   cargo xtask fuzz         everything that reads bytes, with inputs that nobody thought of

@@ -12,6 +12,7 @@ mod firmware;
 mod flash;
 mod fuzz;
 mod help;
+mod package;
 mod probe;
 mod provision;
 mod run_device;
@@ -43,6 +44,7 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
         "firmware" => (firmware::run, firmware::HELP),
         "flash" => (flash::run, flash::HELP),
         "provision" => (provision::run, provision::HELP),
+        "package" => (package::run, package::HELP),
         "services" => (services::run, services::HELP),
         "fuzz" => (fuzz::run, fuzz::HELP),
         "simulate" => (simulate::run, simulate::HELP),

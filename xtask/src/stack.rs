@@ -81,7 +81,13 @@ impl Stack {
         cargo::build(program, Profile::Dev)
     }
 
-    pub(crate) fn start(binary: &Path, dir: &Path, broker: BrokerChoice, store: StoreChoice) -> Result<Self> {
+    pub(crate) fn start(
+        binary: &Path,
+        dir: &Path,
+        broker: BrokerChoice,
+        store: StoreChoice,
+        devices_file: Option<&Path>,
+    ) -> Result<Self> {
         let mqtt_port = usual_or_free(MQTT_PORT, "MQTT")?;
         let rabbitmq = match broker {
             BrokerChoice::Gateway => None,
@@ -98,6 +104,9 @@ impl Stack {
         settings.http_port = usual_or_free(HTTP_PORT, "HTTP")?;
         settings.broker = rabbitmq.as_ref().map(Rabbitmq::url);
         settings.mongodb = mongod.as_ref().map(|mongod| mongod.url("rollcall"));
+        if let Some(file) = devices_file {
+            settings.arguments = vec!["--devices-file".to_owned(), file.display().to_string()];
+        }
         let mut ingest = None;
         if rabbitmq.is_some() && mongod.is_some() {
             settings.role = Role::Ingest;

@@ -18,7 +18,7 @@ use crate::tally::TestTally;
 pub(crate) const HELP: &str = "\
 Runs every test that this machine can run: the root workspace's (the system tests with real processes among
 them), the boards', a check that the device crate compiles for a Cortex-M3, and that the firmware of boards one can buy
-links.
+links, without TLS and with it.
 
   cargo xtask test
 
@@ -50,10 +50,12 @@ pub(crate) fn everything(mut tally: TestTally) -> Result<ExitCode> {
     }
     check_firmware(&mut tally);
     for board in hardware_board::all()? {
-        let name = format!("the firmware of {} links", board.name);
-        match board.add_target() {
-            Ok(()) => tally.check(&name, board.build().map(drop)),
-            Err(error) => tally.skipped.push(format!("{name}: {error:#}")),
+        for (features, with) in [("", ""), ("tls", " with TLS")] {
+            let name = format!("the firmware of {}{with} links", board.name);
+            match board.add_target() {
+                Ok(()) => tally.check(&name, board.build_with(features).map(drop)),
+                Err(error) => tally.skipped.push(format!("{name}: {error:#}")),
+            }
         }
     }
     tally.skipped.extend(read_skips(&skips)?);

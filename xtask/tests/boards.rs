@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use anyhow::Result;
 use rollcall_harness::{hardware_board, workspace};
-use rollcall_provision::{BLOCK_SIZE, Block, Host};
+use rollcall_provision::{BLOCK_SIZE, Block, Host, Pin};
 
 fn xtask(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -115,6 +115,34 @@ fn provision_takes_what_rollcall_devices_issues() -> Result<()> {
     Ok(())
 }
 
+/// Two public keys in form, as `rollcall tls init` prints them: a 4, and 64 ones or twos.
+const PINS: [&str; 2] = [
+    "BAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+    "BAICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=",
+];
+
+#[test]
+fn provision_writes_whom_to_believe_over_tls_and_another_seed_each_time() -> Result<()> {
+    let dir = workspace::temporary_dir()?;
+    let out = dir.path().join("block.hex");
+    let mut seeds = Vec::new();
+    for flags in [&["--tls-pin", PINS[0]][..], &["--tls-pin", PINS[0], "--tls-pin-next", PINS[1]]] {
+        let mut command = xtask(&["provision", "w5500-evb-pico", "--broker", "192.0.2.7"]);
+        let output = command.args(flags).arg("--out").arg(&out).output()?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let (_, bytes) = read_hex(&fs::read_to_string(&out)?);
+        let block = Block::from_bytes(<[u8; BLOCK_SIZE]>::try_from(bytes).unwrap());
+        let settings = block.settings()?;
+        assert_eq!(settings.broker.port.get(), 8883);
+        let tls = settings.tls.unwrap();
+        assert_eq!(tls.pin, Pin::parse(PINS[0])?);
+        assert_eq!(tls.next, flags.get(3).map(|pin| Pin::parse(pin)).transpose()?);
+        seeds.push(tls.seed);
+    }
+    assert_ne!(seeds[0], seeds[1]);
+    Ok(())
+}
+
 #[test]
 fn provision_hands_probe_rs_the_block_and_resets_the_board() -> Result<()> {
     let dir = workspace::temporary_dir()?;
@@ -148,6 +176,8 @@ fn provision_refuses_what_no_board_could_use() -> Result<()> {
         Ok(())
     };
     refused(&["--broker", "::1"], "want HOST or HOST:PORT")?;
+    refused(&["--broker", "a", "--tls-pin", "BA=="], "not a pin as `rollcall tls init` prints it")?;
+    refused(&["--broker", "a", "--tls-pin-next", PINS[0]], "--tls-pin-next needs --tls-pin")?;
     refused(&["--broker", "192.0.2.300"], "not an IPv4 address")?;
     refused(&["--broker", "broker:0"], "want HOST or HOST:PORT")?;
     refused(&["--broker", "broker", "--device", "Porch"], "a device id is 1 to 32")?;

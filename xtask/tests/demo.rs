@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use rollcall_harness::process::Process;
 use rollcall_harness::{wait, workspace};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 /// A cold build is part of it.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -90,6 +91,8 @@ fn a_demo_of_three_seconds_ends_by_itself_and_adds_up() -> Result<()> {
     assert!(acknowledged >= 10, "five devices took {acknowledged} samples in three seconds\n{output}");
     assert!(output.contains("every answer counted exactly once"), "{output}");
     assert!(output.contains("curl 'http://127.0.0.1:"), "{output}");
+    let page = output.lines().find_map(|line| line.trim().strip_prefix("look     http://127.0.0.1:"));
+    assert!(page.is_some_and(|page| page.ends_with('/')), "{output}");
     Ok(())
 }
 
@@ -122,6 +125,33 @@ fn ctrl_c_ends_a_demo_with_the_comparison() -> Result<()> {
 }
 
 #[test]
+fn a_demo_with_mischief_shows_every_state_and_adds_up() -> Result<()> {
+    let dir = workspace::temporary_dir()?;
+    let mut demo = Demo::start(dir.path(), &["--mischief", "--period-ms", "100", "--devices", "2"])?;
+    demo.wait_for_counts()?;
+    let shown = demo.process.stdout()?;
+    let page = shown.lines().find_map(|line| line.trim().strip_prefix("look     ")).context("no address")?;
+    for (trouble, device) in
+        [("never_seen", "never-came"), ("offline", "gone"), ("stale", "silent"), ("gaps", "gaps")]
+    {
+        wait::until(&format!("{device} to be {trouble}"), LIMIT, || {
+            demo.process.check_alive()?;
+            let url = format!("{page}v1/devices?trouble={trouble}");
+            let listed: Value = serde_json::from_str(&ureq::get(&url).call()?.body_mut().read_to_string()?)?;
+            let devices = listed["devices"].as_array().with_context(|| format!("{url}: {listed}"))?;
+            Ok(devices.iter().any(|one| one["device"] == device).then_some(()))
+        })?;
+    }
+    let (status, output) = {
+        demo.process.signal(Signal::INT)?;
+        demo.wait()?
+    };
+    assert!(status.success(), "{status}\n{output}");
+    assert!(output.contains("every answer counted exactly once"), "{output}");
+    Ok(())
+}
+
+#[test]
 fn a_demo_whose_host_dies_says_so_and_leaves_nothing_running() -> Result<()> {
     let dir = workspace::temporary_dir()?;
     let mut demo = Demo::start(dir.path(), &["--period-ms", "100"])?;
@@ -141,6 +171,7 @@ fn wrong_arguments_are_named() -> Result<()> {
         (["demo", "--device", "5"], "--device"),
         (["demo", "--devices", "0"], "--devices"),
         (["demo", "--seconds", "soon"], "soon"),
+        (["demo", "--mischief", "--broker=rabbitmq"], "--mischief"),
         (["run-device", "--board", "toaster"], "toaster"),
         (["test", "--fast", ""], "--fast"),
     ] {

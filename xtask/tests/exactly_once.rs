@@ -45,6 +45,7 @@ fn every_acknowledged_answer_is_counted_once_though_the_host_is_killed_again_and
         devices: DEVICES,
         period_ms: PERIOD_MS,
         seed: None,
+        arguments: Vec::new(),
     };
 
     let mut host = HostProcess::start(&settings)?;

@@ -20,6 +20,7 @@ fn a_host_that_is_told_to_stop_under_load_ends_well_and_loses_nothing() -> Resul
         devices: 50,
         period_ms: 20,
         seed: Some(1),
+        arguments: Vec::new(),
     })?;
     wait::until("messages to flow", Duration::from_secs(30), || {
         Ok((host.all_counts()?.total() >= 1_000).then_some(()))

@@ -1,10 +1,12 @@
-//! RabbitMQ and mongod come up, come back on the same data after `kill -9`, and leave nothing behind.
+//! RabbitMQ, mosquitto and mongod come up, come back on the same data after `kill -9`, and leave nothing behind.
 
 use std::process::Command;
 use std::thread;
 
 use anyhow::Result;
-use rollcall_harness::services::{self, Mongod, Rabbitmq, ReplicaSet};
+use rollcall_harness::cargo::{self, Profile, Program};
+use rollcall_harness::host::tls_init;
+use rollcall_harness::services::{self, Mongod, Mosquitto, Rabbitmq, RabbitmqNode, ReplicaSet};
 use rollcall_harness::{ports, tools, workspace};
 
 #[test]
@@ -27,6 +29,29 @@ fn rabbitmq_takes_mqtt_5_with_its_password_only_for_its_user_and_again_after_a_k
     let port = rabbitmq.address().rsplit(':').next().and_then(|port| port.parse().ok());
     drop(rabbitmq);
     assert!(port.is_some_and(ports::is_free));
+    Ok(())
+}
+
+#[test]
+fn both_brokers_take_mqtt_5_over_tls_with_a_certificate_that_rollcall_made() -> Result<()> {
+    if !services::can_run(thread::current().name().unwrap_or("services"))? {
+        return Ok(());
+    }
+    let dir = workspace::temporary_dir()?;
+    tls_init(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
+    let node = RabbitmqNode::new(&dir.path().join("rabbitmq"), ports::free()?)?;
+    let rabbitmq = Rabbitmq::start_node(node.with_tls(dir.path(), ports::free()?)?)?;
+    let mosquitto = Mosquitto::start_with_tls(dir.path(), dir.path())?;
+    for address in [rabbitmq.tls_address(), mosquitto.tls_address()].into_iter().flatten() {
+        let (_, port) = address.split_once(':').unwrap_or_default();
+        for (authority, is_taken) in [("ca.pem", true), ("server.key", false)] {
+            let mut command = tools::mosquitto_pub()?.command();
+            command.args(["-V", "5", "-h", "localhost", "-p", port, "-q", "1", "-t", "t", "-m", "m"]);
+            let output = command.arg("--cafile").arg(dir.path().join(authority)).output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.success(), is_taken, "{address} with {authority}: {said}");
+        }
+    }
     Ok(())
 }
 

@@ -72,6 +72,7 @@ fn run(
         devices: DEVICES,
         period_ms: PERIOD_MS,
         seed: None,
+        arguments: Vec::new(),
     })?;
     // Until the host knows the clock of each.
     wait_for(host, &mut fleet, 5 * RATE)?;

@@ -95,6 +95,8 @@ pub enum Program {
     Host,
     /// `rollcall` without MongoDB's client, which is most of the compile time: for all that needs redb only.
     LeanHost,
+    /// `rollcall` with every store and the C library in it: one file that runs on any Linux.
+    StaticHost,
     /// `rollcall-device-linux`.
     LinuxBoard,
     /// `xtask` itself, for when it has to be quick, and to speak TLS.
@@ -106,14 +108,16 @@ pub enum Program {
 impl Program {
     fn workspace(self) -> Workspace {
         match self {
-            Self::Host | Self::LeanHost | Self::Xtask | Self::AppendBench => Workspace::Root,
+            Self::Host | Self::LeanHost | Self::StaticHost | Self::Xtask | Self::AppendBench => {
+                Workspace::Root
+            }
             Self::LinuxBoard => Workspace::Boards,
         }
     }
 
     fn package(self) -> &'static str {
         match self {
-            Self::Host | Self::LeanHost | Self::AppendBench => "rollcall-host",
+            Self::Host | Self::LeanHost | Self::StaticHost | Self::AppendBench => "rollcall-host",
             Self::Xtask => "xtask",
             Self::LinuxBoard => "rollcall-device-linux",
         }
@@ -126,7 +130,7 @@ impl Program {
 
     fn binary(self) -> &'static str {
         match self {
-            Self::Host | Self::LeanHost => "rollcall",
+            Self::Host | Self::LeanHost | Self::StaticHost => "rollcall",
             Self::Xtask => "xtask",
             Self::AppendBench => "append",
             Self::LinuxBoard => "rollcall-device-linux",
@@ -168,6 +172,13 @@ fn build_by(mut command: Command, program: Program, profile: Profile) -> Result<
     command.arg("--message-format=json-render-diagnostics");
     if program == Program::LeanHost {
         command.arg("--no-default-features");
+    }
+    if program == Program::StaticHost {
+        let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+        add_target(&target)?;
+        // The little C that is in it needs nothing of a C library, so that the machine's own compiler does.
+        let compiler = format!("CC_{}", target.replace('-', "_"));
+        command.env(compiler, "cc").args(["--target", &target]);
     }
     if program == Program::Xtask {
         command.args(["--features", "tls"]);

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::cargo;
+use crate::{cargo, workspace};
 
 /// An emulated board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,18 @@ impl EmulatedBoard {
     pub fn build(self) -> Result<PathBuf> {
         let mut command = self.cargo("build")?;
         command.arg("--message-format=json-render-diagnostics");
+        cargo::executable(command, &self.package())
+    }
+
+    /// As [`EmulatedBoard::build`], of the firmware with TLS, which knows nothing else.
+    ///
+    /// # Errors
+    /// As [`EmulatedBoard::build`].
+    pub fn build_with_tls(self) -> Result<PathBuf> {
+        let mut command = self.cargo("build")?;
+        command.args(["--features", "tls", "--message-format=json-render-diagnostics"]);
+        // Not where the other is, whose place it would take.
+        command.env("CARGO_TARGET_DIR", workspace::boards().join("target/with-tls"));
         cargo::executable(command, &self.package())
     }
 }

@@ -100,6 +100,8 @@ fn as_the_guest_sees(broker: &str) -> Result<SocketAddr> {
 pub struct BoardReport {
     /// What every board tells.
     pub totals: FleetReport,
+    /// Periods that passed without a sample, because the board was busy.
+    pub missed: u64,
     /// From boot to the first PUBACK, in milliseconds.
     pub first_acknowledged_ms: Option<u64>,
     /// From boot to the end, in milliseconds.
@@ -117,6 +119,7 @@ impl BoardReport {
             |name: &str| report[name].as_u64().with_context(|| format!("there is no number {name:?}"));
         Ok(Self {
             totals: FleetReport::parse(line)?,
+            missed: number("missed")?,
             first_acknowledged_ms: report["first_acknowledged_ms"].as_u64(),
             uptime_ms: number("uptime_ms")?,
             awake_cycles: number("awake_cycles")?,

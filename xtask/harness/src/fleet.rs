@@ -29,6 +29,8 @@ pub struct FleetSettings {
     pub period_ms: u32,
     /// Makes the statuses repeatable.
     pub seed: Option<u64>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
 }
 
 impl FleetSettings {
@@ -40,6 +42,7 @@ impl FleetSettings {
         if let Some(seed) = self.seed {
             command.arg("--seed").arg(seed.to_string());
         }
+        command.args(&self.arguments);
         command
     }
 }

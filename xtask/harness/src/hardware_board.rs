@@ -98,22 +98,17 @@ impl HardwareBoard {
         cargo::add_target(&self.target)
     }
 
-    /// Lints the firmware with all its features for its own target; a warning is an error.
+    /// Lints the firmware without its features and with all of them, for its own target; a warning is an error.
     ///
     /// # Errors
     /// When there is one.
     pub fn clippy(&self) -> Result<()> {
-        let mut command = self.cargo("clippy");
-        command.args(["--all-features", "--", "--deny", "warnings"]);
-        cargo::run(command)
-    }
-
-    /// Builds and links the firmware as it is by default, and says where it is.
-    ///
-    /// # Errors
-    /// When it does not build.
-    pub fn build(&self) -> Result<PathBuf> {
-        self.build_with("")
+        for features in [&[][..], &["--all-features"]] {
+            let mut command = self.cargo("clippy");
+            command.args(features).args(["--", "--deny", "warnings"]);
+            cargo::run(command)?;
+        }
+        Ok(())
     }
 
     /// Builds and links the firmware with these of its features, and says where it is.

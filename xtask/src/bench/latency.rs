@@ -1,6 +1,5 @@
-//! How long `status_count` takes over HTTP, on one connection that is kept open.
+//! How long answers take over HTTP, on one connection that is kept open.
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -19,14 +18,15 @@ pub(super) struct Latency {
     pub(super) p99_ms: f64,
 }
 
-/// Asks for the ranges that `next` gives, one after the other.
-pub(super) fn measure(host: &HostProcess, mut next: impl FnMut() -> Range<u64>) -> Result<Latency> {
+/// Asks what `next` gives, as `/status_count?start=0&end=9`, one after the other.
+pub(super) fn measure(host: &HostProcess, mut next: impl FnMut() -> String) -> Result<Latency> {
+    let asker = host.asker();
     let start = Instant::now();
     let mut times = Vec::with_capacity(QUESTIONS);
     while times.len() < QUESTIONS && start.elapsed() < LIMIT {
-        let range = next();
+        let path = next();
         let asked = Instant::now();
-        host.counts(range.start, range.end)?;
+        asker.ask(&path)?;
         times.push(asked.elapsed());
     }
     ensure!(times.len() >= 100, "only {} answers in {LIMIT:?}: no percentile can be told", times.len());

@@ -14,6 +14,7 @@ mod history;
 mod latency;
 mod load;
 mod python_demo;
+mod questions;
 mod table;
 #[cfg(feature = "tls")]
 mod tls;
@@ -38,20 +39,22 @@ use crate::stack::{self, BrokerChoice, StoreChoice};
 pub(crate) const HELP: &str = "\
 Measures the host and prints each figure beside its target: durable messages a second, processor time, disk,
 memory with 10,000 connections, both over TLS too; how a device is served while others take what they can of the
-host; the latency of status_count at 1 and 10 million messages, restart; what is written for a message and its
+host; the latency of questions about devices, of status_count and series at 1 and 10 million messages, restart; what is written for a message and its
 processor time at 1,000 to 400,000 devices, a million devices in one process; then what the firmware of an emulated
 board takes. Release builds; a fresh store under target/; about forty minutes, and it ends by itself.
 
-  cargo xtask bench [--firmware|--growth|--tls|--floods] [--messages N] [--store redb|mongodb]
+  cargo xtask bench [--firmware|--growth|--tls|--floods|--questions] [--messages N] [--store redb|mongodb]
   cargo xtask bench --devices N [--store redb|mongodb]
   cargo xtask bench --against COMMIT [--messages N] [--store redb|mongodb]
   cargo xtask bench --broker rabbitmq
 
-  --firmware     measure only the firmware of an emulated board: a minute
+  --firmware     measure only the firmware, without TLS and with it: two minutes
   --growth       measure only what depends on how many devices there are: a quarter of an hour
   --tls          measure only messages and connections over TLS, and how many clients are let in a second with TLS and
                  without: three minutes
   --floods       measure only how a device is served while others take what they can: three minutes
+  --questions    measure only how quick questions about 10,000 devices are, and what readers of the page cost the ingest:
+                 three minutes
   --against C    measure throughput, disk use and the latency of status_count of this commit and of C, which is built
                  under target/ too, in turns, three times each; prints medians and how they compare
   --messages N   fill the store up to N messages instead of 10,000,000, for a shorter run
@@ -75,6 +78,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let only_growth = arguments.contains("--growth");
     let only_tls = arguments.contains("--tls");
     let only_floods = arguments.contains("--floods");
+    let only_questions = arguments.contains("--questions");
     let messages = arguments.opt_value_from_str("--messages")?.unwrap_or(MESSAGES);
     let devices: Option<usize> = arguments.opt_value_from_str("--devices")?;
     let against: Option<String> = arguments.opt_value_from_str("--against")?;
@@ -109,6 +113,9 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     if only_tls {
         return over_tls(fresh).map(|()| ExitCode::SUCCESS);
     }
+    if only_questions {
+        return questions::measure(fresh).map(|()| ExitCode::SUCCESS);
+    }
     if only_floods {
         return floods::measure(fresh()?).map(|()| ExitCode::SUCCESS);
     }
@@ -119,6 +126,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     fleet::connections(&fresh()?, None)?;
     over_tls(fresh)?;
     floods::measure(fresh()?)?;
+    questions::measure(fresh)?;
     history::grow(&fresh()?, messages)?;
     growth::measure(fresh, None)?;
     firmware::measure(&fresh()?)?;
@@ -160,6 +168,10 @@ struct Targets {
     /// As the other, where a flush has some 60 messages of as many seconds.
     backlog_bytes_a_message: Target,
     status_count_p99_ms: Target,
+    /// Of a day by minute, at 10 million messages.
+    series_p99_ms: Target,
+    /// Of an hour, over 10,000 devices.
+    completeness_p99_ms: Target,
     /// Caused to be written, however often the same page is.
     bytes_written_a_message: Target,
 }
@@ -168,6 +180,8 @@ const REDB: Targets = Targets {
     bytes_a_message: Target::AtMost(20.0),
     backlog_bytes_a_message: Target::AtMost(20.0),
     status_count_p99_ms: Target::AtMost(2.0),
+    series_p99_ms: Target::AtMost(5.0),
+    completeness_p99_ms: Target::AtMost(50.0),
     bytes_written_a_message: Target::AtMost(300.0),
 };
 const MONGODB: Targets = Targets {
@@ -175,6 +189,8 @@ const MONGODB: Targets = Targets {
     // The target is for full batches.
     backlog_bytes_a_message: Target::None,
     status_count_p99_ms: Target::AtMost(10.0),
+    series_p99_ms: Target::AtMost(20.0),
+    completeness_p99_ms: Target::AtMost(250.0),
     bytes_written_a_message: Target::AtMost(60.0),
 };
 

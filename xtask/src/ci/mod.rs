@@ -62,14 +62,18 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     mutants.args(["--all-targets", "--features", "mutants"]).args(CLIPPY);
     tally.check("clippy of the simulation with mutants", cargo::run(mutants));
     for board in EmulatedBoard::EMULATED {
-        match (board.cargo("clippy"), board.cargo("doc")) {
-            (Ok(mut clippy), Ok(mut doc)) => {
+        match (board.cargo("clippy"), board.cargo("clippy"), board.cargo("doc")) {
+            (Ok(mut clippy), Ok(mut with_tls), Ok(mut doc)) => {
                 clippy.args(CLIPPY);
+                with_tls.args(["--features", "tls"]).args(CLIPPY);
                 doc.arg("--no-deps");
                 check(&mut tally, board.name(), clippy);
+                check(&mut tally, &format!("{board} with TLS"), with_tls);
                 check(&mut tally, board.name(), doc);
             }
-            (Err(error), _) | (_, Err(error)) => tally.skipped.push(format!("checks of {board}: {error:#}")),
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
+                tally.skipped.push(format!("checks of {board}: {error:#}"));
+            }
         }
     }
     for board in hardware_board::all()? {

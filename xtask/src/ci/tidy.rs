@@ -13,19 +13,20 @@ use rollcall_harness::workspace;
 use serde_json::Value;
 
 /// A crate of the root workspace, what it may link, and what its tests may use besides.
-const CRATES: [(&str, &[&str], &[&str]); 7] = [
+const CRATES: [(&str, &[&str], &[&str]); 8] = [
     ("rollcall-wire", &[], &[]),
-    ("rollcall-provision", &["rollcall-wire"], &[]),
-    // Both name themselves, with features for their tests.
+    // These three name themselves, with features for their tests.
+    ("rollcall-provision", &["rollcall-wire"], &["rollcall-provision"]),
     ("rollcall-device", &["rollcall-wire"], &["rollcall-device", "rollcall-harness"]),
     ("rollcall-host", &["rollcall-wire"], &["rollcall-host", "rollcall-harness"]),
+    ("rollcall-device-tls", &[], &["rollcall-harness"]),
     ("rollcall-harness", &["rollcall-provision", "rollcall-wire"], &[]),
     ("rollcall-simulate", &["rollcall-device", "rollcall-harness", "rollcall-host", "rollcall-wire"], &[]),
     ("xtask", &["rollcall-harness", "rollcall-provision", "rollcall-wire"], &[]),
 ];
 
 /// What every crate of the boards' workspace may link, beside other crates of that workspace.
-const BOARDS: [&str; 3] = ["rollcall-device", "rollcall-provision", "rollcall-wire"];
+const BOARDS: [&str; 4] = ["rollcall-device", "rollcall-device-tls", "rollcall-provision", "rollcall-wire"];
 
 /// A folder of `host/src`, from the ground floor up, and the folders that it may name.
 const FOLDERS: [(&str, &[&str]); 10] = [
@@ -48,7 +49,7 @@ const OUTSIDE_FOLDERS: [&str; 1] = ["lib.rs"];
 const LINES_MAX: usize = 400;
 
 /// Where that holds.
-const MEASURED: [&str; 3] = ["device/src", "host/src", "xtask"];
+const MEASURED: [&str; 4] = ["device/src", "device/tls", "host/src", "xtask"];
 
 /// Files that are longer.
 const LONG_FILES: [&str; 0] = [];

@@ -13,10 +13,12 @@ use rollcall_harness::host::END_OF_TIME;
 use rollcall_harness::signals::StopRequest;
 use rollcall_harness::workspace;
 
+use self::mischief::{Gang, Passwords};
 use self::scoreboard::Scoreboard;
 use crate::help;
 use crate::stack::{self, BrokerChoice, Stack, StoreChoice};
 
+mod mischief;
 mod scoreboard;
 
 pub(crate) const HELP: &str = "\
@@ -24,19 +26,22 @@ Builds and starts the host and simulated devices (and, if asked, RabbitMQ and Mo
 grow, and checks at the end that every answer was counted exactly once.
 
   cargo xtask demo [--devices N] [--seconds N] [--period-ms N] [--broker gateway|rabbitmq]
-                   [--store redb|mongodb]
+                   [--store redb|mongodb] [--mischief]
 
   --devices N    how many devices (default 5)
   --seconds N    end after so many seconds (default: at Ctrl-C)
   --period-ms N  from one sample of a device to its next (default 1000)
   --broker B     where devices publish to: the host's own gateway (default), or a RabbitMQ 4
   --store S      where messages are stored: redb (default), or a MongoDB
+  --mischief     with a few devices more that misbehave, so that the page shows every state; each device then has a
+                 password of its own, which only the gateway knows
 
 MQTT is at port 1883 and HTTP at 5000, or, where these are taken, at free ports that it names. The data is
 in a temporary folder and is gone afterwards. The exit code is 0 when devices and host agree.
 
 Examples:
   cargo xtask demo
+  cargo xtask demo --mischief
   cargo xtask demo --devices 100 --period-ms 100 --seconds 30
   cargo xtask demo --broker rabbitmq --store mongodb
 ";
@@ -52,6 +57,7 @@ struct Options {
     period_ms: u32,
     broker: BrokerChoice,
     store: StoreChoice,
+    mischief: bool,
 }
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
@@ -59,6 +65,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let options = Options {
         broker,
         store,
+        mischief: arguments.contains("--mischief"),
         devices: arguments.opt_value_from_str("--devices")?.unwrap_or(5),
         seconds: arguments.opt_value_from_str("--seconds")?,
         period_ms: arguments.opt_value_from_str("--period-ms")?.unwrap_or(1000),
@@ -66,13 +73,20 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     help::reject_unknown(arguments, HELP)?;
     ensure!(options.devices > 0, "--devices is at least 1");
     ensure!(options.period_ms > 0, "--period-ms is at least 1");
+    ensure!(
+        !options.mischief || options.broker == BrokerChoice::Gateway,
+        "--mischief needs the host's own gateway, which knows the devices' passwords: leave out --broker"
+    );
 
     let host_binary = Stack::build(options.store)?;
     let device_binary = cargo::build(Program::LinuxBoard, Profile::Dev)?;
     let stop = StopRequest::new()?;
     let dir = workspace::temporary_dir()?;
-    let mut stack = Stack::start(&host_binary, dir.path(), options.broker, options.store)?;
-    introduce(&stack, &options)?;
+    let passwords = options.mischief.then(|| Passwords::issue(&host_binary, dir.path(), options.devices));
+    let passwords = passwords.transpose()?;
+    let devices_file = passwords.as_ref().map(|passwords| &*passwords.devices_file);
+    let mut stack = Stack::start(&host_binary, dir.path(), options.broker, options.store, devices_file)?;
+    introduce(&stack, &options, passwords.as_ref())?;
     let mut fleet = FleetProcess::start(&FleetSettings {
         binary: device_binary,
         logs: dir.path().to_owned(),
@@ -80,24 +94,34 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
         devices: options.devices,
         period_ms: options.period_ms,
         seed: None,
+        arguments: passwords.iter().flat_map(Passwords::arguments).collect(),
     })?;
+    let period = Duration::from_millis(options.period_ms.into());
+    let gang = passwords.map(|passwords| Gang::start(&stack.host().broker(), period, &passwords));
+    let gang = gang.transpose()?;
     watch(&mut stack, &mut fleet, &stop, options.seconds.map(Duration::from_secs))?;
 
     println!("\ndevices stop and drain …");
-    let report = fleet.stop()?;
+    let misbehaved = gang.map(Gang::stop).transpose()?;
+    let mut report = fleet.stop()?;
+    report.acknowledged += misbehaved.unwrap_or_default();
     let counted = stack.counts_when(&report.acknowledged)?;
     stack.stop()?;
     Ok(compare(&report, &counted))
 }
 
-fn introduce(stack: &Stack, options: &Options) -> Result<()> {
+fn introduce(stack: &Stack, options: &Options, passwords: Option<&Passwords>) -> Result<()> {
     let host = stack.host();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
     let question = host.url(&format!("/status_count?start={now}&end={END_OF_TIME}"));
     let Options { devices, period_ms, .. } = options;
     println!("\nRollcall: {devices} devices, each with a sample every {period_ms} ms\n");
+    println!("  look     {}", host.url("/"));
     println!("  ask      curl '{question}'");
     println!("  publish  mqtt://{} (MQTT 5 or 3.1.1)", host.broker());
+    if let Some(passwords) = passwords {
+        println!("           as one of {}", passwords.file.display());
+    }
     for part in stack.parts() {
         println!("  look     {part}");
     }

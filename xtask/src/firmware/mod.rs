@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use rollcall_harness::cargo::{Profile, Program};
 use rollcall_harness::emulated_board::EmulatedBoard;
 use rollcall_harness::emulator::{Emulator, EmulatorSettings};
 use rollcall_harness::hardware_board::{self, HardwareBoard};
-use rollcall_harness::host::{HostProcess, HostSettings};
+use rollcall_harness::host::{HostProcess, HostSettings, tls_init};
 use rollcall_harness::{cargo, workspace};
 use serde_json::{Value, json};
 
@@ -22,15 +22,16 @@ use crate::help;
 mod size;
 
 pub(crate) const HELP: &str = "\
-Builds the firmware of every board, or of one, and prints what it takes in bytes beside what was recorded: text and
-data are in flash, data, bss and stack in RAM. The stack is what an emulated board used at most while it published
-for five seconds; there is no figure for boards that were not run.
+Builds the firmware of every board, or of one, without TLS and with it, and prints what it takes in bytes beside what was
+recorded: text and data are in flash, data, bss and stack in RAM. The stack is what an emulated board used at most
+while it published for five seconds; there is no figure for boards that were not run.
 
   cargo xtask firmware [BOARD] [--record]
 
   --record   writes the sizes to device/boards/sizes.json instead of comparing
 
-The exit code is 1 when a figure is more than 2 % above the recorded one, as in cargo xtask ci.
+The exit code is 1 when a figure is more than 2 % above the recorded one, or above what the board may take at all, as in
+cargo xtask ci.
 
 Examples:
   cargo xtask firmware
@@ -43,8 +44,15 @@ const FIGURES: [&str; 4] = ["text", "data", "bss", "stack"];
 /// How much a figure may grow without being recorded.
 const GROWTH_MAX: f64 = 0.02;
 
+/// What a board may take at all, recorded or not.
+const LIMITS: [(&str, &str, u64); 2] =
+    [("qemu-lm3s6965", "text", 64 * 1024), ("qemu-lm3s6965-tls", "text", 120 * 1024)];
+
 /// A board is run this long, at so many samples a second that the outbox and the window are in use.
 const WORDS: [&str; 2] = ["seconds=5", "period_ms=10"];
+
+/// With TLS, so that a sample interrupts the handshake wherever the stack is deepest.
+const WORDS_WITH_TLS: [&str; 2] = ["seconds=5", "period_ms=5"];
 
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 
@@ -62,35 +70,42 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     Ok(if compare(&measured)?.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Fails when any board's firmware has grown.
+/// Fails when any board's firmware has grown, or takes more than it may.
 pub(crate) fn check() -> Result<()> {
-    let grown = compare(&measure(None)?)?;
+    let found = compare(&measure(None)?)?;
     ensure!(
-        grown.is_empty(),
-        "{} grew by more than {} %; if it is meant to: cargo xtask firmware --record",
-        grown.join(", "),
-        GROWTH_MAX * 100.0
+        found.is_empty(),
+        "{}; what is meant to grow, and may: cargo xtask firmware --record",
+        found.join(", ")
     );
     Ok(())
 }
 
+/// Every board is there twice; the feature for TLS is called the same everywhere.
 fn measure(only: Option<&str>) -> Result<BTreeMap<String, Figures>> {
     let is_wanted = |name: &str| only.is_none_or(|only| only == name);
     let mut measured = BTreeMap::new();
     for board in EmulatedBoard::EMULATED.into_iter().filter(|board| is_wanted(board.name())) {
-        let elf = board.build()?;
-        let mut figures = figures(Size::of(&elf)?);
-        figures.insert("stack".to_owned(), stack_peak(board, elf)?);
-        measured.insert(board.name().to_owned(), figures);
+        for (elf, has_tls) in [(board.build()?, false), (board.build_with_tls()?, true)] {
+            let mut figures = figures(Size::of(&elf)?);
+            figures.insert("stack".to_owned(), stack_peak(board, &elf, has_tls)?);
+            measured.insert(row(board.name(), has_tls), figures);
+        }
     }
     for board in hardware_board::all()?.into_iter().filter(|board| is_wanted(&board.name)) {
         board.add_target()?;
-        measured.insert(board.name.clone(), figures(Size::of(&board.build()?)?));
+        for (features, has_tls) in [("", false), ("tls", true)] {
+            measured.insert(row(&board.name, has_tls), figures(Size::of(&board.build_with(features)?)?));
+        }
     }
     if measured.is_empty() {
         bail!("there is no board {:?} with firmware; the boards are: {}", only.unwrap_or_default(), names()?);
     }
     Ok(measured)
+}
+
+fn row(board: &str, has_tls: bool) -> String {
+    format!("{board}{}", if has_tls { "-tls" } else { "" })
 }
 
 fn names() -> Result<String> {
@@ -104,12 +119,18 @@ fn figures(Size { text, data, bss }: Size) -> Figures {
 }
 
 /// The most that the board had on its stack, in bytes, against a host of its own.
-fn stack_peak(board: EmulatedBoard, elf: PathBuf) -> Result<u64> {
+fn stack_peak(board: EmulatedBoard, elf: &Path, has_tls: bool) -> Result<u64> {
     let dir = workspace::temporary_dir()?;
-    let host =
-        HostProcess::start(&HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?)?;
-    let mut settings = EmulatorSettings::new(board, &elf, dir.path(), &host.broker());
+    let mut host = HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
+    let mut settings =
+        EmulatorSettings::new(board, elf, dir.path(), &format!("127.0.0.1:{}", host.mqtt_port));
     settings.words = WORDS.map(str::to_owned).to_vec();
+    if has_tls {
+        settings.words = WORDS_WITH_TLS.map(str::to_owned).to_vec();
+        settings.words.push(format!("pin={}", tls_init(&host.binary, dir.path())?));
+        settings.broker = host.listen_with_tls(dir.path())?;
+    }
+    let host = HostProcess::start(&host)?;
     let report = Emulator::start(&settings)?.finish(RUN_LIMIT)?;
     host.stop()?;
     Ok(report.stack_peak)
@@ -137,11 +158,15 @@ fn write(measured: BTreeMap<String, Figures>) -> Result<()> {
     Ok(())
 }
 
-/// Prints the table, and gives what has grown too much.
+fn limit(board: &str, figure: &str) -> Option<u64> {
+    LIMITS.iter().find(|(of, what, _)| (*of, *what) == (board, figure)).map(|(.., limit)| *limit)
+}
+
+/// Prints the table, and gives what is too large.
 fn compare(measured: &BTreeMap<String, Figures>) -> Result<Vec<String>> {
     let recorded = read()?;
-    let mut grown = Vec::new();
-    println!("{:<16} {:<6} {:>9} {:>9}", "", "", "bytes", "recorded");
+    let mut found = Vec::new();
+    println!("{:<18} {:<6} {:>9} {:>9}", "", "", "bytes", "recorded");
     for (board, figures) in measured {
         for figure in FIGURES {
             let Some(bytes) = figures.get(figure) else { continue };
@@ -154,11 +179,14 @@ fn compare(measured: &BTreeMap<String, Figures>) -> Result<Vec<String>> {
                     (before.to_string(), format!("{:+.1} %", change * 100.0))
                 }
             };
-            println!("{board:<16} {figure:<6} {bytes:>9} {shown:>9}  {verdict}");
+            println!("{board:<18} {figure:<6} {bytes:>9} {shown:>9}  {verdict}");
             if before.is_none_or(|before| *bytes as f64 > before as f64 * (1.0 + GROWTH_MAX)) {
-                grown.push(format!("{figure} of {board}"));
+                found.push(format!("{figure} of {board} grew by more than {} %", GROWTH_MAX * 100.0));
+            }
+            if limit(board, figure).is_some_and(|limit| *bytes > limit) {
+                found.push(format!("{figure} of {board} is beyond what it may take at all"));
             }
         }
     }
-    Ok(grown)
+    Ok(found)
 }

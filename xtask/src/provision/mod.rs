@@ -1,7 +1,7 @@
 //! `cargo xtask provision`: writes a board's configuration into the flash sector that is kept for it.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use pico_args::Arguments;
 use rollcall_harness::hardware_board::{self, HardwareBoard};
 use rollcall_harness::workspace;
-use rollcall_provision::{BLOCK_SIZE, Block, Broker, Host, Login, PASSWORD_MAX, Settings};
+use rollcall_provision::{
+    BLOCK_SIZE, Block, Broker, Host, Login, PASSWORD_MAX, Pin, SEED_SIZE, Settings, Tls,
+};
 use rollcall_wire::DeviceId;
 
 use crate::help;
@@ -26,15 +28,18 @@ in a firmware image; flashing new firmware leaves it alone.
   cargo xtask provision BOARD --broker HOST[:PORT] [options]
 
   BOARD                 nucleo-h563zi or w5500-evb-pico
-  --broker HOST[:PORT]  IPv4 address or DNS name of the broker (port 1883 unless given)
+  --broker HOST[:PORT]  IPv4 address or DNS name of the broker (port 1883 unless given, with TLS 8883)
   --device ID           1 to 32 of a-z 0-9 - _ (default: made of the chip's unique number)
   --user U --password-file F
                         the MQTT user, and the file whose first line is the password
   --credentials FILE    what `rollcall devices issue` printed: the board is the device there (--device ID says which,
                         when there are several), and logs in as it
+  --tls-pin PIN         speak TLS, to a server with this public key alone, as `rollcall tls init` prints it; for
+                        firmware with TLS: others refuse such a block
+  --tls-pin-next PIN    the key that the server will have next; until then both are good
   --period-ms N         from one sample to the next (default 1000)
   --out FILE            write the block as Intel HEX to FILE instead of to a board, for another programmer;
-                        it holds the password
+                        it holds the password, and what the board makes keys of
 
 Examples:
   cargo xtask provision nucleo-h563zi --broker broker.example
@@ -44,6 +49,9 @@ Examples:
 
 /// MQTT's registered port.
 const DEFAULT_PORT: NonZeroU16 = NonZeroU16::new(1883).expect("1883 is not zero");
+
+/// The registered port of MQTT over TLS.
+const DEFAULT_TLS_PORT: NonZeroU16 = NonZeroU16::new(8883).expect("8883 is not zero");
 
 const DEFAULT_PERIOD_MS: NonZeroU32 = NonZeroU32::new(1000).expect("1000 is not zero");
 
@@ -58,6 +66,8 @@ struct Options {
     user: Option<String>,
     password_file: Option<PathBuf>,
     credentials: Option<PathBuf>,
+    tls_pin: Option<Pin>,
+    tls_pin_next: Option<Pin>,
     period_ms: NonZeroU32,
     out: Option<PathBuf>,
 }
@@ -84,6 +94,10 @@ impl Options {
             user: arguments.opt_value_from_str("--user")?,
             password_file: arguments.opt_value_from_str("--password-file")?,
             credentials: arguments.opt_value_from_str("--credentials")?,
+            tls_pin: arguments.opt_value_from_fn("--tls-pin", Pin::parse).context("--tls-pin")?,
+            tls_pin_next: arguments
+                .opt_value_from_fn("--tls-pin-next", Pin::parse)
+                .context("--tls-pin-next")?,
             period_ms: arguments
                 .opt_value_from_str("--period-ms")
                 .context("--period-ms")?
@@ -99,6 +113,10 @@ impl Options {
         ensure!(
             options.user.is_none() || options.credentials.is_none(),
             "--credentials takes the place of --user and --password-file"
+        );
+        ensure!(
+            options.tls_pin.is_some() || options.tls_pin_next.is_none(),
+            "--tls-pin-next needs --tls-pin"
         );
         Ok(options)
     }
@@ -119,16 +137,28 @@ impl Options {
     }
 
     fn block_of(&self, device: Option<DeviceId>, login: Option<Login<'_>>) -> Result<Block> {
-        let broker = broker(&self.broker)?;
-        Ok(Block::encode(&Settings { broker, device, login, period_ms: self.period_ms }))
+        let port = if self.tls_pin.is_some() { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
+        let broker = broker(&self.broker, port)?;
+        let tls = match self.tls_pin {
+            Some(pin) => Some(Tls { pin, next: self.tls_pin_next, seed: random_bytes()? }),
+            None => None,
+        };
+        Ok(Block::encode(&Settings { broker, device, login, period_ms: self.period_ms, tls }))
     }
 }
 
-fn broker(text: &str) -> Result<Broker<'_>> {
+/// What the operating system makes keys of.
+fn random_bytes() -> Result<[u8; SEED_SIZE]> {
+    let (path, mut bytes) = ("/dev/urandom", [0; SEED_SIZE]);
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
+    read.with_context(|| format!("{path} gives no random bytes")).map(|()| bytes)
+}
+
+fn broker(text: &str, default_port: NonZeroU16) -> Result<Broker<'_>> {
     let context = || format!("--broker {text:?}: want HOST or HOST:PORT");
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, port.parse().with_context(context)?),
-        None => (text, DEFAULT_PORT),
+        None => (text, default_port),
     };
     Ok(Broker { host: Host::parse(host).with_context(context)?, port })
 }

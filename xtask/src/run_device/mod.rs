@@ -32,9 +32,11 @@ The Linux board's own flags are handed on as they are:
   --seconds N         ends by itself
   --user U --password-file F
   --credentials FILE  what `rollcall devices issue` printed: each device logs in as itself
+  --tls-pin PIN [--tls-pin-next PIN]
+                      over TLS, to a server with one of these public keys, as `rollcall tls init` prints them
 
-An emulated board is one device, takes of these --device-id ID, --period-ms, --seed and --seconds, and shows its
-serial log. QEMU is the system's, or is fetched (Debian's packages, without root) into target/.
+An emulated board is one device, takes of these --device-id ID, --period-ms, --seed, --seconds and the pins, and shows
+its serial log. QEMU is the system's, or is fetched (Debian's packages, without root) into target/.
 
 Ctrl-C stops the sampling, drains the outboxes and prints one line of JSON. The exit code is the device's: 0,
 or 3 when something was left in an outbox.

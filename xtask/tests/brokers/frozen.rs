@@ -17,10 +17,11 @@ const FROZEN: Duration = Duration::from_secs(14);
 /// Where RabbitMQ's whole second is all that is known of a wait, a sample may be one second off.
 const SLACK: u64 = RATE + RATE / 4;
 
+/// RabbitMQ's broker is a descendant of its first process.
 fn freeze(process: &Process) -> Result<()> {
-    process.signal(Signal::STOP)?;
+    process.signal_all(Signal::STOP)?;
     thread::sleep(FROZEN);
-    process.signal(Signal::CONT)
+    process.signal_all(Signal::CONT)
 }
 
 #[test]

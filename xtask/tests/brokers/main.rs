@@ -10,6 +10,7 @@ mod frozen;
 mod importing;
 mod mosquitto;
 mod outsiders;
+mod presence;
 mod redelivery;
 mod setup;
 mod sharing;

@@ -88,6 +88,7 @@ impl TestSystem {
             devices: DEVICES,
             period_ms: PERIOD_MS,
             seed: Some(self.random.u64(..)),
+            arguments: Vec::new(),
         })
     }
 }

@@ -8,7 +8,7 @@ use rollcall_harness::emulated_board::EmulatedBoard;
 use rollcall_harness::emulator::{Emulator, EmulatorSettings};
 use rollcall_harness::workspace;
 
-use crate::machines::{RunningBoard, can_emulate};
+use crate::machines::{Door, RunningBoard, can_emulate};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -18,7 +18,7 @@ fn a_word_that_makes_no_sense_is_named() -> Result<()> {
         return Ok(());
     }
     for board in EmulatedBoard::EMULATED {
-        let machine = RunningBoard::start(board, "127.0.0.1:1883", &["period_ms=soon"], &[])?;
+        let machine = RunningBoard::start(board, &Door::plain("127.0.0.1:1883"), &["period_ms=soon"], &[])?;
         let (status, log) = machine.emulator.failure(LIMIT)?;
         assert_eq!(status.code(), Some(1), "{log}");
         assert!(log.contains("period_ms=soon"), "{log}");

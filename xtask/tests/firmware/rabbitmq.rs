@@ -10,7 +10,7 @@ use rollcall_harness::host::{HostProcess, HostSettings};
 use rollcall_harness::services::Rabbitmq;
 use rollcall_harness::{wait, workspace};
 
-use crate::machines::{RunningBoard, can_emulate};
+use crate::machines::{Door, RunningBoard, can_emulate};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -26,7 +26,12 @@ fn what_the_boards_publish_to_rabbitmq_is_counted_once() -> Result<()> {
     let host = HostProcess::start(&settings)?;
     let mut machines = Vec::new();
     for board in EmulatedBoard::EMULATED {
-        machines.push(RunningBoard::start(board, &rabbitmq.address(), &["period_ms=50", "seconds=10"], &[])?);
+        machines.push(RunningBoard::start(
+            board,
+            &Door::plain(&rabbitmq.address()),
+            &["period_ms=50", "seconds=10"],
+            &[],
+        )?);
     }
     let mut acknowledged = StatusCounts::default();
     for machine in machines {

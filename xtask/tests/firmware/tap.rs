@@ -1,4 +1,4 @@
-//! The Linux board over smoltcp on a TAP interface, in a network namespace of the test's own.
+//! The Linux board over smoltcp on a TAP interface, without TLS and with it, in a network namespace of the test's own.
 
 use std::env;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use rollcall_harness::cargo::{self, Profile, Program};
 use rollcall_harness::counts::StatusCounts;
-use rollcall_harness::host::{HostProcess, HostSettings};
+use rollcall_harness::host::{HostProcess, HostSettings, tls_init};
 use rollcall_harness::{skip, workspace};
 use serde_json::Value;
 
@@ -50,17 +50,28 @@ fn the_tap_path_of_the_linux_board_agrees_with_the_gateway() -> Result<()> {
 
 fn inside() -> Result<()> {
     let dir = workspace::temporary_dir()?;
-    let host =
-        HostProcess::start(&HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?)?;
+    let mut settings = HostSettings::new(&cargo::build(Program::LeanHost, Profile::Dev)?, dir.path())?;
+    let pin = tls_init(&settings.binary, dir.path())?;
+    let mqtts = settings.listen_with_tls(dir.path())?;
+    let host = HostProcess::start(&settings)?;
+    let mut expected = StatusCounts::default();
+    for (broker, flags) in [(host.broker(), &[][..]), (mqtts, &["--tls-pin", &pin])] {
+        expected += run_board(&broker, flags)?;
+        assert_eq!(host.all_counts()?, expected);
+    }
+    host.stop()
+}
+
+/// What the board over TAP says was acknowledged, which is all that it sampled.
+fn run_board(broker: &str, flags: &[&str]) -> Result<StatusCounts> {
     let mut board = Command::new(cargo::build(Program::LinuxBoard, Profile::Dev)?);
     board.args(["--net", "tap", "--devices", "5", "--period-ms", "20", "--seconds", "5"]);
-    let output = board.args(["--broker", &host.broker()]).output()?;
+    let output = board.args(["--broker", broker]).args(flags).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).context("the board's report is not JSON")?;
     println!("over TAP: {report}");
     let acknowledged = StatusCounts::from_array(&report["acknowledged_by_status"])?;
     assert_eq!(report["sampled"].as_u64(), Some(acknowledged.total()));
     assert!(acknowledged.total() >= 1_000, "{acknowledged}");
-    assert_eq!(host.all_counts()?, acknowledged);
-    host.stop()
+    Ok(acknowledged)
 }

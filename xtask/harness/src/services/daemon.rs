@@ -10,12 +10,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::mongod::MongodSettings;
+use super::mosquitto;
 use super::rabbitmq::{PASSWORD, RabbitmqNode, USER};
 use super::{READY_LIMIT, listens, services_dir};
 use crate::{ports, wait};
 
 /// Where they listen when nobody else does: beside the usual ports, which may be in use for real.
 const RABBITMQ_PORT: u16 = 11_883;
+const RABBITMQ_TLS_PORT: u16 = 18_883;
+const MOSQUITTO_PORT: u16 = 21_883;
+const MOSQUITTO_TLS_PORT: u16 = 28_883;
 const MONGOD_PORT: u16 = 27_117;
 
 /// A clean end takes a second or two.
@@ -26,6 +30,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 pub enum Daemon {
     /// RabbitMQ 4 with MQTT.
     Rabbitmq,
+    /// mosquitto.
+    Mosquitto,
     /// A standalone mongod.
     Mongod,
 }
@@ -37,19 +43,22 @@ pub struct RunningDaemon {
     pub pid: u32,
     /// What to connect to.
     pub url: String,
+    /// `HOST:PORT` for devices that speak TLS, where it is a broker.
+    pub tls: Option<String>,
     port: u16,
     /// When the process started, in the kernel's ticks since boot: a process id alone may be somebody else's.
     started: u64,
 }
 
 impl Daemon {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Rabbitmq, Self::Mongod];
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Rabbitmq, Self::Mosquitto, Self::Mongod];
 
     /// How messages and folders call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rabbitmq => "rabbitmq",
+            Self::Mosquitto => "mosquitto",
             Self::Mongod => "mongod",
         }
     }
@@ -76,42 +85,50 @@ impl Daemon {
         let running = RunningDaemon {
             pid: u32::try_from(number("pid")?)?,
             url: self.url(port),
+            tls: note["tls_port"].as_u64().map(|port| format!("127.0.0.1:{port}")),
             port,
             started: number("started")?,
         };
         Ok((started(running.pid) == Some(running.started)).then_some(running))
     }
 
-    /// Starts it, unless it runs already, and waits until it takes connections.
+    /// Starts it, unless it runs already, and waits until it takes connections. A broker shows what
+    /// [`crate::host::tls_init`] made in `certificates`.
     ///
     /// # Errors
     /// When it cannot be fetched or started.
-    pub fn up(self) -> Result<RunningDaemon> {
+    pub fn up(self, certificates: &Path) -> Result<RunningDaemon> {
         if let Some(running) = self.running()? {
             return Ok(running);
         }
         let dir = self.dir();
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let port = ports::free_or(match self {
-            Self::Rabbitmq => RABBITMQ_PORT,
-            Self::Mongod => MONGOD_PORT,
-        })?;
-        let command = match self {
-            Self::Rabbitmq => RabbitmqNode::new(&dir, port)?.command()?,
-            Self::Mongod => MongodSettings::new(&dir, port).command()?,
+        let (usual, usual_tls) = match self {
+            Self::Rabbitmq => (RABBITMQ_PORT, Some(RABBITMQ_TLS_PORT)),
+            Self::Mosquitto => (MOSQUITTO_PORT, Some(MOSQUITTO_TLS_PORT)),
+            Self::Mongod => (MONGOD_PORT, None),
+        };
+        let (port, tls_port) = (ports::free_or(usual)?, usual_tls.map(ports::free_or).transpose()?);
+        let command = match (self, tls_port) {
+            (Self::Rabbitmq, Some(tls)) => {
+                RabbitmqNode::new(&dir, port)?.with_tls(certificates, tls)?.command()?
+            }
+            (Self::Mosquitto, Some(tls)) => mosquitto::command_with_tls(&dir, port, certificates, tls)?,
+            _ => MongodSettings::new(&dir, port).command()?,
         };
         let log = dir.join("log.txt");
         let pid = detach(&command, &log)?;
         let started = started(pid).with_context(|| format!("it ended at once: see {}", log.display()))?;
-        let note = json!({"pid": pid, "port": port, "started": started});
+        let note = json!({"pid": pid, "port": port, "tls_port": tls_port, "started": started});
         fs::write(self.note(), note.to_string())?;
+        let (url, tls) = (self.url(port), tls_port.map(|port| format!("127.0.0.1:{port}")));
         wait::until(&format!("{} to listen at port {port}", self.name()), READY_LIMIT, || {
             if self.running()?.is_none() {
                 bail!("{} ended: see {}", self.name(), log.display());
             }
-            Ok(listens(port).then_some(()))
+            Ok((listens(port) && tls_port.is_none_or(listens)).then_some(()))
         })?;
-        Ok(RunningDaemon { pid, url: self.url(port), port, started })
+        Ok(RunningDaemon { pid, url, tls, port, started })
     }
 
     /// Ends it, and removes its data.
@@ -139,6 +156,7 @@ impl Daemon {
     fn url(self, port: u16) -> String {
         match self {
             Self::Rabbitmq => format!("mqtt://{USER}:{PASSWORD}@127.0.0.1:{port}"),
+            Self::Mosquitto => format!("mqtt://127.0.0.1:{port}"),
             Self::Mongod => format!("mongodb://127.0.0.1:{port}/rollcall"),
         }
     }
@@ -158,6 +176,7 @@ fn detach(command: &Command, log: &Path) -> Result<u32> {
     let log = File::options().create(true).append(true).open(log)?;
     let mut detached = Command::new("setsid");
     detached.arg(command.get_program()).args(command.get_args());
+    detached.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     detached.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     // setsid becomes the command, so the child's id is the command's.
     Ok(detached.spawn().context("cannot start setsid")?.id())

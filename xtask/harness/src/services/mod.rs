@@ -24,12 +24,21 @@ pub use self::replica_set::ReplicaSet;
 use crate::process::Process;
 use crate::{skip, tools, wait, workspace};
 
+/// What `rollcall tls init` makes and a broker needs: the authority, the certificate, its key.
+const CERTIFICATES: [&str; 3] = ["ca.pem", "server.pem", "server.key"];
+
 /// RabbitMQ takes 3 to 10 s on an idle machine.
 const READY_LIMIT: Duration = Duration::from_secs(90);
 
 /// Programs, and the data of `cargo xtask services`.
 fn services_dir() -> PathBuf {
     workspace::root().join("target/services")
+}
+
+/// The certificates of the brokers of `cargo xtask services`: the authority is `ca.pem`, and what devices pin is in
+/// `pin`.
+pub fn certificates_dir() -> PathBuf {
+    services_dir().join("tls")
 }
 
 /// The folder of one server's programs, filled by `fill` if no earlier run has filled it.

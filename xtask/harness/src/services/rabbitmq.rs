@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{prepared, wait_until_it_listens};
+use super::{CERTIFICATES, prepared, wait_until_it_listens};
 use crate::process::Process;
 use crate::tools::succeed;
 use crate::{ports, wait, workspace};
@@ -51,6 +51,8 @@ pub struct RabbitmqNode {
     dir: PathBuf,
     name: String,
     ports: Ports,
+    /// The port for MQTT over TLS, if there is one.
+    tls_port: Option<u16>,
     /// Lines that come after those of the repository's settings file.
     settings: String,
 }
@@ -78,7 +80,7 @@ impl RabbitmqNode {
              anonymous_login_user = {USER}\n\
              anonymous_login_pass = {PASSWORD}\n"
         );
-        Ok(Self { dir: dir.to_owned(), name: "rabbit".to_owned(), ports, settings })
+        Ok(Self { dir: dir.to_owned(), name: "rabbit".to_owned(), ports, tls_port: None, settings })
     }
 
     /// The same node with further settings, one a line.
@@ -86,6 +88,28 @@ impl RabbitmqNode {
     pub fn with_settings(mut self, lines: &str) -> Self {
         self.settings += lines;
         self
+    }
+
+    /// The same node, at `port` with TLS too, with what [`crate::host::tls_init`] made in `certificates`.
+    ///
+    /// # Errors
+    /// When the files cannot be copied to where the node can read them.
+    pub fn with_tls(self, certificates: &Path, port: u16) -> Result<Self> {
+        fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;
+        for name in CERTIFICATES {
+            let (from, to) = (certificates.join(name), self.dir.join(name));
+            if from != to {
+                fs::copy(&from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+            }
+        }
+        // Its folder is /data where it runs.
+        let [authority, certificate, key] = CERTIFICATES;
+        let mut node = self.with_settings(&format!(
+            "mqtt.listeners.ssl.default = 127.0.0.1:{port}\nssl_options.cacertfile = /data/{authority}\n\
+             ssl_options.certfile = /data/{certificate}\nssl_options.keyfile = /data/{key}\n"
+        ));
+        node.tls_port = Some(port);
+        Ok(node)
     }
 
     /// `count` nodes of one cluster, with their data in `dir`; all are to be started at about the same time.
@@ -209,12 +233,20 @@ impl Rabbitmq {
     /// # Errors
     /// When it ends or takes too long.
     pub fn wait_until_ready(&mut self) -> Result<()> {
-        wait_until_it_listens(&mut self.process, "rabbitmq", self.node.ports.mqtt)
+        for port in [self.node.ports.mqtt].into_iter().chain(self.node.tls_port) {
+            wait_until_it_listens(&mut self.process, "rabbitmq", port)?;
+        }
+        Ok(())
     }
 
     /// `HOST:PORT` for MQTT.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.node.ports.mqtt)
+    }
+
+    /// `HOST:PORT` for MQTT over TLS.
+    pub fn tls_address(&self) -> Option<String> {
+        self.node.tls_port.map(|port| format!("127.0.0.1:{port}"))
     }
 
     /// Its address with a user and its password.

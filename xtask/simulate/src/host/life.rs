@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rollcall_host::intake::keep_storing;
+use rollcall_host::model::WriterId;
 use rollcall_host::ops::{GivenUp, Ops, Part};
 use rollcall_host::source;
 use tokio::sync::{Notify, oneshot};
@@ -47,7 +48,9 @@ impl Life {
         let clock = scene::clock(&host.scene);
         let (inbox, messages) = source::inbox();
         let (opened, is_open) = oneshot::channel();
-        let storing = keep_storing(faulty, messages, host.interval, clock.clone(), ops.clone(), opened);
+        // As it would be drawn: each host has another one, and none has 0.
+        let (writer, interval) = (WriterId(host.name as u32 + 1), host.interval);
+        let storing = keep_storing(faulty, messages, interval, writer, clock.clone(), ops.clone(), opened);
         let (ending, scene) = (Rc::downgrade(&life), host.scene.clone());
         life.process.spawn(async move {
             let outcome = storing.await;

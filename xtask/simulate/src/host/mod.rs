@@ -232,6 +232,15 @@ impl Host {
         self.life().map_or(Some("it does not run".to_owned()), |life| life.ops.reason())
     }
 
+    /// It has to be ready by now. What may keep it from that is a bit that has flipped, if it says so.
+    pub(crate) fn is_not_ready(&self, reason: String) {
+        if self.disk().is_some_and(Disk::has_flipped) && reason.contains("is damaged") {
+            self.scene.damaged();
+        } else {
+            self.scene.fail("ready", reason);
+        }
+    }
+
     /// The store that it uses, if it can be looked at now.
     pub(crate) fn store(&self) -> Option<Store> {
         match &self.place {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use rollcall_host::log::plan::{self, Plan};
 use rollcall_host::log::{LogStore, StoreError};
-use rollcall_host::model::{self, BySecond, Entry, Record, RecordKind, UnixMs};
+use rollcall_host::model::{self, BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs};
 use rollcall_wire::{BootId, DeviceId, Slot};
 
 use super::{Found, Oracle};
@@ -22,6 +22,21 @@ pub(super) fn at_once<T>(work: impl Future<Output = T>) -> T {
         Poll::Ready(done) => done,
         Poll::Pending => panic!("a store that waits cannot be looked at"),
     }
+}
+
+/// What a record is to count for.
+pub(super) fn counted(record: &Record) -> Counts {
+    let mut counts = Counts::default();
+    if record.kind == RecordKind::Undecided {
+        counts.undecided = 1;
+        return counts;
+    }
+    counts.statuses[record.status.index()] = 1;
+    counts.one_second = u64::from(record.time_error == TimeError::OneSecond);
+    counts.unknown = u64::from(record.time_error == TimeError::Unknown);
+    let came_late = record.received_at.0 > record.sampled_at.0 + 60_000;
+    counts.late = u64::from(came_late && record.kind == RecordKind::Sample);
+    counts
 }
 
 fn failure(check: &'static str, found: String) -> Failure {
@@ -82,12 +97,7 @@ impl Oracle {
                 self.look_at_order(entry)?;
                 for record in &entry.records {
                     self.look_at_record(record, slot, &mut bare)?;
-                    if record.kind != RecordKind::Undecided {
-                        counts
-                            .entry(record.sampled_at.second())
-                            .or_default()
-                            .count(record.status, record.time_error);
-                    }
+                    *counts.entry(record.sampled_at.second()).or_default() += counted(record);
                 }
             }
         }

@@ -11,7 +11,7 @@ use rollcall_host::model::{Counts, Entry, RecordKind};
 use rollcall_wire::{BootId, DeviceId, Slot};
 
 use super::Oracle;
-use super::look::{Blind, at_once};
+use super::look::{Blind, at_once, counted};
 use crate::scene::Failure;
 
 /// Every row is what the log below its `upto` leads to, and nothing below the checkpoint is without one.
@@ -66,9 +66,8 @@ fn counts_differ<S: LogStore>(
     }
     let mut logged = BTreeMap::<u32, Counts>::new();
     for record in log.iter().flat_map(|entry| &entry.records) {
-        if record.device == device && record.kind == RecordKind::Sample {
-            let minute = logged.entry(minute_of(record.sampled_at)).or_default();
-            minute.count(record.status, record.time_error);
+        if record.device == device && record.kind != RecordKind::Imported {
+            *logged.entry(minute_of(record.sampled_at)).or_default() += counted(record);
         }
     }
     Ok((stored != logged).then(|| format!("{stored:?}, and the log says {logged:?}")))
