@@ -11,6 +11,10 @@ pub(crate) struct TestTally {
     pub(crate) failed: usize,
     /// The names of those that failed.
     pub(crate) failures: Vec<String>,
+    /// What they printed, by the harness's own lines, so that the end of a long output says why.
+    pub(crate) reasons: Vec<String>,
+    /// The lines that are read now are what a failed test printed.
+    in_reasons: bool,
     /// Those that did not run, each with the reason.
     pub(crate) skipped: Vec<String>,
 }
@@ -18,7 +22,14 @@ pub(crate) struct TestTally {
 impl TestTally {
     /// Reads one line that a test binary printed.
     pub(crate) fn read(&mut self, line: &str) {
-        if let Some(counts) = line.strip_prefix("test result: ") {
+        if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+            self.in_reasons = true;
+        } else if line == "failures:" || line.starts_with("test result: ") {
+            self.in_reasons = false;
+        }
+        if self.in_reasons {
+            self.reasons.push(line.to_owned());
+        } else if let Some(counts) = line.strip_prefix("test result: ") {
             self.passed += number_before(counts, " passed");
             self.failed += number_before(counts, " failed");
         } else if let Some((name, outcome)) = line.strip_prefix("test ").and_then(|l| l.rsplit_once(" ... "))
@@ -64,6 +75,11 @@ mod tests {
             "test codec::golden ... FAILED",
             "test slow ... ignored, takes an hour",
             "test bare ... ignored",
+            "failures:",
+            "---- codec::golden stdout ----",
+            "test of mine ... FAILED",
+            "failures:",
+            "    codec::golden",
             "test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s",
             "test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s",
         ] {
@@ -72,6 +88,7 @@ mod tests {
         assert_eq!(tally.passed, 41);
         assert_eq!(tally.failed, 1);
         assert_eq!(tally.failures, ["codec::golden"]);
+        assert_eq!(tally.reasons, ["---- codec::golden stdout ----", "test of mine ... FAILED"]);
         assert_eq!(tally.skipped, ["slow: takes an hour", "bare: marked as ignored"]);
     }
 }

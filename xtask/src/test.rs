@@ -102,6 +102,9 @@ fn read_skips(path: &Path) -> Result<Vec<String>> {
 
 fn conclude(tally: &TestTally) -> ExitCode {
     println!();
+    for line in &tally.reasons {
+        println!("{line}");
+    }
     for failure in &tally.failures {
         println!("failed: {failure}");
     }

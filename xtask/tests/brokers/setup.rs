@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,8 +15,8 @@ use rollcall_harness::{random, wait, workspace};
 use tempfile::TempDir;
 
 pub(crate) const DEVICES: u32 = 50;
-/// 20 samples a second from each device.
-pub(crate) const PERIOD_MS: u32 = 50;
+/// 10 samples a second from each device.
+pub(crate) const PERIOD_MS: u32 = 100;
 /// What all devices sample in a second.
 pub(crate) const RATE: u64 = DEVICES as u64 * 1000 / PERIOD_MS as u64;
 
@@ -28,16 +27,12 @@ const CATCH_UP_LIMIT: Duration = Duration::from_secs(90);
 /// An ingest that has something to store does not pause for so long.
 const REST: Duration = Duration::from_secs(1);
 
-/// One test at a time: each has a broker, a database, a host and 50 devices, and the machine two cores.
-static TURN: Mutex<()> = Mutex::new(());
-
-/// A folder, binaries and a turn.
+/// A folder and binaries.
 pub(crate) struct TestSystem {
     pub(crate) dir: TempDir,
     pub(crate) random: fastrand::Rng,
     host_binary: PathBuf,
     device_binary: PathBuf,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl TestSystem {
@@ -47,13 +42,11 @@ impl TestSystem {
         if !services::can_run(thread::current().name().unwrap_or("brokers"))? {
             return Ok(None);
         }
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Some(Self {
             dir: workspace::temporary_dir()?,
             random: random(),
             host_binary: cargo::build(Program::Host, Profile::Dev)?,
             device_binary: cargo::build(Program::LinuxBoard, Profile::Dev)?,
-            _turn: turn,
         }))
     }
 
