@@ -3,8 +3,11 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 use pico_args::Arguments;
@@ -67,20 +70,29 @@ pub(crate) fn check(tally: &mut TestTally) {
     }
 }
 
-/// Runs these targets, or all, and says what came of it.
+/// Runs these targets, or all, as many at a time as there are cores, and says what came of it.
 fn fuzz(seconds: u64, targets: &[String]) -> Result<()> {
     let known = known(targets)?;
     let programs = build()?;
-    let mut failures = Vec::new();
-    for target in known.iter().filter(|target| targets.is_empty() || targets.contains(target)) {
-        match fuzz_one(&programs, target, seconds) {
-            Ok(executed) => println!("{target:12} {executed:>10} inputs in {seconds} s"),
-            Err(error) => {
-                println!("{target:12} FAILED: {error:#}");
-                failures.push(target.as_str());
-            }
+    let wanted = Mutex::new(known.iter().filter(|target| targets.is_empty() || targets.contains(target)));
+    let failures = Mutex::new(Vec::new());
+    let next = || wanted.lock().unwrap_or_else(PoisonError::into_inner).next();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(|| {
+                while let Some(target) = next() {
+                    match fuzz_one(&programs, target, seconds) {
+                        Ok(executed) => println!("{target:12} {executed:>10} inputs in {seconds} s"),
+                        Err(error) => {
+                            println!("{target:12} FAILED: {error:#}");
+                            failures.lock().unwrap_or_else(PoisonError::into_inner).push(target.as_str());
+                        }
+                    }
+                }
+            });
         }
-    }
+    });
+    let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
     ensure!(failures.is_empty(), "fuzz targets that failed: {}", failures.join(", "));
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! Adds up what Rust's test harness prints, and checks beside it.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 
 /// What all tests together came to.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct TestTally {
     /// Tests that passed.
     pub(crate) passed: usize,
@@ -17,9 +19,27 @@ pub(crate) struct TestTally {
     in_reasons: bool,
     /// Those that did not run, each with the reason.
     pub(crate) skipped: Vec<String>,
+    /// How long each check took, and what else was told by [`TestTally::took`].
+    pub(crate) times: Vec<(String, Duration)>,
+    /// When the last of them had ended.
+    since: Instant,
 }
 
 impl TestTally {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            passed: 0,
+            failed: 0,
+            failures: Vec::new(),
+            reasons: Vec::new(),
+            in_reasons: false,
+            skipped: Vec::new(),
+            times: Vec::new(),
+            since: Instant::now(),
+        }
+    }
+
     /// Reads one line that a test binary printed.
     pub(crate) fn read(&mut self, line: &str) {
         if line.starts_with("---- ") && line.ends_with(" stdout ----") {
@@ -44,10 +64,18 @@ impl TestTally {
 
     /// Counts something that is checked without the harness.
     pub(crate) fn check(&mut self, name: &str, outcome: Result<()>) {
+        self.took(name);
         match outcome {
             Ok(()) => self.passed += 1,
             Err(error) => self.fail(format!("{name}: {error:#}")),
         }
+    }
+
+    /// All since the last call, or since it began, was this.
+    pub(crate) fn took(&mut self, name: &str) {
+        let now = Instant::now();
+        self.times.push((name.to_owned(), now - self.since));
+        self.since = now;
     }
 
     /// Counts a failure that no harness counted.
@@ -68,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_harness_lines_are_added_up() {
-        let mut tally = TestTally::default();
+        let mut tally = TestTally::new();
         for line in [
             "running 4 tests",
             "test codec::a_status_is_read ... ok",

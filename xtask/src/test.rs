@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write, stdout};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pico_args::Arguments;
@@ -35,7 +36,7 @@ const FIRMWARE_TARGET: &str = "thumbv7m-none-eabi";
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     help::reject_unknown(arguments, HELP)?;
-    everything(TestTally::default())
+    everything(TestTally::new())
 }
 
 /// All tests, added to `tally`; each part runs whatever became of the one before.
@@ -77,6 +78,7 @@ fn run_tests(mut command: Command, tally: &mut TestTally) -> Result<()> {
         tally.read(&line);
     }
     let status = child.wait()?;
+    tally.took(&shown);
     if !status.success() && tally.failed == failed_before {
         // It did not compile, or a test process died before it could say so.
         tally.fail(format!("{shown}: {status}"));
@@ -100,8 +102,14 @@ fn read_skips(path: &Path) -> Result<Vec<String>> {
     Ok(skips.lines().map(str::to_owned).collect())
 }
 
+/// What takes less is not told.
+const LONG: Duration = Duration::from_secs(20);
+
 fn conclude(tally: &TestTally) -> ExitCode {
     println!();
+    for (name, time) in tally.times.iter().filter(|(_, time)| *time >= LONG) {
+        println!("{:>5} s  {name}", time.as_secs());
+    }
     for line in &tally.reasons {
         println!("{line}");
     }

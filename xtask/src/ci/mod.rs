@@ -30,7 +30,7 @@ const CLIPPY: [&str; 3] = ["--", "--deny", "warnings"];
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     help::reject_unknown(arguments, HELP)?;
-    let mut tally = TestTally::default();
+    let mut tally = TestTally::new();
     tally.check("the dependencies between crates", tidy::check_crates());
     tally.check("the dependencies between the host's folders", tidy::check_host_folders());
     tally.check("the length of files", tidy::check_lengths());
