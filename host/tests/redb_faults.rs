@@ -249,6 +249,34 @@ async fn after_a_failure_of_whatever_operation_the_same_process_rolls_up_ten_mor
     }
 }
 
+/// What a failure of somebody else's call made the store forget, it has to make again, though none of its own calls failed.
+#[tokio::test]
+async fn rows_that_were_lost_by_anothers_failure_are_written_again_before_any_checkpoint_passes_them() {
+    let disk = Disk::default();
+    let store = Arc::new(disk.open());
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    let slot = |device: u64| Slot::of(&record(device, 0).device);
+    let other = (1..).find(|device| slot(*device) == slot(0)).unwrap();
+    surely(&mut ingest, &[record(other, 0)]).await;
+    // Durable by the next append, which is of the other device.
+    surely(&mut ingest, &[record(0, 0)]).await;
+
+    disk.fail_after(0);
+    let elsewhere = record((1..).find(|device| slot(*device) != slot(0)).unwrap(), 0);
+    let (received_at, log_time) = (elsewhere.received_at, elsewhere.received_at);
+    let records = vec![elsewhere];
+    let slot = Slot::of(&elsewhere.device);
+    let imported = Entry { slot, number: 0, writer: WriterId::NOBODY, received_at, log_time, records };
+    store.append(&[imported]).await.unwrap_err();
+
+    surely(&mut ingest, &[record(other, 1)]).await;
+    surely(&mut ingest, &[record(other, 2)]).await;
+    drop((ingest, store));
+    let mut ingest = Ingest::open(Arc::new(disk.open())).await.unwrap();
+    let again = ingest.commit(&[record(0, 0)], UnixMs(0)).await.unwrap();
+    assert_eq!(again, [Verdict::Duplicate]);
+}
+
 #[tokio::test]
 async fn a_panic_below_the_store_says_that_it_is_damaged_and_the_next_call_opens_it_anew() {
     let disk = Disk::default();

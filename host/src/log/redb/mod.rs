@@ -203,7 +203,12 @@ impl RedbStore {
     }
 
     fn close(&self, failed: &Arc<Database>) {
-        let ours = self.database.lock().take_if(|open| Arc::ptr_eq(open, failed));
+        let mut database = self.database.lock();
+        let ours = database.take_if(|open| Arc::ptr_eq(open, failed));
+        if ours.is_some() {
+            self.unsynced.lost();
+        }
+        drop(database);
         close(ours);
     }
 }
