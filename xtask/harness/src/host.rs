@@ -143,7 +143,7 @@ impl HostSettings {
                 command
             }
         };
-        command.args(["--log-format", "text"]).arg(self.role.name()).arg("--store").arg(self.store());
+        command.arg(self.role.name()).arg("--store").arg(self.store());
         match &self.broker {
             _ if self.role == Role::Api => {}
             Some(broker) => {
@@ -163,6 +163,8 @@ impl HostSettings {
                 command.env_remove(name);
             }
         }
+        // By its variable: a host of an earlier commit has no such flag.
+        command.env("ROLLCALL_LOG_FORMAT", "text");
         command
     }
 
