@@ -6,6 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::log::StoreError;
+use crate::log::messages::NotAll;
+use crate::model::UnixMs;
 
 /// What is wrong with a request, or with the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -33,6 +35,12 @@ impl Problem {
         Self { title: "not found", status: 404, detail: detail.into(), parameter: None }
     }
 
+    /// 410: it was there once.
+    pub fn gone(parameter: &str, detail: impl Into<String>) -> Self {
+        let parameter = Some(parameter.to_owned());
+        Self { title: "gone", status: 410, detail: detail.into(), parameter }
+    }
+
     /// 503: the same request may succeed later.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self { title: "not available", status: 503, detail: detail.into(), parameter: None }
@@ -43,6 +51,22 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         Self::unavailable(error.to_string())
+    }
+}
+
+/// What is not there, or cannot be read now.
+impl From<NotAll> for Problem {
+    fn from(error: NotAll) -> Self {
+        match error {
+            NotAll::LetGo(second) => {
+                let at = UnixMs(second.saturating_mul(1000)).to_rfc3339();
+                let detail = format!(
+                    "messages of this range were let go of for their age; ask from {at} on, since when all are kept"
+                );
+                Self::gone("start", detail)
+            }
+            NotAll::Store(error) => error.into(),
+        }
     }
 }
 

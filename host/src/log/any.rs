@@ -15,6 +15,7 @@ use super::rebuild::Rebuild;
 use super::redb::{self, BackupError, LocalRequests, Progress, RedbStore};
 use super::rollup::Chunk;
 use super::row::Row;
+use super::start::{Cut, Identity, Start};
 use super::{Checkpoint, LogStore, Recount, RowWrite, StoreError};
 use crate::model::{Entry, UnixMs};
 use crate::ops::check::Report;
@@ -253,6 +254,22 @@ impl LogStore for AnyStore {
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
         each!(self, store => store.view(plan).await)
+    }
+
+    async fn start(&self, slot: Slot) -> Result<Start, StoreError> {
+        each!(self, store => store.start(slot).await)
+    }
+
+    async fn cut(&self, cut: &Cut) -> Result<bool, StoreError> {
+        each!(self, store => store.cut(cut).await)
+    }
+
+    async fn release(&self, slot: Slot, below: u64) -> Result<bool, StoreError> {
+        each!(self, store => store.release(slot, below).await)
+    }
+
+    async fn imported(&self, identities: &[Identity]) -> Result<Vec<bool>, StoreError> {
+        each!(self, store => store.imported(identities).await)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

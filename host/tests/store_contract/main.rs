@@ -31,6 +31,7 @@ use rollcall_host::log::mongo::{MongoAddress, MongoStore};
 use rollcall_host::log::plan::{Plan, View, series, total};
 use rollcall_host::log::rollup::{CHUNK_ENTRIES, Chunk};
 use rollcall_host::log::row::Row;
+use rollcall_host::log::start::{Cut, Identity, Start};
 use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
 use rollcall_host::model::{Counts, Entry, Record, RecordKind, UnixMs, Verdict};
 use rollcall_host::ops::check::{Outcome, Report};
@@ -79,6 +80,22 @@ macro_rules! delegate_reads {
 
         async fn view(&$self, plan: &Plan) -> Result<View, StoreError> {
             $store.view(plan).await
+        }
+
+        async fn start(&$self, slot: Slot) -> Result<Start, StoreError> {
+            $store.start(slot).await
+        }
+
+        async fn cut(&$self, cut: &Cut) -> Result<bool, StoreError> {
+            $store.cut(cut).await
+        }
+
+        async fn release(&$self, slot: Slot, below: u64) -> Result<bool, StoreError> {
+            $store.release(slot, below).await
+        }
+
+        async fn imported(&$self, identities: &[Identity]) -> Result<Vec<bool>, StoreError> {
+            $store.imported(identities).await
         }
 
         async fn ping(&$self) -> Result<(), StoreError> {

@@ -13,15 +13,18 @@ mod backup;
 mod checkpoints;
 mod checks;
 mod hours;
+mod kept;
 mod migrate;
 mod open;
 mod packed;
 mod rebuild;
 mod repair;
 mod requests;
+mod roll;
 mod rows;
 mod sealed;
 mod snapshot;
+mod starts;
 mod sweep;
 mod tables;
 mod tail;
@@ -36,7 +39,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase};
 use rollcall_wire::{DeviceId, Slot, mutant};
 
 pub use self::backup::{BackupError, Progress, backup};
@@ -50,8 +53,9 @@ use super::devices::DeviceView;
 use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
+use super::start::{Cut, Identity, Start};
 use super::{Checkpoint, LogStore, RowWrite, StoreError, codec};
-use crate::model::{self, Entry, UnixMs};
+use crate::model::{Entry, UnixMs};
 
 type Open = dyn Fn() -> Result<Database, WorkError> + Send + Sync;
 
@@ -217,6 +221,7 @@ fn load(database: &Database, tail: &Tail) -> Result<(), WorkError> {
 
 /// Is all there that is made from the log?
 fn check(transaction: &ReadTransaction) -> Result<(), WorkError> {
+    starts::check(transaction)?;
     windows::check(transaction)?;
     hours::check(transaction)?;
     for slot in Slot::all() {
@@ -305,7 +310,7 @@ impl LogStore for RedbStore {
         self.run(move |database| {
             let transaction = unsynced.begin_write(database)?;
             for chunk in &chunks {
-                apply_chunk(&transaction, chunk)?;
+                roll::apply(&transaction, chunk)?;
             }
             transaction.commit()?;
             tail.forget(&chunks);
@@ -358,6 +363,32 @@ impl LogStore for RedbStore {
         .await
     }
 
+    async fn start(&self, slot: Slot) -> Result<Start, StoreError> {
+        self.run(move |database| starts::of(&database.begin_read()?, slot)).await
+    }
+
+    async fn cut(&self, cut: &Cut) -> Result<bool, StoreError> {
+        let (cut, unsynced) = (cut.clone(), self.unsynced.clone());
+        self.run(move |database| {
+            // Durable, and with it the checkpoints that it relies on.
+            let transaction = database.begin_write()?;
+            let done = starts::cut(&transaction, &cut)?;
+            transaction.commit()?;
+            unsynced.none();
+            Ok(done)
+        })
+        .await
+    }
+
+    async fn release(&self, _: Slot, _: u64) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn imported(&self, identities: &[Identity]) -> Result<Vec<bool>, StoreError> {
+        let identities = identities.to_vec();
+        self.run(move |database| starts::imported(&database.begin_read()?, &identities)).await
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         self.run(|database| {
             checkpoints::windows(&database.begin_read()?)?;
@@ -369,24 +400,3 @@ impl LogStore for RedbStore {
 
 /// How the bytes of an entry are read.
 type Decode<T> = fn(Slot, u64, &[u8]) -> Result<T, StoreError>;
-
-/// Every effect of a chunk in one transaction: windows, checkpoint and the packing of its entries, unless only windows
-/// are made anew.
-fn apply_chunk(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), WorkError> {
-    let is_next = checkpoints::update(transaction, chunk.slot, |progress| {
-        let is_next = super::is_next(chunk, progress.windows).map_err(WorkError::Store)?;
-        if is_next {
-            progress.windows = chunk.entries.end;
-            progress.count(model::sum(&chunk.counts, 0..u64::MAX));
-        }
-        Ok(is_next)
-    })?;
-    if !is_next {
-        return Ok(());
-    }
-    windows::add(transaction, chunk)?;
-    match tail::take(transaction, chunk)? {
-        Some(entries) => packed::pack(transaction, chunk, &entries),
-        None => Ok(()),
-    }
-}
