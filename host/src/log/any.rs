@@ -12,7 +12,7 @@ use super::devices::DeviceView;
 use super::mongo::{self, MongoAddress, MongoStore};
 use super::plan::{Plan, View};
 use super::rebuild::Rebuild;
-use super::redb::{self, BackupError, LocalRequests, Progress, RedbStore};
+use super::redb::{self, BackupError, Compacted, LocalRequests, Progress, RedbStore};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::start::{Cut, Identity, Start};
@@ -62,6 +62,20 @@ pub enum OpenError {
     #[cfg(feature = "mongodb")]
     #[error(transparent)]
     Mongo(#[from] mongo::MongoOpenError),
+}
+
+/// Why a store is not made smaller.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// It cannot be opened.
+    #[error(transparent)]
+    Open(#[from] redb::RedbOpenError),
+    /// Another tool's work.
+    #[error("a MongoDB uses room again by itself; its command compact gives it back to the system")]
+    NotOurs,
+    /// It did not come to its end.
+    #[error("cannot compact the store: {0}")]
+    Failed(String),
 }
 
 impl OpenError {
@@ -162,6 +176,22 @@ impl StoreAddress {
             Self::Redb(directory) => redb::backup(directory, to, progress).await,
             #[cfg(feature = "mongodb")]
             Self::Mongo(_) => Err(BackupError::NotOurs),
+        }
+    }
+
+    /// Makes the store's file as small as it can be, while nobody uses it.
+    ///
+    /// # Errors
+    /// [`CompactError`] says who can act.
+    pub async fn compact(&self) -> Result<Compacted, CompactError> {
+        match self {
+            Self::Redb(directory) => {
+                let directory = directory.clone();
+                let compacted = tokio::task::spawn_blocking(move || RedbStore::compact(&directory)).await;
+                Ok(compacted.map_err(|error| CompactError::Failed(error.to_string()))??)
+            }
+            #[cfg(feature = "mongodb")]
+            Self::Mongo(_) => Err(CompactError::NotOurs),
         }
     }
 

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use rollcall_wire::{DeviceId, Slot};
 
-pub use self::any::{AnyStore, OpenError, StoreAddress, StoreAddressError};
+pub use self::any::{AnyStore, CompactError, OpenError, StoreAddress, StoreAddressError};
 use self::devices::DeviceView;
 pub use self::late::LateStore;
 #[cfg(feature = "testing")]

@@ -222,7 +222,8 @@ impl LogStore for MongoStore {
                 Ok(_) => starts::below(self, entries).await,
                 Err(error) => {
                     let mut taken = taken(&error, entries).ok_or_else(|| unavailable(error))?;
-                    taken.extend(starts::below(self, entries).await?);
+                    let below = starts::below(self, entries).await?;
+                    taken.extend(below.iter().filter(|slot| !taken.contains(slot)).collect::<Vec<_>>());
                     Ok(taken)
                 }
             }

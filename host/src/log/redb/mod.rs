@@ -12,6 +12,7 @@ mod as_is;
 mod backup;
 mod checkpoints;
 mod checks;
+mod compact;
 mod hours;
 mod kept;
 mod migrate;
@@ -31,9 +32,9 @@ mod tail;
 mod unsynced;
 mod untouched;
 mod windows;
+mod work;
 
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -44,11 +45,13 @@ use rollcall_wire::{DeviceId, Slot, mutant};
 
 pub use self::backup::{BackupError, Progress, backup};
 pub use self::checks::checks;
+pub use self::compact::Compacted;
 pub use self::open::RedbOpenError;
 use self::open::Stamp;
 pub use self::requests::LocalRequests;
 use self::tail::Tail;
 use self::unsynced::Unsynced;
+use self::work::{WorkError, damage, damaged, unavailable};
 use super::devices::DeviceView;
 use super::plan::{Plan, View};
 use super::rollup::Chunk;
@@ -229,55 +232,6 @@ fn check(transaction: &ReadTransaction) -> Result<(), WorkError> {
         rows::check(transaction, slot)?;
     }
     Ok(())
-}
-
-/// What goes wrong in a piece of work: in redb, in what is stored, or in what is asked for.
-#[derive(Debug)]
-enum WorkError {
-    Redb(redb::Error),
-    Damage(String),
-    Store(StoreError),
-    /// redb, or what reads the rows, met what cannot be.
-    Panic(String),
-}
-
-impl WorkError {
-    /// Which damage of the file it reports, or the error that it is otherwise.
-    fn damage(self) -> Result<String, StoreError> {
-        match self {
-            Self::Panic(reason) | Self::Damage(reason) | Self::Redb(redb::Error::Corrupted(reason)) => {
-                Ok(reason)
-            }
-            Self::Redb(redb::Error::TableDoesNotExist(name)) => Ok(format!("the table {name} is gone")),
-            Self::Redb(redb::Error::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                Ok(error.to_string())
-            }
-            Self::Redb(error) => Err(unavailable(error)),
-            Self::Store(error) => Err(error),
-        }
-    }
-}
-
-impl<E: Into<redb::Error>> From<E> for WorkError {
-    fn from(error: E) -> Self {
-        Self::Redb(error.into())
-    }
-}
-
-fn damaged(directory: &Path, reason: &str) -> String {
-    let directory = directory.display();
-    format!(
-        "the store in {directory} is damaged ({reason}): stop rollcall and restore the folder from a backup; if windows \
-         and rows alone are damaged, rollcall doctor --repair --store redb:{directory} makes them anew"
-    )
-}
-
-fn unavailable(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Unavailable(error.to_string())
-}
-
-fn damage(what: String) -> WorkError {
-    WorkError::Damage(what)
 }
 
 impl LogStore for RedbStore {
