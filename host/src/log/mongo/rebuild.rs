@@ -92,6 +92,11 @@ impl MongoStore {
             |day: &u64| doc! { "_id": { "$gte": day.cast_signed(), "$lt": (day + DAY_S).cast_signed() } };
         let mut kept = vec![doc! { "_id": { "$lt": horizon.cast_signed() } }];
         kept.extend(starts.iter().flat_map(|start| start.days().1).map(day));
+        let days = self.database.collection::<Document>(collection(Resolution::Day));
+        if days.find_one(doc! { "$or": &kept }).await.map_err(unavailable)?.is_none() {
+            let what = "the windows of days are gone, and cannot be made anew, for messages were let go of";
+            return Err(StoreError::Corrupt(what.to_owned()));
+        }
         for name in [Resolution::Minute, Resolution::Hour, Resolution::Day].map(collection) {
             let windows = self.database.collection::<Document>(name);
             windows.delete_many(doc! { "$nor": &kept }).await.map_err(unavailable)?;

@@ -4,11 +4,13 @@
 //! Windows and hours are copied as they stand, so that one that is damaged stays so and is named by whoever reads it. What
 //! is gone altogether is noticed by sums and numbers, and then nothing is repaired: a backup has it.
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Key, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, TableError, Value, WriteTransaction,
+};
 use rollcall_wire::Slot;
 
 use super::open::META;
-use super::{WorkError, checkpoints, damage, hours, rows, starts, windows};
+use super::{WorkError, checkpoints, damage, hours, packed, rows, starts, windows};
 use crate::log::rollup::Resolution;
 use crate::log::start::Starts;
 use crate::model::Counts;
@@ -21,7 +23,12 @@ const MADE: &str = "rebuild_made";
 /// Copies it into a store whose log is there already.
 pub(super) fn copy(from: &ReadTransaction, to: &WriteTransaction) -> Result<(), WorkError> {
     let starts = starts::all(from)?;
-    let made: Vec<_> = Slot::all().map(|slot| checkpoints::read(from, slot).ok()).collect();
+    // What is not where the packed entries end is no sum to go by.
+    let made = |slot| {
+        let made = checkpoints::read(from, slot).ok()?;
+        (packed::upto(from, slot).ok()? == made.windows).then_some(made)
+    };
+    let made: Vec<_> = Slot::all().map(made).collect();
     let sum = copy_windows(from, to, &starts)?;
     let mut hours_expected = Some(0);
     for (slot, made) in Slot::all().zip(&made) {
@@ -61,14 +68,16 @@ fn copy_windows(from: &ReadTransaction, to: &WriteTransaction, starts: &Starts) 
     let lacks = |start: u64| starts.iter().any(|slot| slot.lacks(start));
     for resolution in [Resolution::Minute, Resolution::Hour] {
         let mut new = to.open_table(windows::table(resolution))?;
-        for row in from.open_table(windows::table(resolution))?.iter()? {
+        let Some(old) = opened(from, windows::table(resolution))? else { continue };
+        for row in old.iter()? {
             let (start, stored) = row?;
             if lacks(start.value()) {
                 new.insert(start.value(), stored.value())?;
             }
         }
     }
-    let days = windows::days(from)?;
+    let table = |resolution| opened(from, windows::table(resolution));
+    let days = windows::days(table(Resolution::Hour)?, table(Resolution::Day)?)?;
     let mut new = to.open_table(windows::table(Resolution::Day))?;
     let mut sum = Counts::default();
     for (start, counts) in days.into_iter().filter(|(start, _)| lacks(*start)) {
@@ -92,19 +101,25 @@ fn copy_rows(
 ) -> Result<(u64, u64), WorkError> {
     let index = slot.index() as u8;
     let range = || (index, "")..(index + 1, "");
-    let closed = from.open_table(rows::CLOSED)?;
+    let closed = opened(from, rows::CLOSED)?;
     let mut closed_there = 0;
-    for row in closed.range(range())? {
-        row?;
-        closed_there += 1;
+    if let Some(closed) = &closed {
+        for row in closed.range(range())? {
+            row?;
+            closed_there += 1;
+        }
     }
     let are_all_there = closed_expected.is_none_or(|expected| expected == closed_there);
     let (mut devices, mut with_closed) = (0, 0);
     let (mut new, mut new_closed) = (to.open_table(rows::DEVICES)?, to.open_table(rows::CLOSED)?);
-    for row in from.open_table(rows::DEVICES)?.range(range())? {
+    let Some(old) = opened(from, rows::DEVICES)? else { return Ok((0, 0)) };
+    for row in old.range(range())? {
         let (key, stored) = row?;
         let key = key.value();
-        let boots = closed.get(key)?;
+        let boots = match &closed {
+            Some(closed) => closed.get(key)?,
+            None => None,
+        };
         if !rows::is_readable(key.1, stored.value(), boots.as_ref().map(|boots| boots.value()))
             || boots.is_none() && !are_all_there
         {
@@ -120,12 +135,25 @@ fn copy_rows(
     Ok((devices, with_closed))
 }
 
+/// A table, unless it is gone with all that was in it.
+fn opened<K: Key + 'static, V: Value + 'static>(
+    from: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<Option<ReadOnlyTable<K, V>>, WorkError> {
+    match from.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn copy_hours(from: &ReadTransaction, to: &WriteTransaction, slot: Slot) -> Result<u64, WorkError> {
     let index = slot.index() as u8;
     let table: TableDefinition<'_, hours::Key, &[u8]> = hours::HOURS;
     let mut new = to.open_table(table)?;
     let mut copied = 0;
-    for row in from.open_table(table)?.range((index, "", 0)..(index + 1, "", 0))? {
+    let Some(old) = opened(from, table)? else { return Ok(0) };
+    for row in old.range((index, "", 0)..(index + 1, "", 0))? {
         let (key, stored) = row?;
         new.insert(key.value(), stored.value())?;
         copied += 1;

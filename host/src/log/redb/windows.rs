@@ -86,10 +86,15 @@ pub(super) fn check(transaction: &ReadTransaction) -> Result<(), WorkError> {
 
 /// The days, each as it is stored, or if that is damaged or gone, as its hours add up; `None` where one of these is damaged
 /// too.
-pub(super) fn days(transaction: &ReadTransaction) -> Result<BTreeMap<u64, Option<Counts>>, WorkError> {
+pub(super) fn days(
+    hours: Option<ReadOnlyTable<u64, &'static [u8]>>,
+    stored_days: Option<ReadOnlyTable<u64, &'static [u8]>>,
+) -> Result<BTreeMap<u64, Option<Counts>>, WorkError> {
+    let rows = |table: Option<ReadOnlyTable<u64, &'static [u8]>>| {
+        table.map_or(Ok(Vec::new()), |table| table.range::<u64>(..)?.collect::<Result<Vec<_>, _>>())
+    };
     let mut days = BTreeMap::<u64, Option<Counts>>::new();
-    for row in transaction.open_table(table(Resolution::Hour))?.range::<u64>(..)? {
-        let (start, stored) = row?;
+    for (start, stored) in rows(hours)? {
         let start = start.value();
         let day = days.entry(Resolution::Day.window_start(start)).or_insert(Some(Counts::default()));
         match (day.as_mut(), open_sum(Resolution::Hour, start, stored.value())) {
@@ -97,8 +102,7 @@ pub(super) fn days(transaction: &ReadTransaction) -> Result<BTreeMap<u64, Option
             _ => *day = None,
         }
     }
-    for row in transaction.open_table(table(Resolution::Day))?.range::<u64>(..)? {
-        let (start, stored) = row?;
+    for (start, stored) in rows(stored_days)? {
         if let Ok(day) = open_sum(Resolution::Day, start.value(), stored.value()) {
             days.insert(start.value(), Some(day));
         }
