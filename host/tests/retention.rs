@@ -13,7 +13,7 @@ use common::place::{Place, Redb, on_each_place, run};
 use common::serve::{Process, rollcall, said};
 use common::{brute_force, device, record};
 use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::{self, let_go_once, recount};
+use rollcall_host::intake::{self, KeepMessages, let_go_once, recount};
 use rollcall_host::log::plan::{Plan, total};
 use rollcall_host::log::{LogStore, StoreAddress, devices};
 use rollcall_host::model::{Record, RecordKind, TimeError, UnixMs, Verdict};
@@ -227,46 +227,54 @@ fn length(directory: &Path) -> u64 {
     fs::metadata(directory.join("rollcall.redb")).unwrap().len()
 }
 
-/// Each day a burst, so that messages and not windows take the room, which stay.
+/// How long the file is after each of four periods of 31 days. Each day brings a burst, so that messages and not windows
+/// take the room, which stay.
+async fn lengths(place: &Redb, keep: Option<KeepMessages>) -> Vec<u64> {
+    let mut random = common::random();
+    let store = Arc::new(place.address().open().await.unwrap());
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    let (mut lengths, mut sent) = (Vec::new(), 0);
+    for day in 0..4 * 31_u64 {
+        for flush in 0..20 {
+            let at = UnixMs(BEGIN_MS + day * DAY_MS + flush * 1_000);
+            let records: Vec<_> = (0..200)
+                .map(|nth| Record {
+                    sampled_at: UnixMs(at.0 - random.u64(..1_000)),
+                    received_at: at,
+                    ..sample(&mut random, nth % 20, (day * 20 + flush) * 10 + nth / 20)
+                })
+                .collect();
+            sent += records.len();
+            ingest.commit(&records, at).await.unwrap();
+            ingest.roll().await.unwrap();
+        }
+        ingest.write_all_rows().await.unwrap();
+        if let Some(keep) = keep {
+            let_go_once(&*store, keep, UnixMs(BEGIN_MS + day * DAY_MS)).await.unwrap();
+        }
+        if (day + 1) % 31 == 0 {
+            lengths.push(length(place.directory()));
+        }
+    }
+    let plan = Plan::new(0..4_000_000_000);
+    assert_eq!(total(&plan, &store.view(&plan).await.unwrap()).total(), sent as u64);
+    lengths
+}
+
 #[test]
 fn disk_use_stays_level_over_three_periods_and_compact_gives_room_back() {
-    let mut random = common::random();
-    let place = Redb::fresh();
-    let mut lengths = Vec::new();
-    run(async {
-        let store = Arc::new(place.address().open().await.unwrap());
-        let mut ingest = Ingest::open(store.clone()).await.unwrap();
-        let mut sent = 0;
-        for day in 0..4 * 31_u64 {
-            for flush in 0..20 {
-                let at = UnixMs(BEGIN_MS + day * DAY_MS + flush * 1_000);
-                let records: Vec<_> = (0..200)
-                    .map(|nth| Record {
-                        sampled_at: UnixMs(at.0 - random.u64(..1_000)),
-                        received_at: at,
-                        ..sample(&mut random, nth % 20, (day * 20 + flush) * 10 + nth / 20)
-                    })
-                    .collect();
-                sent += records.len();
-                ingest.commit(&records, at).await.unwrap();
-                ingest.roll().await.unwrap();
-            }
-            ingest.write_all_rows().await.unwrap();
-            let_go_once(&*store, "31d".parse().unwrap(), UnixMs(BEGIN_MS + day * DAY_MS)).await.unwrap();
-            if (day + 1) % 31 == 0 {
-                lengths.push(length(place.directory()));
-            }
-        }
-        let plan = Plan::new(0..4_000_000_000);
-        assert_eq!(total(&plan, &store.view(&plan).await.unwrap()).total(), sent as u64);
-    });
-    println!("bytes after each period: {lengths:?}");
+    let (place, endless) = (Redb::fresh(), Redb::fresh());
+    let kept = run(lengths(&endless, None));
+    let lengths = run(lengths(&place, Some("31d".parse().unwrap())));
+    println!("bytes after each period: {lengths:?}, and where all is kept {kept:?}");
     assert!(lengths[3] <= lengths[1] + lengths[1] / 10, "{lengths:?}");
+    assert!(kept[3] > lengths[3], "{kept:?}");
 
     let store = format!("redb:{}", place.directory().display());
     let used = Process::start("serve", &store);
-    let (code, text) = said(&mut rollcall("compact", &store));
-    assert!(code != Some(0) && text.contains("another process uses"), "{text}");
+    let refused = rollcall("compact", &store).output().unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && text.contains("another process uses"), "{text}");
     drop(used);
     let before = length(place.directory());
     let (code, text) = said(&mut rollcall("compact", &store));

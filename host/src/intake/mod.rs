@@ -21,5 +21,7 @@ pub use self::flush::{BadFlushInterval, FLUSH_MESSAGES, FlushInterval};
 pub use self::keep_storing::keep_storing;
 pub use self::rebuild::rebuild;
 pub use self::recount::recount;
-pub use self::retention::{BadKeepMessages, KeepMessages, let_go, let_go_once};
+#[cfg(feature = "testing")]
+pub use self::retention::let_go_once;
+pub use self::retention::{BadKeepMessages, KeepMessages, let_go};
 pub use self::timing::ClockReading;

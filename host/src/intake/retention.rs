@@ -81,6 +81,7 @@ pub async fn let_go<S: LogStore>(
 ///
 /// # Errors
 /// [`StoreError`]. What was let go of before it stays so.
+#[cfg(feature = "testing")]
 pub async fn let_go_once<S: LogStore>(store: &S, keep: KeepMessages, now: UnixMs) -> Result<u64, StoreError> {
     let mut entries = 0;
     for slot in Slot::all() {

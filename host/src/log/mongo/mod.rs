@@ -8,6 +8,7 @@ mod checks;
 mod format;
 mod hours;
 mod import;
+mod kept;
 mod open;
 mod rebuild;
 mod rows;

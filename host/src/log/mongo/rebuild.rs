@@ -5,17 +5,15 @@
 //! keeps out those that have it open: they have to be stopped.
 
 use mongodb::bson::{Document, doc};
-use rollcall_wire::Slot;
 use serde::{Deserialize, Serialize};
 
 use super::format::{FORMAT_VERSION, FORMAT_WHOLE, OLDEST_FORMAT};
+use super::kept::Kept;
 use super::open::{Stamp, connected, prepare, stamp};
 use super::windows::collection;
-use super::{MongoAddress, MongoOpenError, MongoStore, hours, in_time, rows, starts, unavailable, words};
+use super::{MongoAddress, MongoOpenError, MongoStore, hours, in_time, rows, unavailable, words};
 use crate::log::StoreError;
 use crate::log::rollup::Resolution;
-
-const DAY_S: u64 = Resolution::Day.seconds();
 
 /// How far a rebuild is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,11 +63,13 @@ impl MongoStore {
             let stage = mongodb::bson::to_bson(&stage).expect("a word always serialises");
             doc! { "$set": { "version": version, "rebuild": stage } }
         };
-        self.set_stamp(stage(Stage::Emptying)).await?;
         if is_cut {
-            self.keep_what_cannot_be_made().await?;
+            let kept = Kept::find(self).await?;
+            self.set_stamp(stage(Stage::Emptying)).await?;
+            kept.keep(self).await?;
             return self.set_stamp(stage(Stage::Filling)).await;
         }
+        self.set_stamp(stage(Stage::Emptying)).await?;
         in_time(async {
             self.checkpoints().delete_many(doc! {}).await.map_err(unavailable)?;
             let windows = [Resolution::Minute, Resolution::Hour, Resolution::Day].map(collection);
@@ -80,38 +80,6 @@ impl MongoStore {
         })
         .await?;
         self.set_stamp(stage(Stage::Filling)).await
-    }
-
-    /// Lets go of what is made from the log, but of nothing that could not be made again where messages were let go of:
-    /// windows of days that lack some, which say themselves what they hold; rows that can be read; and their hours.
-    async fn keep_what_cannot_be_made(&self) -> Result<(), StoreError> {
-        let mut session = self.session().await?;
-        let starts = in_time(starts::all(self, &mut session)).await?;
-        let horizon = starts.iter().map(|start| start.days().0).max().unwrap_or_default();
-        let day =
-            |day: &u64| doc! { "_id": { "$gte": day.cast_signed(), "$lt": (day + DAY_S).cast_signed() } };
-        let mut kept = vec![doc! { "_id": { "$lt": horizon.cast_signed() } }];
-        kept.extend(starts.iter().flat_map(|start| start.days().1).map(day));
-        let days = self.database.collection::<Document>(collection(Resolution::Day));
-        if days.find_one(doc! { "$or": &kept }).await.map_err(unavailable)?.is_none() {
-            let what = "the windows of days are gone, and cannot be made anew, for messages were let go of";
-            return Err(StoreError::Corrupt(what.to_owned()));
-        }
-        for name in [Resolution::Minute, Resolution::Hour, Resolution::Day].map(collection) {
-            let windows = self.database.collection::<Document>(name);
-            windows.delete_many(doc! { "$nor": &kept }).await.map_err(unavailable)?;
-        }
-        rows::salvage(self).await?;
-        in_time(async {
-            let checkpoints = self.database.collection::<Document>("checkpoints");
-            checkpoints.delete_many(doc! {}).await.map_err(unavailable)?;
-            let first = |slot: Slot| starts[slot.index()].first.cast_signed();
-            let begin =
-                |slot: Slot| doc! { "_id": slot.index() as i32, "next": first(slot), "rows": first(slot) };
-            checkpoints.insert_many(Slot::all().map(begin)).await.map_err(unavailable)?;
-            prepare(&self.database).await.map_err(unavailable)
-        })
-        .await
     }
 
     /// All is made: the database may be opened from now on.

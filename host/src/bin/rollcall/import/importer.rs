@@ -186,8 +186,6 @@ impl<S: LogStore> Importer<S> {
 impl Known {
     /// Reads what the log holds beyond what is known.
     async fn learn<S: LogStore>(&mut self, store: &S, slot: Slot) -> Result<(), StoreError> {
-        self.start = store.start(slot).await?;
-        self.next = self.next.max(self.start.first);
         loop {
             let entries = store.read(slot, self.next, READ_ENTRIES).await?;
             for entry in &entries {
@@ -201,6 +199,8 @@ impl Known {
                 }
             }
             if entries.len() < READ_ENTRIES {
+                // Only now: what was let go of while the log was read is of days that it tells.
+                self.start = store.start(slot).await?;
                 return Ok(());
             }
         }
