@@ -18,7 +18,7 @@ use rollcall_host::intake::let_go_once;
 use rollcall_host::log::RedbStore;
 use rollcall_host::log::row::OPEN_BOOTS_MAX;
 use rollcall_host::model::{Record, RecordKind, TimeError, UnixMs, hashed_id};
-use rollcall_wire::{DeviceId, Kind, Topic};
+use rollcall_wire::{DeviceId, Kind, Slot, Topic};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -179,9 +179,11 @@ fn what_was_let_go_of_is_not_counted_again_and_what_nobody_can_tell_is_refused_w
         assert!(said.contains("52 refused: of days of which the store has let go of messages"), "{said}");
         assert_eq!(counted(&data, &range), before);
     }
-    // Of a boot that nobody knows: of such a day it may have been counted, and of another one it was not.
+    // Of a device that is not known: of such a day it may have been counted, and of another one it was not.
+    let porch = DeviceId::new("porch").unwrap();
+    let other = (0..).map(common::device).find(|other| Slot::of(other) == Slot::of(&porch)).unwrap();
     let at = |days: u64| UnixMs(now - days * DAY_MS).to_rfc3339();
-    let line = |seq: u64, days: u64| format!("porch,00000000000000aa,{seq},3,{}\n", at(days));
+    let line = |seq: u64, days: u64| format!("{other},00000000000000aa,{seq},3,{}\n", at(days));
     let unknown = dir.path().join("unknown.csv");
     let text = format!("device,boot,seq,status,sampled_at\n{}{}{}", line(1, 50), line(2, 20), line(3, 45));
     fs::write(&unknown, text).unwrap();

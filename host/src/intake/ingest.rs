@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rollcall_wire::codec::Rejection;
-use rollcall_wire::{BootId, DeviceId, SampleId, Slot, mutant};
+use rollcall_wire::{DeviceId, SampleId, Slot, mutant};
 use tokio::time::Instant;
 
 use super::batch::{Batch, Draft};
@@ -100,9 +100,9 @@ impl<S: LogStore> Ingest<S> {
         Ok(())
     }
 
-    /// Is it known exactly which samples of this boot are in the log or were, of those that were taken at `at`?
-    pub fn tells_all(&self, device: &DeviceId, boot: BootId, at: UnixMs) -> bool {
-        self.partitions[Slot::of(device).index()].tells_all(device, boot, at)
+    /// Is it known exactly which samples that this device took at `at` or later are in the log or were?
+    pub fn tells_all(&self, device: &DeviceId, at: UnixMs) -> bool {
+        self.partitions[Slot::of(device).index()].tells_all(device, at)
     }
 
     /// Was nothing ever stored?

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use rollcall_wire::{BootId, DeviceId, SampleId, Slot, mutant};
+use rollcall_wire::{DeviceId, SampleId, Slot, mutant};
 use tokio::time::Instant;
 
 use super::seen::{Seen, Sighting};
@@ -120,9 +120,9 @@ impl Partition {
         self.seen.check(device, sample)
     }
 
-    /// Is it known exactly which samples of this boot are in the log or were, of those that were taken at `at`?
-    pub fn tells_all(&self, device: &DeviceId, boot: BootId, at: UnixMs) -> bool {
-        self.seen.tells_all(device, boot, at)
+    /// Is it known exactly which samples that this device took at `at` or later are in the log or were?
+    pub fn tells_all(&self, device: &DeviceId, at: UnixMs) -> bool {
+        self.seen.tells_all(device, at)
     }
 
     /// Takes the next entry of the log; the chunk that it completes, if it does, is to be rolled up.

@@ -95,11 +95,16 @@ impl Seen {
         }
     }
 
-    /// Is it known exactly which samples of this boot are in the log or were, of those that were taken at `at`? The boot is
-    /// open, and nothing of its device was forgotten that reached so far.
-    pub fn tells_all(&self, device: &DeviceId, boot: BootId, at: UnixMs) -> bool {
+    /// Is it known exactly which samples that this device took at `at` or later are in the log or were? It was heard by then,
+    /// and nothing of it was forgotten that reached so far.
+    pub fn tells_all(&self, device: &DeviceId, at: UnixMs) -> bool {
         let Some(Device { state, .. }) = self.devices.get(device) else { return false };
-        state.boots.iter().any(|open| open.id == boot) && state.known_from.is_none_or(|from| from <= at)
+        state.first_seen <= at && state.known_from.is_none_or(|from| from <= at)
+    }
+
+    /// Can this boot get samples?
+    pub fn is_open(&self, device: &DeviceId, boot: BootId) -> bool {
+        self.devices.get(device).is_some_and(|device| device.state.boots.iter().any(|open| open.id == boot))
     }
 
     /// The entry is in the log now, and what of it is of devices that are `wanted` was not taken before. Where the

@@ -162,7 +162,7 @@ fn whole(snapshot: &mut dyn Snapshot, device: DeviceId) -> Result<DeviceView, St
 pub(super) fn look_again(
     snapshot: &mut dyn Snapshot,
     reporter: &mut Reporter,
-    start: &Start,
+    (slot, start): (Slot, &Start),
     device: DeviceId,
     checkpoint: u64,
 ) -> Result<Vec<String>, Stop> {
@@ -172,7 +172,7 @@ pub(super) fn look_again(
     for (minute, counts) in left(&view, start) {
         minutes.entry(minute).or_default().0 += counts;
     }
-    read(snapshot, reporter, Slot::of(&device), start.first, upto, |logged| {
+    read(snapshot, reporter, slot, start.first, upto, |logged| {
         let is_left = |record: &Record| !start.lacks(record.sampled_at.second());
         let of_device = |record: &&Record| record.device == device && is_own(record) && is_left(record);
         if logged.entry.number < upto {

@@ -168,8 +168,13 @@ fn device_windows(
 ) -> Result<(), Stop> {
     let mut findings = Findings::default();
     for (slot, device, checkpoint) in differing.iter().take(DEVICES_SHOWN) {
-        match readable(devices::look_again(snapshot, reporter, coverage.start(*slot), *device, *checkpoint))?
-        {
+        match readable(devices::look_again(
+            snapshot,
+            reporter,
+            (*slot, coverage.start(*slot)),
+            *device,
+            *checkpoint,
+        ))? {
             Ok(minutes) => minutes.into_iter().for_each(|minute| findings.add(|| minute)),
             Err(error) => findings.add(|| error),
         }

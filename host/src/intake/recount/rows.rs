@@ -10,7 +10,7 @@ use crate::intake::seen::{Seen, Sighting};
 use crate::log::Snapshot;
 use crate::log::row::Row;
 use crate::log::start::Start;
-use crate::model::{Entry, Record, RecordKind, UnixMs};
+use crate::model::{Entry, Record, RecordKind};
 use crate::ops::Findings;
 use crate::ops::check::Reporter;
 
@@ -148,7 +148,7 @@ impl SlotRows {
 fn lacks(held: &Seen, record: &Record) -> Option<String> {
     let id = record.id.filter(|_| record.kind == RecordKind::Sample)?;
     // Other boots may be forgotten by now.
-    let is_open = held.tells_all(&record.device, id.boot, UnixMs(u64::MAX));
+    let is_open = held.is_open(&record.device, id.boot);
     let lacks = is_open && held.check(&record.device, id) == Sighting::New;
     lacks
         .then(|| format!("it does not know sample {} of boot {}, which is in the log", id.seq.get(), id.boot))

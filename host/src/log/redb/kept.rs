@@ -1,8 +1,11 @@
 //! What a repair of a store keeps that has let go of messages: it could not be made again from those that are left.
 //!
 //! These are the windows of days of which messages were let go of, the rows of devices that can be read, and their hours.
-//! Windows and hours are copied as they stand, so that one that is damaged stays so and is named by whoever reads it. What
-//! is gone altogether is noticed by sums and numbers, and then nothing is repaired: a backup has it.
+//! Windows and hours are copied as they stand, so that one that is damaged stays so and is named by whoever reads it; but the
+//! hours of a day are made of its minutes where these add up to it, and a day of its hours. What is gone altogether is
+//! noticed by sums and numbers, and then nothing is repaired: a backup has it.
+
+use std::collections::BTreeMap;
 
 use redb::{
     Key, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, TableError, Value, WriteTransaction,
@@ -83,12 +86,45 @@ fn copy_windows(from: &ReadTransaction, to: &WriteTransaction, starts: &Starts) 
     for (start, counts) in days.into_iter().filter(|(start, _)| lacks(*start)) {
         let counts = counts.ok_or_else(|| gone(&format!("the day at {start}")))?;
         sum += counts;
+        set_hours_right(to, start, counts)?;
         new.insert(start, windows::seal_sum(Resolution::Day, start, counts).as_slice())?;
     }
     if sum == Counts::default() {
         return Err(gone("the windows of days"));
     }
     Ok(sum)
+}
+
+/// Makes the hours of a day that do not add up to it of its minutes, if these do.
+fn set_hours_right(to: &WriteTransaction, day: u64, counts: Counts) -> Result<(), WorkError> {
+    let day = day..day + Resolution::Day.seconds();
+    let mut hours = to.open_table(windows::table(Resolution::Hour))?;
+    let (mut stored, mut are_readable) = (Counts::default(), true);
+    for row in hours.range(day.clone())? {
+        let (start, hour) = row?;
+        match windows::open_sum(Resolution::Hour, start.value(), hour.value()) {
+            Ok(hour) => stored += hour,
+            Err(_) => are_readable = false,
+        }
+    }
+    if are_readable && stored == counts {
+        return Ok(());
+    }
+    let mut made = BTreeMap::<u64, Counts>::new();
+    let mut total = Counts::default();
+    for row in to.open_table(windows::table(Resolution::Minute))?.range(day)? {
+        let (start, minute) = row?;
+        let start = start.value();
+        let Ok(minute) = windows::open_minute_sum(start, minute.value()) else { return Ok(()) };
+        total += minute;
+        *made.entry(Resolution::Hour.window_start(start)).or_default() += minute;
+    }
+    if total == counts {
+        for (start, hour) in made {
+            hours.insert(start, windows::seal_sum(Resolution::Hour, start, hour).as_slice())?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies the rows of a slot that can be read; how many these are, and how many of them have closed boots. Where closed

@@ -293,11 +293,11 @@ fn open_minute(start: u64, stored: &[u8]) -> Result<BySecond, WorkError> {
     codec::minute(start, open(Resolution::Minute, start, stored)?).map_err(super::packed::unreadable)
 }
 
-fn open_minute_sum(start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
+pub(super) fn open_minute_sum(start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
     codec::minute_sum(start, open(Resolution::Minute, start, stored)?).map_err(super::packed::unreadable)
 }
 
-fn open_sum(resolution: Resolution, start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
+pub(super) fn open_sum(resolution: Resolution, start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
     let sum = postcard::from_bytes(open(resolution, start, stored)?);
     sum.map(|sum| codec::counts(&sum)).map_err(|_| damage(format!("{} at {start}", name(resolution))))
 }

@@ -109,12 +109,16 @@ impl<S: LogStore> Importer<S> {
     /// Can the ingest tell whether this record was counted? It has forgotten boots that were silent for long, and of what
     /// was sampled within that time it knows all.
     fn is_told(&self, record: &Record, starts: &[Start]) -> bool {
-        let Some(id) = record.id.filter(|_| record.kind == RecordKind::Sample) else { return false };
+        if record.id.is_none() || record.kind != RecordKind::Sample {
+            return false;
+        }
         let slot = Slot::of(&record.device);
         let Some(begun) = self.begun[slot.index()] else { return true };
         let start = &starts[slot.index()];
         let is_young = begun.0.saturating_add(BOOT_KEPT_MS) > self.ingest.log_time(slot, UnixMs::now()).0;
-        (is_young && start.first == 0) || self.ingest.tells_all(&record.device, id.boot, record.sampled_at)
+        // Another host may have dated it a little otherwise.
+        let at = UnixMs(record.sampled_at.0.saturating_sub(DATED_OTHERWISE_S * 1000));
+        (is_young && start.first == 0) || self.ingest.tells_all(&record.device, at)
     }
 
     async fn commit_samples(&mut self, samples: &[Record]) -> Vec<Verdict> {
