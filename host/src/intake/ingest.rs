@@ -105,6 +105,11 @@ impl<S: LogStore> Ingest<S> {
         self.partitions[Slot::of(device).index()].tells_all(device, at)
     }
 
+    /// Is this record known to be in the log, or to have been?
+    pub fn has(&self, record: &Record) -> bool {
+        self.sighting(record) == Sighting::Counted
+    }
+
     /// Was nothing ever stored?
     pub fn is_empty(&self) -> bool {
         self.partitions.iter().all(|partition| partition.next() == 0)

@@ -123,7 +123,7 @@ impl Fleet {
 
 /// What the answers are, at any time.
 async fn agrees<S: LogStore>(store: &S, fleet: &mut Fleet) {
-    for turn in 0..20 {
+    for turn in 0..10 {
         let mut bound = || fleet.random.u64(common::START_S..fleet.now_ms / 1000 + 1000);
         let (a, b) = (bound(), bound());
         let range = if turn == 0 { EVERYTHING } else { a.min(b)..a.max(b) };
@@ -159,10 +159,10 @@ pub(crate) async fn no_answer_changes_by_what_is_let_go_of<F: Fixture>() {
     let mut fixture = Arc::new(F::fresh().await);
     let mut fleet = Fleet { random, now_ms: common::START_S * 1000, counted: Vec::new(), next: 0 };
     let mut gone = 0;
-    for life in 0..4 {
+    for life in 0..3 {
         let link = Arc::new(Link(fixture.clone()));
         let mut ingest = Ingest::open(link.clone()).await.unwrap();
-        for _ in 0..350 {
+        for _ in 0..270 {
             let records = fleet.flush();
             let verdicts = ingest.commit(&records, UnixMs(fleet.now_ms)).await.unwrap();
             assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Accepted), "{verdicts:?}");

@@ -118,7 +118,8 @@ impl<S: LogStore> Importer<S> {
         let is_young = begun.0.saturating_add(BOOT_KEPT_MS) > self.ingest.log_time(slot, UnixMs::now()).0;
         // Another host may have dated it a little otherwise.
         let at = UnixMs(record.sampled_at.0.saturating_sub(DATED_OTHERWISE_S * 1000));
-        (is_young && start.first == 0) || self.ingest.tells_all(&record.device, at)
+        let is_young = is_young && start.first == 0;
+        is_young || self.ingest.has(record) || self.ingest.tells_all(&record.device, at)
     }
 
     async fn commit_samples(&mut self, samples: &[Record]) -> Vec<Verdict> {
