@@ -350,7 +350,7 @@ impl LogStore for Faulty {
     }
 
     async fn start(&self, slot: Slot) -> Result<Start, StoreError> {
-        self.call(Call::Read, self.store.start(slot)).await
+        self.store.start(slot).await
     }
 
     async fn cut(&self, cut: &Cut) -> Result<bool, StoreError> {
