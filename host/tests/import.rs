@@ -9,11 +9,18 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use common::serve::{Process, rollcall};
 use rollcall_harness::mqtt::{Client, PUBACK, Version};
+use rollcall_host::intake::ingest::Ingest;
+use rollcall_host::intake::let_go_once;
+use rollcall_host::log::RedbStore;
 use rollcall_host::log::row::OPEN_BOOTS_MAX;
-use rollcall_wire::{DeviceId, Kind, Topic};
+use rollcall_host::model::{Record, RecordKind, TimeError, UnixMs, hashed_id};
+use rollcall_wire::{DeviceId, Kind, Slot, Topic};
+
+const DAY_MS: u64 = 86_400_000;
 
 const ALL: &str = "start=0&end=9999999999";
 
@@ -113,6 +120,77 @@ fn what_is_told_is_taken_once_from_either_format_and_by_its_own_host_not_again()
         assert!(is_good && said.contains("\n0 imported"), "{said}");
         assert!(said.contains(&format!("{all} were there already")), "{said}");
         assert_eq!(counted(data, &range), told);
+    }
+}
+
+/// 60 days of samples of a device, of documents that were imported for it, and of messages without numbers.
+async fn record_for_months(data: &Path, now: u64) {
+    let mut random = common::random();
+    let mut ingest = Ingest::open(Arc::new(RedbStore::open(data).unwrap())).await.unwrap();
+    for nth in 0..600 {
+        let at = UnixMs(now - 60 * DAY_MS + nth * DAY_MS / 10);
+        let sample = Record {
+            sampled_at: at,
+            received_at: at,
+            time_error: TimeError::Exact,
+            ..common::record(&mut random, DeviceId::new("porch").unwrap(), nth)
+        };
+        let document =
+            Record { id: Some(hashed_id(&nth.to_le_bytes())), kind: RecordKind::Imported, ..sample };
+        let mut records = vec![sample, document];
+        if nth % 10 == 0 {
+            // Two that are alike.
+            records.extend([Record { id: None, ..sample }; 2]);
+        }
+        ingest.commit(&records, at).await.unwrap();
+    }
+    ingest.roll().await.unwrap();
+    ingest.write_all_rows().await.unwrap();
+}
+
+#[test]
+fn what_was_let_go_of_is_not_counted_again_and_what_nobody_can_tell_is_refused_with_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let now = UnixMs::now().0;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(record_for_months(&data, now));
+    let process = Process::start("serve", &format!("redb:{}", data.display()));
+    let told = get(process.http, &format!("/v1/messages?{ALL}"));
+    stop(process);
+    let range = format!("start={}&end={}", now / 1000 - 4_000, now / 1000);
+    let before = counted(&data, &range);
+    let gone = runtime.block_on(async {
+        let store = RedbStore::open(&data).unwrap();
+        let_go_once(&store, "31d".parse().unwrap(), UnixMs(now)).await.unwrap()
+    });
+    assert_eq!(gone, 256);
+
+    let is_bare = |line: &&str| line.contains(r#""seq":null"#);
+    let (all, numbered) = (dir.path().join("all.ndjson"), dir.path().join("numbered.ndjson"));
+    fs::write(&all, &told).unwrap();
+    fs::write(&numbered, told.lines().filter(|line| !is_bare(line)).collect::<Vec<_>>().join("\n")).unwrap();
+    for _ in 0..2 {
+        let (is_good, said) = import(&numbered, &data);
+        assert!(is_good && said.contains("\n0 imported\n1200 were there already"), "{said}");
+        // Of bare messages that are gone no identity is kept.
+        let (is_good, said) = import(&all, &data);
+        assert!(!is_good && said.contains("\n0 imported"), "{said}");
+        assert!(said.contains("52 refused: of days of which the store has let go of messages"), "{said}");
+        assert_eq!(counted(&data, &range), before);
+    }
+    // Of a device that is not known: of such a day it may have been counted, and of another one it was not.
+    let porch = DeviceId::new("porch").unwrap();
+    let other = (0..).map(common::device).find(|other| Slot::of(other) == Slot::of(&porch)).unwrap();
+    let at = |days: u64| UnixMs(now - days * DAY_MS).to_rfc3339();
+    let line = |seq: u64, days: u64| format!("{other},00000000000000aa,{seq},3,{}\n", at(days));
+    let unknown = dir.path().join("unknown.csv");
+    let text = format!("device,boot,seq,status,sampled_at\n{}{}{}", line(1, 50), line(2, 20), line(3, 45));
+    fs::write(&unknown, text).unwrap();
+    for imported in [1, 0] {
+        let (is_good, said) = import(&unknown, &data);
+        assert!(!is_good && said.contains(&format!("\n{imported} imported")), "{said}");
+        assert!(said.contains("2 refused: of days of which"), "{said}");
     }
 }
 

@@ -14,9 +14,11 @@ use common::{device, record};
 use futures_util::StreamExt;
 use rollcall_host::api::{Api, Ending, router};
 use rollcall_host::intake::ingest::Ingest;
+use rollcall_host::intake::let_go_once;
 use rollcall_host::log::{Fault, MemoryStore};
 use rollcall_host::model::{Record, TimeError, UnixMs};
 use rollcall_host::ops::Ops;
+use rollcall_wire::Slot;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -112,6 +114,44 @@ async fn an_empty_range_is_complete_and_a_wrong_question_is_refused() {
         let problem: Value = serde_json::from_slice(&problem).unwrap();
         assert_eq!(problem["parameter"], parameter, "{problem}");
     }
+}
+
+#[tokio::test]
+async fn a_range_of_which_messages_were_let_go_of_is_gone_and_the_answer_says_since_when_all_are_there() {
+    const DAY_MS: u64 = 86_400_000;
+    let store = Arc::new(MemoryStore::default());
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    let first = samples(1)[0].sampled_at.0;
+    for (day, record) in (0..).zip(samples(300)) {
+        let at = UnixMs(first + day * DAY_MS / 3);
+        let record = Record { sampled_at: at, received_at: at, ..record };
+        ingest.commit(&[record], at).await.unwrap();
+    }
+    ingest.roll().await.unwrap();
+    ingest.write_all_rows().await.unwrap();
+    let api = router(Api { store: store.clone(), ops: Arc::new(Ops::default()), issued: None });
+    let all = lines(&api, "start=0&end=9999999999").await;
+    assert!(all.last().unwrap().contains(r#""complete":true,"messages":300"#), "{all:?}");
+    let now = UnixMs(first + 100 * DAY_MS);
+    assert_eq!(let_go_once(&*store, "31d".parse().unwrap(), now).await.unwrap(), 192);
+
+    for query in
+        ["start=0&end=9999999999", "start=0&end=1&device=device-1", "start=1795392000&end=1795392003"]
+    {
+        let answer = ask(&api, query).await;
+        assert_eq!(answer.status(), StatusCode::GONE, "{query}");
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let problem = to_bytes(answer.into_body(), 10_000).await.unwrap();
+        let problem: Value = serde_json::from_slice(&problem).unwrap();
+        let from = problem["complete_from"].as_str().unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains(from), "{problem}");
+        let told = lines(&api, &format!("start={from}&end=9999999999")).await;
+        assert!(told.last().unwrap().contains(r#""complete":true,"messages":108"#), "{told:?}");
+    }
+    // Another slot has all of its own.
+    let other = (0..).map(device).find(|other| Slot::of(other) != Slot::of(&device(1))).unwrap();
+    let told = lines(&api, &format!("start=0&end=9999999999&device={other}")).await;
+    assert!(told[0].contains(r#""complete":true,"messages":0"#), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,8 +16,9 @@ use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state
 use rollcall_host::log::plan::{Plan, total};
 use rollcall_host::log::rollup::{CHUNK_ENTRIES, Chunk};
 use rollcall_host::log::row::Row;
+use rollcall_host::log::start::{Cut, Start};
 use rollcall_host::log::{AnyStore, Checkpoint, LogStore, MemoryStore, RowWrite, StoreError};
-use rollcall_host::model::{BySecond, Entry, RecordKind};
+use rollcall_host::model::{BySecond, Entry, RecordKind, UnixMs};
 use rollcall_wire::{DeviceId, Slot};
 use tokio::runtime::Runtime;
 
@@ -32,6 +33,7 @@ struct Model([Part; SLOTS]);
 #[derive(Clone, Debug, Default)]
 struct Part {
     log: Vec<Entry>,
+    start: Start,
     stored: Checkpoint,
     rows: BTreeMap<DeviceId, Row>,
 }
@@ -45,6 +47,8 @@ enum Step {
     Fill(usize, u64, u64),
     Roll(usize, Which),
     WriteRows(usize, BTreeMap<u64, NewRow>, Option<u64>),
+    /// Lets go of so many chunks, and says that the log started so many entries before where it does.
+    Cut(usize, u64, u64),
     Count(u64, u64),
     Reopen,
 }
@@ -91,6 +95,16 @@ impl Part {
         (start + CHUNK_ENTRIES <= self.log.len() as u64).then_some(start)
     }
 
+    /// The cut of so many chunks, by one that believes that the log starts at `from`; is it one that is done?
+    fn cut(&self, place: usize, chunks: u64, from: u64) -> (Cut, bool) {
+        let gone = (self.start.first + chunks * CHUNK_ENTRIES).min(self.log.len() as u64);
+        let mut start = self.start.clone();
+        let entries = self.log[self.start.first as usize..gone as usize].iter();
+        entries.for_each(|entry| start.let_go(entry, UnixMs((START_S + SPAN_S / 2) * 1000)));
+        let is_below = start.first < self.stored.windows.min(self.stored.rows);
+        (Cut { slot: slot(place), from, start, imported: Vec::new() }, is_below)
+    }
+
     fn chunk(&self, place: usize, start: u64) -> Chunk {
         let entries = start..start + CHUNK_ENTRIES;
         let mut counts = BySecond::new();
@@ -124,8 +138,10 @@ impl ReferenceStateMachine for Model {
             4 => prop::collection::vec((place(), prop::bool::weighted(0.7), any::<u64>()), 1..4).prop_map(Step::Append),
             3 => (place(), 1..150_u64, any::<u64>()).prop_map(|(place, count, seed)| Step::Fill(place, count, seed)),
             4 => (place(), which).prop_map(|(place, which)| Step::Roll(place, which)),
-            4 => (place(), rows, prop::option::of(0..12_u64))
+            4 => (place(), rows, prop::option::of(prop_oneof![0..12_u64, 12..400_u64]))
                 .prop_map(|(place, rows, checkpoint)| Step::WriteRows(place, rows, checkpoint)),
+            3 => (place(), 1..3_u64, prop_oneof![4 => Just(0_u64), 1 => Just(64_u64)])
+                .prop_map(|(place, chunks, before)| Step::Cut(place, chunks, before)),
             3 => (second(), second()).prop_map(|(one, other)| Step::Count(one.min(other), one.max(other))),
             1 => Just(Step::Reopen),
         ]
@@ -140,6 +156,10 @@ impl ReferenceStateMachine for Model {
                     && (*is_free || !state.0[*place].log.is_empty())
             }),
             Step::Roll(place, which) => state.0[*place].start_of(*which).is_some(),
+            Step::Cut(place, chunks, _) => {
+                let part = &state.0[*place];
+                part.start.first + chunks * CHUNK_ENTRIES <= part.log.len() as u64
+            }
             _ => true,
         }
     }
@@ -170,7 +190,14 @@ impl ReferenceStateMachine for Model {
                     }
                 }
             }
-            Step::Roll(..) | Step::Count(..) | Step::Reopen => {}
+            Step::Cut(place, chunks, 0) => {
+                let part = &mut state.0[*place];
+                let (cut, is_below) = part.cut(*place, *chunks, part.start.first);
+                if is_below {
+                    part.start = cut.start;
+                }
+            }
+            Step::Roll(..) | Step::Cut(..) | Step::Count(..) | Step::Reopen => {}
         }
         state
     }
@@ -276,6 +303,22 @@ async fn does<S: LogStore>(store: &S, model: &Model, step: Step) {
             rows.sort_by_key(|row| row.device);
             store.write_rows(&[RowWrite { slot: slot(place), rows, checkpoint }]).await.unwrap();
         }
+        Step::Cut(place, chunks, before) => {
+            let part = &model.0[place];
+            let start = store.start(slot(place)).await.unwrap();
+            // The model is as after the step.
+            let mut then = part.clone();
+            then.start = start.clone();
+            let (cut, is_below) = then.cut(place, chunks, start.first + before);
+            let done = store.cut(&cut).await;
+            match (before, is_below) {
+                (0, false) => assert!(matches!(done, Err(StoreError::Corrupt(_))), "{done:?}"),
+                (0, true) => assert!(done.unwrap()),
+                // In which order that is looked at is not promised.
+                _ => assert!(!matches!(done, Ok(true)), "{done:?}"),
+            }
+            while store.release(slot(place), part.start.first).await.unwrap() {}
+        }
         Step::Count(start, end) => {
             let plan = Plan::new(start..end);
             let records = model.0.iter().flat_map(|part| &part.log).flat_map(|entry| &entry.records);
@@ -290,8 +333,10 @@ async fn holds<S: LogStore>(store: &S, model: &Model) {
     for (place, part) in model.0.iter().enumerate() {
         let slot = slot(place);
         assert_eq!(store.checkpoint(slot).await.unwrap(), part.stored);
-        assert_eq!(store.read(slot, 0, usize::MAX).await.unwrap(), part.log);
-        let middle = part.log.len() / 2;
+        assert_eq!(store.start(slot).await.unwrap(), part.start);
+        let first = part.start.first as usize;
+        assert_eq!(store.read(slot, 0, usize::MAX).await.unwrap(), part.log[first..]);
+        let middle = first + (part.log.len() - first) / 2;
         let three: Vec<_> = part.log.iter().skip(middle).take(3).cloned().collect();
         assert_eq!(store.read(slot, middle as u64, 3).await.unwrap(), three);
         let rows: Vec<_> = part.rows.values().cloned().collect();

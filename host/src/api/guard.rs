@@ -94,7 +94,13 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn answer(refused: HttpRefused, detail: &str) -> Response {
-    let problem = |status, title| Problem { title, status, detail: detail.to_owned(), parameter: None };
+    let problem = |status, title| Problem {
+        title,
+        status,
+        detail: detail.to_owned(),
+        parameter: None,
+        complete_from: None,
+    };
     // RFC 6750, section 3
     let challenge = |challenge: &'static str, problem: Problem| {
         ([(header::WWW_AUTHENTICATE, challenge)], problem).into_response()

@@ -76,7 +76,10 @@ enum AnyLine {
         ("device" = Option<String>, Query, description = "Whose.", example = "porch"),
         ("format" = Option<String>, Query, description = "`ndjson`, which it is without, or `csv`, whose last line begins with `#`.", example = "ndjson"),
     ),
-    responses((status = 200, description = "A line each, and one that says whether these are all.", content((AnyLine = "application/x-ndjson"), (String = "text/csv")))),
+    responses(
+        (status = 200, description = "A line each, and one that says whether these are all.", content((AnyLine = "application/x-ndjson"), (String = "text/csv"))),
+        (status = 410, description = "Some messages of the range were let go of for their age. `complete_from` is the first instant from which on all are kept.", content_type = "application/problem+json", body = Problem, example = json!({"title": "gone", "status": 410, "detail": "messages of this range were let go of for their age; ask from 2026-09-01T00:00:00Z on, since when all are kept", "parameter": "start", "complete_from": "2026-09-01T00:00:00Z"})),
+    ),
 )]
 pub(super) async fn get<S: LogStore>(
     State(api): State<Api<S>>,

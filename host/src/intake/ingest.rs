@@ -15,14 +15,14 @@ use tokio::time::Instant;
 use super::batch::{Batch, Draft};
 use super::log_clock::LogClock;
 use super::partition::Partition;
+use super::restored::restored;
 use super::seen::Sighting;
 use crate::log::rollup::Chunk;
-use crate::log::{Checkpoint, LogStore, StoreError};
+use crate::log::{LogStore, StoreError};
 use crate::model::{Entry, Record, RecordKind, Sender, UnixMs, Verdict, WriterId};
 
-/// How many entries, and how many rows, are read back at a time.
+/// How many entries are read back at a time.
 const READ_ENTRIES: usize = 256;
-const READ_ROWS: usize = 4096;
 
 /// How often it is said how far a long reading is.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -98,6 +98,16 @@ impl<S: LogStore> Ingest<S> {
             self.write_due_rows().await?;
         }
         Ok(())
+    }
+
+    /// Is it known exactly which samples that this device took at `at` or later are in the log or were?
+    pub fn tells_all(&self, device: &DeviceId, at: UnixMs) -> bool {
+        self.partitions[Slot::of(device).index()].tells_all(device, at)
+    }
+
+    /// Is this record known to be in the log, or to have been?
+    pub fn has(&self, record: &Record) -> bool {
+        self.sighting(record) == Sighting::Counted
     }
 
     /// Was nothing ever stored?
@@ -236,10 +246,12 @@ impl<S: LogStore> Ingest<S> {
             let known = self.partitions[slot.index()].stored();
             let is_behind = checkpoint.windows < known.windows || checkpoint.rows < known.rows;
             let lost = mutant!(StateKeptAfterError, false, is_behind);
+            // Of a process that stood still while others let go of what it had not read.
+            let is_gone = self.partitions[slot.index()].next() < self.store.start(slot).await?.first;
             if lost {
                 tracing::warn!(%slot, ?known, stored = ?checkpoint, "the store lost windows or rows that were not durable yet; they are made again from the log");
             }
-            if lost || self.partitions[slot.index()].lacks_sealed() {
+            if lost || is_gone || self.partitions[slot.index()].lacks_sealed() {
                 self.unrolled.retain(|chunk| chunk.slot != slot);
                 self.partitions[slot.index()] = restored(&*self.store, slot, checkpoint).await?;
             }
@@ -344,7 +356,7 @@ impl<S: LogStore> Ingest<S> {
                 writes.push(write);
             }
         }
-        mutant!(CheckpointBeforeRows => self.store.write_rows(&without_rows(&writes)).await?);
+        mutant!(CheckpointBeforeRows => self.store.write_rows(&super::restored::without_rows(&writes)).await?);
         if !writes.is_empty() {
             self.store.write_rows(&writes).await?;
         }
@@ -366,35 +378,5 @@ impl<S: LogStore> Ingest<S> {
     fn sweep_latest(&self) -> Duration {
         let devices: usize = self.partitions.iter().map(Partition::devices).sum();
         if devices <= FEW_DEVICES { SWEEP_LATEST.0 } else { SWEEP_LATEST.1 }
-    }
-}
-
-#[cfg(feature = "mutants")]
-fn without_rows(writes: &[crate::log::RowWrite]) -> Vec<crate::log::RowWrite> {
-    writes.iter().map(|write| crate::log::RowWrite { rows: Vec::new(), ..write.clone() }).collect()
-}
-
-/// A partition at a checkpoint, with the rows that the store has.
-async fn restored<S: LogStore>(
-    store: &S,
-    slot: Slot,
-    checkpoint: Checkpoint,
-) -> Result<Partition, StoreError> {
-    let mut partition = Partition::restore(slot, checkpoint);
-    if let Some(last) = partition.next().checked_sub(1) {
-        let read = store.read(slot, last, 1).await?;
-        let entry = read.first().filter(|entry| entry.number == last);
-        let entry =
-            entry.ok_or_else(|| StoreError::Corrupt(format!("entry {last} of slot {slot} is gone")))?;
-        partition.restore_log_time(entry.log_time);
-    }
-    let mut after = None;
-    loop {
-        let rows = store.rows(slot, after, READ_ROWS).await?;
-        rows.iter().try_for_each(|row| partition.restore_row(row))?;
-        after = rows.last().map(|row| row.device);
-        if rows.len() < READ_ROWS {
-            return Ok(partition);
-        }
     }
 }

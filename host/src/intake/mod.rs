@@ -10,6 +10,8 @@ mod log_clock;
 pub mod partition;
 mod rebuild;
 mod recount;
+mod restored;
+mod retention;
 mod run;
 pub mod seen;
 mod taken;
@@ -19,4 +21,7 @@ pub use self::flush::{BadFlushInterval, FLUSH_MESSAGES, FlushInterval};
 pub use self::keep_storing::keep_storing;
 pub use self::rebuild::rebuild;
 pub use self::recount::recount;
+#[cfg(feature = "testing")]
+pub use self::retention::let_go_once;
+pub use self::retention::{BadKeepMessages, KeepMessages, let_go};
 pub use self::timing::ClockReading;

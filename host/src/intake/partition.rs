@@ -120,6 +120,11 @@ impl Partition {
         self.seen.check(device, sample)
     }
 
+    /// Is it known exactly which samples that this device took at `at` or later are in the log or were?
+    pub fn tells_all(&self, device: &DeviceId, at: UnixMs) -> bool {
+        self.seen.tells_all(device, at)
+    }
+
     /// Takes the next entry of the log; the chunk that it completes, if it does, is to be rolled up.
     ///
     /// # Errors

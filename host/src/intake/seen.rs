@@ -11,7 +11,7 @@ mod devices;
 
 use std::collections::HashMap;
 
-use rollcall_wire::{DeviceId, SampleId, Sequence, mutant};
+use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, mutant};
 
 use self::devices::Devices;
 use crate::log::devices::{SEAL_BYTES, Sealed};
@@ -25,7 +25,7 @@ pub const DEVICES_MAX: usize = 131_072;
 
 /// How long a boot is known after its last sample, in log time. What a device or a broker still holds of it
 /// then is older than the wire's horizon, and refused for that.
-const BOOT_KEPT_MS: u64 = rollcall_wire::codec::AGE_MAX_MS as u64;
+pub const BOOT_KEPT_MS: u64 = rollcall_wire::codec::AGE_MAX_MS as u64;
 
 /// What is known of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,18 @@ impl Seen {
             None if self.devices.len() >= DEVICES_MAX => Sighting::CannotTell,
             None => Sighting::New,
         }
+    }
+
+    /// Is it known exactly which samples that this device took at `at` or later are in the log or were? It was heard by then,
+    /// and nothing of it was forgotten that reached so far.
+    pub fn tells_all(&self, device: &DeviceId, at: UnixMs) -> bool {
+        let Some(Device { state, .. }) = self.devices.get(device) else { return false };
+        state.first_seen <= at && state.known_from.is_none_or(|from| from <= at)
+    }
+
+    /// Can this boot get samples?
+    pub fn is_open(&self, device: &DeviceId, boot: BootId) -> bool {
+        self.devices.get(device).is_some_and(|device| device.state.boots.iter().any(|open| open.id == boot))
     }
 
     /// The entry is in the log now, and what of it is of devices that are `wanted` was not taken before. Where the

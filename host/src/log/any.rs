@@ -12,9 +12,10 @@ use super::devices::DeviceView;
 use super::mongo::{self, MongoAddress, MongoStore};
 use super::plan::{Plan, View};
 use super::rebuild::Rebuild;
-use super::redb::{self, BackupError, LocalRequests, Progress, RedbStore};
+use super::redb::{self, BackupError, Compacted, LocalRequests, Progress, RedbStore};
 use super::rollup::Chunk;
 use super::row::Row;
+use super::start::{Cut, Identity, Start};
 use super::{Checkpoint, LogStore, Recount, RowWrite, StoreError};
 use crate::model::{Entry, UnixMs};
 use crate::ops::check::Report;
@@ -61,6 +62,20 @@ pub enum OpenError {
     #[cfg(feature = "mongodb")]
     #[error(transparent)]
     Mongo(#[from] mongo::MongoOpenError),
+}
+
+/// Why a store is not made smaller.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// It cannot be opened.
+    #[error(transparent)]
+    Open(#[from] redb::RedbOpenError),
+    /// Another tool's work.
+    #[error("a MongoDB uses room again by itself; its command compact gives it back to the system")]
+    NotOurs,
+    /// It did not come to its end.
+    #[error("cannot compact the store: {0}")]
+    Failed(String),
 }
 
 impl OpenError {
@@ -164,6 +179,22 @@ impl StoreAddress {
         }
     }
 
+    /// Makes the store's file as small as it can be, while nobody uses it.
+    ///
+    /// # Errors
+    /// [`CompactError`] says who can act.
+    pub async fn compact(&self) -> Result<Compacted, CompactError> {
+        match self {
+            Self::Redb(directory) => {
+                let directory = directory.clone();
+                let compacted = tokio::task::spawn_blocking(move || RedbStore::compact(&directory)).await;
+                Ok(compacted.map_err(|error| CompactError::Failed(error.to_string()))??)
+            }
+            #[cfg(feature = "mongodb")]
+            Self::Mongo(_) => Err(CompactError::NotOurs),
+        }
+    }
+
     /// Looks at the store for `rollcall doctor`, also while others use it, and makes none. Windows and rows are
     /// compared by `recount` with the log.
     pub async fn checks(&self, recount: Recount, reports: mpsc::Sender<Report>) {
@@ -253,6 +284,22 @@ impl LogStore for AnyStore {
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
         each!(self, store => store.view(plan).await)
+    }
+
+    async fn start(&self, slot: Slot) -> Result<Start, StoreError> {
+        each!(self, store => store.start(slot).await)
+    }
+
+    async fn cut(&self, cut: &Cut) -> Result<bool, StoreError> {
+        each!(self, store => store.cut(cut).await)
+    }
+
+    async fn release(&self, slot: Slot, below: u64) -> Result<bool, StoreError> {
+        each!(self, store => store.release(slot, below).await)
+    }
+
+    async fn imported(&self, identities: &[Identity]) -> Result<Vec<bool>, StoreError> {
+        each!(self, store => store.imported(identities).await)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

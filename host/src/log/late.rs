@@ -9,6 +9,7 @@ use super::devices::DeviceView;
 use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
+use super::start::{Cut, Identity, Start};
 use super::{Checkpoint, LogStore, RowWrite, StoreError};
 use crate::model::{Entry, UnixMs};
 
@@ -68,6 +69,22 @@ impl<S: LogStore> LogStore for LateStore<S> {
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
         self.there()?.view(plan).await
+    }
+
+    async fn start(&self, slot: Slot) -> Result<Start, StoreError> {
+        self.there()?.start(slot).await
+    }
+
+    async fn cut(&self, cut: &Cut) -> Result<bool, StoreError> {
+        self.there()?.cut(cut).await
+    }
+
+    async fn release(&self, slot: Slot, below: u64) -> Result<bool, StoreError> {
+        self.there()?.release(slot, below).await
+    }
+
+    async fn imported(&self, identities: &[Identity]) -> Result<Vec<bool>, StoreError> {
+        self.there()?.imported(identities).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

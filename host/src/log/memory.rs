@@ -1,7 +1,7 @@
 //! A store in memory, for tests: it keeps what a real store keeps, answers the same, and fails on
 //! request in the ways that real stores fail.
 
-use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map};
 use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use super::devices::{self, DeviceView, HourRow};
 use super::plan::{Plan, TailEntry, View, Window};
 use super::rollup::{Chunk, Resolution};
 use super::row::Row;
+use super::start::{Cut, Identity, Start, Starts};
 use super::{Checkpoint, Checkpoints, LogStore, Logged, Recount, RowWrite, Snapshot, StoreError, WindowRow};
 use crate::model::{self, BySecond, Entry, UnixMs};
 use crate::ops::check::{self, Report};
@@ -49,6 +50,8 @@ struct State {
     hours: BTreeMap<(Slot, DeviceId, u32), HourRow>,
     /// By resolution and start; a minute's by second, the others' at their start.
     windows: BTreeMap<(Resolution, u64), BySecond>,
+    starts: Starts,
+    imported: BTreeSet<Identity>,
     faults: VecDeque<Fault>,
 }
 
@@ -90,6 +93,10 @@ impl LogStore for MemoryStore {
         };
         let mut taken = Vec::new();
         for entry in &entries[..written] {
+            if entry.number < state.starts[entry.slot.index()].first {
+                taken.push(entry.slot);
+                continue;
+            }
             match state.entries.entry((entry.slot, entry.number)) {
                 btree_map::Entry::Occupied(_) => taken.push(entry.slot),
                 btree_map::Entry::Vacant(place) => {
@@ -195,6 +202,33 @@ impl LogStore for MemoryStore {
         Ok(View { windows, tail: tail.collect() })
     }
 
+    async fn start(&self, slot: Slot) -> Result<Start, StoreError> {
+        Ok(self.state().starts[slot.index()].clone())
+    }
+
+    async fn cut(&self, cut: &Cut) -> Result<bool, StoreError> {
+        let Cut { slot, from, start, imported } = cut;
+        let mut state = self.state();
+        if state.starts[slot.index()].first != *from {
+            return Ok(false);
+        }
+        let made = state.checkpoints.get(slot).copied().unwrap_or_default();
+        super::must_be_made(*slot, start.first, made)?;
+        state.starts[slot.index()] = start.clone();
+        state.imported.extend(imported);
+        state.entries.retain(|(of, number), _| of != slot || *number >= start.first);
+        Ok(true)
+    }
+
+    async fn release(&self, _: Slot, _: u64) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn imported(&self, identities: &[Identity]) -> Result<Vec<bool>, StoreError> {
+        let state = self.state();
+        Ok(identities.iter().map(|identity| state.imported.contains(identity)).collect())
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -246,6 +280,10 @@ impl State {
 }
 
 impl Snapshot for State {
+    fn starts(&mut self) -> Result<Starts, StoreError> {
+        Ok(self.starts.clone())
+    }
+
     fn checkpoints(&mut self) -> Result<Checkpoints, StoreError> {
         let mut checkpoints = Checkpoints::default();
         self.checkpoints.iter().for_each(|(slot, checkpoint)| checkpoints[slot.index()] = *checkpoint);

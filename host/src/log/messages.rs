@@ -11,6 +11,7 @@ use std::ops::Range;
 use rollcall_wire::{DeviceId, Slot};
 
 use super::plan::{self, Plan, Upto, View};
+use super::start::{self, Start};
 use super::{LogStore, StoreError};
 use crate::model::{LATE_MS, Record, UnixMs};
 
@@ -30,6 +31,17 @@ pub struct Messages {
     parts: VecDeque<Part>,
 }
 
+/// Why there are no messages of a range.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAll {
+    /// Some of them are too old to be kept. All are there that were sampled in this Unix second or later.
+    #[error("messages from before {at} were let go of", at = UnixMs(.0.saturating_mul(1000)).to_rfc3339())]
+    LetGo(u64),
+    /// They cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// A run of a slot's entries.
 struct Part {
     slot: Slot,
@@ -40,24 +52,35 @@ impl Messages {
     /// Those that were sampled in `seconds`, in Unix time, by all or by one; as of now.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`NotAll`].
     pub async fn open<S: LogStore>(
         store: &S,
         seconds: Range<u64>,
         device: Option<DeviceId>,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, NotAll> {
+        let slots: Vec<_> = match device {
+            Some(device) => vec![Slot::of(&device)],
+            None => Slot::all().collect(),
+        };
+        let mut starts = Vec::with_capacity(slots.len());
+        for slot in slots {
+            starts.push((slot, store.start(slot).await?));
+        }
+        if starts.iter().any(|(_, start)| start.lacks_any(&seconds)) {
+            return Err(NotAll::LetGo(start::complete_from(starts.iter().map(|(_, start)| start))));
+        }
         let plan = Plan::new(seconds.clone());
         let (ends, view) = view(store, &plan).await?;
         let counts = plan::total(&plan, &view);
         let left = device.is_none().then(|| counts.total() + counts.undecided);
-        let parts = parts(store, &seconds, device, &ends).await?;
+        let parts = parts(store, &seconds, &starts, &ends).await?;
         Ok(Self { seconds, device, left, parts })
     }
 
     /// Some more of them, in the order of their slot's log; `None` when there are no more.
     ///
     /// # Errors
-    /// [`StoreError`]; [`StoreError::Corrupt`] when the log has not what was counted.
+    /// [`StoreError`]; [`StoreError::Corrupt`] when the log has not what was counted, and it was not let go of.
     pub async fn next<S: LogStore>(&mut self, store: &S) -> Result<Option<Vec<Record>>, StoreError> {
         while self.left != Some(0) {
             let Some(part) = self.parts.front_mut() else { break };
@@ -68,10 +91,15 @@ impl Messages {
             }
             let limit = usize::try_from(end - start).unwrap_or(READ_ENTRIES).min(READ_ENTRIES);
             let entries = store.read(part.slot, start, limit).await?;
-            let Some(last) = entries.last() else {
-                return Err(StoreError::Corrupt(format!("the log of slot {} ends at {start}", part.slot)));
+            let slot = part.slot;
+            let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+                return Err(StoreError::Corrupt(format!("the log of slot {slot} ends at {start}")));
             };
             part.numbers.start = last.number + 1;
+            if first.number > start {
+                self.must_be_kept(store).await?;
+                return Err(StoreError::Corrupt(format!("entry {start} of slot {slot} is gone")));
+            }
             let found: Vec<_> = entries
                 .iter()
                 .flat_map(|entry| &entry.records)
@@ -90,10 +118,24 @@ impl Messages {
         }
         match self.left {
             None | Some(0) => Ok(None),
-            Some(left) => Err(StoreError::Corrupt(format!(
-                "{left} messages of the range are counted, and are not in the log"
-            ))),
+            Some(left) => {
+                self.must_be_kept(store).await?;
+                Err(StoreError::Corrupt(format!(
+                    "{left} messages of the range are counted, and are not in the log"
+                )))
+            }
         }
+    }
+
+    /// What is not there any more may have been let go of since.
+    async fn must_be_kept<S: LogStore>(&self, store: &S) -> Result<(), StoreError> {
+        for slot in Slot::all() {
+            if store.start(slot).await?.lacks_any(&self.seconds) {
+                let reason = "messages were let go of while they were read".to_owned();
+                return Err(StoreError::Unavailable(reason));
+            }
+        }
+        Ok(())
     }
 
     fn wants(&self, record: &Record) -> bool {
@@ -133,19 +175,19 @@ async fn end<S: LogStore>(store: &S, slot: Slot) -> Result<u64, StoreError> {
 async fn parts<S: LogStore>(
     store: &S,
     seconds: &Range<u64>,
-    device: Option<DeviceId>,
+    starts: &[(Slot, Start)],
     ends: &Upto,
 ) -> Result<VecDeque<Part>, StoreError> {
     let ms = |second: u64| second.saturating_mul(1000);
     let (mut within, mut after, mut before) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
-    for slot in Slot::all().filter(|slot| device.is_none_or(|device| Slot::of(&device) == *slot)) {
-        let end = ends[slot.index()];
-        let first = first_received(store, slot, 0..end, UnixMs(ms(seconds.start))).await?;
+    for (slot, start) in starts {
+        let (slot, start, end) = (*slot, start.first, ends[slot.index()]);
+        let first = first_received(store, slot, start..end, UnixMs(ms(seconds.start))).await?;
         let in_time = UnixMs(ms(seconds.end).saturating_add(LATE_MS));
         let last = first_received(store, slot, first..end, in_time).await?;
         within.push_back(Part { slot, numbers: first..last });
         after.push_back(Part { slot, numbers: last..end });
-        before.push_back(Part { slot, numbers: 0..first });
+        before.push_back(Part { slot, numbers: start..first });
     }
     within.extend(after.into_iter().chain(before));
     Ok(within)

@@ -21,13 +21,15 @@ pub mod redb;
 pub mod rollup;
 pub mod row;
 mod snapshot;
+pub mod start;
 
 use std::future::Future;
 use std::ops::Range;
+use std::time::Duration;
 
 use rollcall_wire::{DeviceId, Slot};
 
-pub use self::any::{AnyStore, OpenError, StoreAddress, StoreAddressError};
+pub use self::any::{AnyStore, CompactError, OpenError, StoreAddress, StoreAddressError};
 use self::devices::DeviceView;
 pub use self::late::LateStore;
 #[cfg(feature = "testing")]
@@ -38,6 +40,7 @@ pub use self::redb::RedbStore;
 use self::rollup::Chunk;
 use self::row::Row;
 pub use self::snapshot::{Checkpoints, Logged, Recount, Snapshot, WindowRow};
+use self::start::{Cut, Identity, Start};
 use crate::model::{Entry, UnixMs};
 
 /// How far what is made from a partition's log is.
@@ -59,6 +62,10 @@ pub struct RowWrite {
     /// Where [`Checkpoint::rows`] is once these rows are stored, if it moves by them.
     pub checkpoint: Option<u64>,
 }
+
+/// How long entries stay that were let go of, where others may write the same log: whoever appends looks where the log
+/// starts at least four times as often, so that nobody takes the number of an entry that is gone for a free one.
+pub const RELEASE_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a store did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +90,7 @@ pub trait LogStore: Send + Sync + 'static {
     fn append(&self, entries: &[Entry]) -> impl Future<Output = Result<Vec<Slot>, StoreError>> + Send;
 
     /// The entries of `slot` from number `from` on, in order, `limit` at most. All of them are durable: what
-    /// is returned here may be acknowledged.
+    /// is returned here may be acknowledged. Those that were let go of are not among them.
     fn read(
         &self,
         slot: Slot,
@@ -127,6 +134,24 @@ pub trait LogStore: Send + Sync + 'static {
     /// What the store holds of a plan.
     fn view(&self, plan: &Plan) -> impl Future<Output = Result<View, StoreError>> + Send;
 
+    /// Where the log of `slot` starts.
+    fn start(&self, slot: Slot) -> impl Future<Output = Result<Start, StoreError>> + Send;
+
+    /// Lets go of the first entries of a log, and keeps what is to be kept of them; all of it is durable then. Nothing is
+    /// done, and `false` the answer, when the log does not start any more where the cut says that it does.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when not both checkpoints are beyond what is to be the first entry.
+    fn cut(&self, cut: &Cut) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Gives back some of the room of entries below `below`, which were let go of [`RELEASE_AFTER`] ago or longer; is there
+    /// more to give back? Where a cut does that itself, there is never any.
+    fn release(&self, slot: Slot, below: u64) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Which of these are identities of imported documents whose entries were let go of?
+    fn imported(&self, identities: &[Identity])
+    -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
+
     /// Can the store be reached?
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
@@ -144,6 +169,15 @@ pub fn entry_bytes(entry: &Entry) -> Vec<u8> {
 #[cfg(feature = "testing")]
 pub fn entry_of_bytes(slot: Slot, number: u64, bytes: &[u8]) -> Result<Entry, StoreError> {
     Ok(codec::logged(slot, number, bytes)?.entry)
+}
+
+/// What goes is in windows and rows.
+fn must_be_made(slot: Slot, first: u64, made: Checkpoint) -> Result<(), StoreError> {
+    if first < made.windows.min(made.rows) {
+        return Ok(());
+    }
+    let what = format!("slot {slot} is to start at {first}, and is not in windows and rows beyond that");
+    Err(StoreError::Corrupt(what))
 }
 
 /// Is `chunk` the one to roll up at a checkpoint, or was it rolled up before?

@@ -67,7 +67,7 @@ impl Rebuild {
 async fn read_all<S: LogStore>(store: &S) -> Result<(), StoreError> {
     let mut reported = Instant::now();
     for slot in Slot::all() {
-        let mut next = 0;
+        let mut next = store.start(slot).await?.first;
         loop {
             let entries = store.read(slot, next, READ_ENTRIES).await?;
             for entry in &entries {

@@ -7,6 +7,7 @@ use super::devices::{DeviceView, HourRow};
 use super::plan::Upto;
 use super::rollup::Resolution;
 use super::row::Row;
+use super::start::Starts;
 use super::{Checkpoint, StoreError};
 use crate::model::{BySecond, Counts, Entry};
 use crate::ops::check::{Reporter, Unheard};
@@ -26,6 +27,12 @@ pub trait Snapshot {
     /// # Errors
     /// [`StoreError`], as of the others.
     fn checkpoints(&mut self) -> Result<Checkpoints, StoreError>;
+
+    /// Where every log starts.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn starts(&mut self) -> Result<Starts, StoreError>;
 
     /// The windows that start at `from` or later, in order, `limit` at most.
     ///

@@ -15,6 +15,8 @@ pub enum Part {
     Ingest,
     /// Nothing answers over HTTP.
     Http,
+    /// Old messages stay.
+    Retention,
 }
 
 impl Part {
@@ -25,6 +27,7 @@ impl Part {
             Self::Source => "source",
             Self::Ingest => "ingest",
             Self::Http => "http",
+            Self::Retention => "retention",
         }
     }
 }
@@ -36,6 +39,7 @@ impl Display for Part {
             Self::Source => "source of messages",
             Self::Ingest => "ingest loop",
             Self::Http => "HTTP API",
+            Self::Retention => "retention",
         })
     }
 }

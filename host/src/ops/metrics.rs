@@ -17,7 +17,9 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use rollcall_wire::codec::Rejection;
 
 use super::by_status::ByStatus;
+use super::credentials_file::CredentialsFile;
 use super::door::TurnedAway;
+use super::let_go::LetGo;
 use super::{Answered, Dropped, HttpRefused, Part, Refused};
 use crate::model::{Statuses, UnixMs};
 
@@ -60,25 +62,6 @@ struct Query {
 }
 
 type Seconds = Counter<f64, AtomicU64>;
-
-/// Where it stands who may come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CredentialsFile {
-    /// Of devices, over MQTT.
-    Devices,
-    /// Of programs and people, over HTTP.
-    Tokens,
-}
-
-impl CredentialsFile {
-    /// The name in metrics and lines of log.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Devices => "devices",
-            Self::Tokens => "tokens",
-        }
-    }
-}
 
 /// What is counted and measured. Each is shared with the registry that writes them out.
 #[derive(Debug)]
@@ -129,6 +112,8 @@ pub struct Metrics {
     entries_beyond_rows: Gauge,
     devices: Gauge,
     devices_by_state: Family<InState, Gauge>,
+    /// What was let go of.
+    pub let_go: LetGo,
     source_wait_seconds: Gauge,
     /// How often the host's clock was set.
     pub clock_steps: Counter,
@@ -227,6 +212,16 @@ impl Default for Metrics {
             devices: names.add("devices", "Devices that have a row"),
             devices_by_state: names
                 .add("devices_by_state", "Devices by how they were when all were looked at last"),
+            let_go: LetGo {
+                entries: names.add("entries_let_go", "Entries of the log that were let go of for their age"),
+                messages: names.add("messages_let_go", "Messages in these entries; their counts stay"),
+                complete_from: names.with_unit(
+                    "messages_complete_from_timestamp",
+                    "Messages that were sampled from here on are all kept, as Unix time; 0 when all are",
+                    Unit::Seconds,
+                    Gauge::default(),
+                ),
+            },
             source_wait_seconds: names.with_unit(
                 "source_wait",
                 "How long the latest message had waited in a broker",

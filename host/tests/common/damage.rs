@@ -22,7 +22,7 @@ pub(crate) enum Damage {
 /// Damages a table of a store that nobody has open.
 pub(crate) fn redb(random: &mut fastrand::Rng, directory: &Path, name: &str, damage: Damage) {
     older::change(directory, |transaction| match name {
-        "progress" => table(random, transaction, TableDefinition::<u8, &[u8]>::new(name), damage),
+        "progress" | "starts" => table(random, transaction, TableDefinition::<u8, &[u8]>::new(name), damage),
         "devices" | "closed_boots" => {
             table(random, transaction, TableDefinition::<(u8, &str), &[u8]>::new(name), damage);
         }
@@ -80,6 +80,7 @@ pub(crate) async fn mongo(
         "checkpoints" => doc! { "$set": { "next": 1_i64 << 30, "rows": 1_i64 << 30 } },
         "device_hours" => doc! { "$set": { "below": 1_i64 << 30 } },
         "devices" => doc! { "$set": { "state": "damaged" } },
+        "starts" => doc! { "$set": { "first": "damaged" } },
         "device_rows" => doc! { "$set": { "rows": "damaged" } },
         _ => doc! { "$inc": { "counts.3": 5_i64, "counts.unknown": 1_i64 } },
     };

@@ -10,6 +10,7 @@ use rollcall_host::log::devices::DeviceView;
 use rollcall_host::log::plan::{Plan, View};
 use rollcall_host::log::rollup::Chunk;
 use rollcall_host::log::row::Row;
+use rollcall_host::log::start::{Cut, Identity, Start};
 use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RowWrite, StoreError};
 use rollcall_host::model::{Entry, UnixMs};
 use rollcall_wire::{DeviceId, Slot};
@@ -219,6 +220,26 @@ impl LogStore for UnsteadyStore {
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
         let store = self.state().store.clone();
         store.view(plan).await
+    }
+
+    async fn start(&self, slot: Slot) -> Result<Start, StoreError> {
+        let store = self.state().store.clone();
+        store.start(slot).await
+    }
+
+    async fn cut(&self, cut: &Cut) -> Result<bool, StoreError> {
+        let store = self.state().store.clone();
+        store.cut(cut).await
+    }
+
+    async fn release(&self, slot: Slot, below: u64) -> Result<bool, StoreError> {
+        let store = self.state().store.clone();
+        store.release(slot, below).await
+    }
+
+    async fn imported(&self, identities: &[Identity]) -> Result<Vec<bool>, StoreError> {
+        let store = self.state().store.clone();
+        store.imported(identities).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

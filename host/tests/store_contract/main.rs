@@ -8,6 +8,7 @@ mod completeness;
 mod device_windows;
 mod fixtures;
 mod messages;
+mod retention;
 
 use std::future::Future;
 use std::ops::Range;
@@ -18,6 +19,7 @@ use self::completeness::*;
 use self::device_windows::*;
 use self::fixtures::*;
 use self::messages::*;
+use self::retention::*;
 #[cfg(feature = "mongodb")]
 use common::mongod::{self, Server};
 use common::{brute_force, device_of, entry, range, record};
@@ -31,6 +33,7 @@ use rollcall_host::log::mongo::{MongoAddress, MongoStore};
 use rollcall_host::log::plan::{Plan, View, series, total};
 use rollcall_host::log::rollup::{CHUNK_ENTRIES, Chunk};
 use rollcall_host::log::row::Row;
+use rollcall_host::log::start::{Cut, Identity, Start};
 use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
 use rollcall_host::model::{Counts, Entry, Record, RecordKind, UnixMs, Verdict};
 use rollcall_host::ops::check::{Outcome, Report};
@@ -81,6 +84,22 @@ macro_rules! delegate_reads {
             $store.view(plan).await
         }
 
+        async fn start(&$self, slot: Slot) -> Result<Start, StoreError> {
+            $store.start(slot).await
+        }
+
+        async fn cut(&$self, cut: &Cut) -> Result<bool, StoreError> {
+            $store.cut(cut).await
+        }
+
+        async fn release(&$self, slot: Slot, below: u64) -> Result<bool, StoreError> {
+            $store.release(slot, below).await
+        }
+
+        async fn imported(&$self, identities: &[Identity]) -> Result<Vec<bool>, StoreError> {
+            $store.imported(identities).await
+        }
+
         async fn ping(&$self) -> Result<(), StoreError> {
             $store.ping().await
         }
@@ -105,6 +124,8 @@ macro_rules! contract {
                 what_is_sealed_is_added_to_hours_once_whoever_does_it
                 what_is_missing_agrees_with_the_oracle_through_late_samples_reboots_and_restarts
                 messages_of_a_range_are_found_each_once_however_late_they_came_and_however_the_clock_was_set
+                a_cut_log_starts_later_and_its_windows_stay
+                no_answer_changes_by_what_is_let_go_of
                 doctor_finds_nothing_wrong_with_what_an_ingest_wrote
                 doctor_names_a_window_and_a_row_that_are_not_as_the_log_says
             );

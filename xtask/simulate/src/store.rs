@@ -10,6 +10,7 @@ use rollcall_host::log::devices::DeviceView;
 use rollcall_host::log::plan::{Plan, View};
 use rollcall_host::log::rollup::Chunk;
 use rollcall_host::log::row::Row;
+use rollcall_host::log::start::{Cut, Identity, Start};
 use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
 use rollcall_host::model::{Entry, UnixMs};
 use rollcall_wire::{DeviceId, Slot};
@@ -279,6 +280,22 @@ impl LogStore for Store {
         each!(self, store => store.view(plan).await)
     }
 
+    async fn start(&self, slot: Slot) -> Result<Start, StoreError> {
+        each!(self, store => store.start(slot).await)
+    }
+
+    async fn cut(&self, cut: &Cut) -> Result<bool, StoreError> {
+        each!(self, store => store.cut(cut).await)
+    }
+
+    async fn release(&self, slot: Slot, below: u64) -> Result<bool, StoreError> {
+        each!(self, store => store.release(slot, below).await)
+    }
+
+    async fn imported(&self, identities: &[Identity]) -> Result<Vec<bool>, StoreError> {
+        each!(self, store => store.imported(identities).await)
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         each!(self, store => store.ping().await)
     }
@@ -330,6 +347,22 @@ impl LogStore for Faulty {
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
         self.store.view(plan).await
+    }
+
+    async fn start(&self, slot: Slot) -> Result<Start, StoreError> {
+        self.store.start(slot).await
+    }
+
+    async fn cut(&self, cut: &Cut) -> Result<bool, StoreError> {
+        self.store.cut(cut).await
+    }
+
+    async fn release(&self, slot: Slot, below: u64) -> Result<bool, StoreError> {
+        self.store.release(slot, below).await
+    }
+
+    async fn imported(&self, identities: &[Identity]) -> Result<Vec<bool>, StoreError> {
+        self.store.imported(identities).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 #![warn(clippy::print_stdout, reason = "it panics when the reader is gone; there is output.rs")]
 
 mod backup;
+mod compact;
 #[allow(rustdoc::broken_intra_doc_links, reason = "its comments are the text of --help")]
 mod config;
 mod devices;
@@ -56,6 +57,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Import(config) => return runtime.block_on(import::import(config)),
         Command::Migrate(config) => runtime.block_on(migrate::migrate(config))?,
         Command::Backup(config) => runtime.block_on(backup::backup(config))?,
+        Command::Compact(config) => runtime.block_on(compact::compact(config))?,
         Command::Devices(args) => devices::devices(args)?,
         Command::Tls(args) => tls::tls(args)?,
         Command::Token(args) => token::token(args)?,

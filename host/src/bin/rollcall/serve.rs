@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use axum::Router;
 use rollcall_host::api::{self, Api, Guard};
-use rollcall_host::intake::{FlushInterval, keep_storing, recount};
+use rollcall_host::intake::{FlushInterval, KeepMessages, keep_storing, let_go, recount};
 use rollcall_host::log::{AnyStore, LateStore, StoreAddress};
 use rollcall_host::model::{Clock, Statuses, WriterId};
 use rollcall_host::ops::door::DESCRIPTORS_KEPT;
@@ -31,6 +31,8 @@ struct Role {
     source: Option<SourceSettings>,
     /// How long messages wait for others.
     flush_interval: FlushInterval,
+    /// How long messages are kept, if not for ever.
+    keep_messages: Option<KeepMessages>,
     /// Where and whom it answers, if it does.
     http: Option<HttpSettings>,
     /// With which certificate, if there is TLS.
@@ -52,8 +54,9 @@ pub(crate) async fn serve(config: ServeArgs) -> anyhow::Result<()> {
     config.listen.check(source.listens_on().into_iter().chain(http.listens_on()), certificates.is_some())?;
     let store = config.store.store()?;
     let (flush_interval, statuses) = (config.intake.flush_interval, config.statuses.statuses()?);
-    let (source, http) = (Some(source), Some(http));
-    run(Role { store, source, flush_interval, http, certificates, statuses, counts: true }).await
+    let (source, http, keep_messages) = (Some(source), Some(http), config.intake.keep_messages);
+    run(Role { store, source, flush_interval, keep_messages, http, certificates, statuses, counts: true })
+        .await
 }
 
 /// Takes and stores until SIGTERM or Ctrl-C.
@@ -68,8 +71,9 @@ pub(crate) async fn ingest(config: IngestArgs) -> anyhow::Result<()> {
     config.listen.check(addresses, certificates.is_some())?;
     let store = config.store.store()?;
     let (flush_interval, statuses) = (config.intake.flush_interval, config.statuses.statuses()?);
-    let source = Some(source);
-    run(Role { store, source, flush_interval, http, certificates, statuses, counts: false }).await
+    let (source, keep_messages) = (Some(source), config.intake.keep_messages);
+    run(Role { store, source, flush_interval, keep_messages, http, certificates, statuses, counts: false })
+        .await
 }
 
 /// Answers until SIGTERM or Ctrl-C.
@@ -82,8 +86,9 @@ pub(crate) async fn api(config: ApiArgs) -> anyhow::Result<()> {
     config.listen.check(http.listens_on(), certificates.is_some())?;
     let store = config.store.store()?;
     let (flush_interval, statuses) = (FlushInterval::default(), config.statuses.statuses()?);
-    let http = Some(http);
-    run(Role { store, source: None, flush_interval, http, certificates, statuses, counts: true }).await
+    let (source, http, keep_messages) = (None, Some(http), None);
+    run(Role { store, source, flush_interval, keep_messages, http, certificates, statuses, counts: true })
+        .await
 }
 
 /// Both doors answer from the first moment, whatever is not there yet.
@@ -121,8 +126,18 @@ async fn run(role: Role) -> anyhow::Result<()> {
             Some(source) => {
                 let (opened, is_empty) = oneshot::channel();
                 let (interval, writer, clock) = (role.flush_interval, WriterId::draw(), Clock::system());
+                let retention =
+                    role.keep_messages.map(|keep| let_go(store.clone(), keep, clock.clone(), ops.clone()));
                 let ingest = keep_storing(store, messages, interval, writer, clock, ops.clone(), opened);
-                take(source, tokio::spawn(ingest), is_empty, ops, &mut http, &mut shutdown).await
+                let taken = take(source, tokio::spawn(ingest), is_empty, ops, &mut http, &mut shutdown);
+                match retention {
+                    None => taken.await,
+                    // It is cut off with the end of the others: each of its steps is whole or not done.
+                    Some(retention) => tokio::select! {
+                        ended = taken => ended,
+                        Err(given_up) = retention => Err(given_up.into()),
+                    },
+                }
             }
             None => {
                 ops.healthy(Part::Store);

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use rollcall_wire::Slot;
 
+use super::kept::KeptSums;
 use crate::log::plan::Upto;
 use crate::log::rollup::Resolution;
+use crate::log::start::{self, Start, Starts};
 use crate::log::{Checkpoints, StoreError, WindowRow};
 
 /// The most windows that may change while all of them are read.
@@ -17,12 +19,36 @@ pub(super) struct Coverage {
     checkpoint: Upto,
     moving: BTreeMap<(Resolution, u64), Upto>,
     furthest: Upto,
+    starts: Starts,
+    kept: KeptSums,
 }
 
 impl Coverage {
-    pub(super) fn new(checkpoints: &Checkpoints) -> Self {
+    /// `starts` were read before the checkpoints.
+    pub(super) fn new(starts: Starts, checkpoints: &Checkpoints) -> Self {
         let checkpoint = checkpoints.map(|checkpoint| checkpoint.windows);
-        Self { checkpoint, moving: BTreeMap::new(), furthest: checkpoint }
+        let (moving, kept) = (BTreeMap::new(), KeptSums::default());
+        Self { checkpoint, moving, furthest: checkpoint, starts, kept }
+    }
+
+    /// Where the log of `slot` starts.
+    pub(super) fn start(&self, slot: Slot) -> &Start {
+        &self.starts[slot.index()]
+    }
+
+    /// Are all messages there that were sampled on the day of this second?
+    pub(super) fn is_left(&self, second: u64) -> bool {
+        self.starts.iter().all(|start| !start.lacks(second))
+    }
+
+    /// The Unix second from which on all messages are there.
+    pub(super) fn complete_from(&self) -> u64 {
+        start::complete_from(&self.starts)
+    }
+
+    /// The days without all of their messages, whose windows do not add up.
+    pub(super) fn torn(&self) -> impl Iterator<Item = u64> + '_ {
+        self.kept.differing()
     }
 
     /// Takes what a window says of itself.
@@ -30,6 +56,9 @@ impl Coverage {
     /// # Errors
     /// When too many have changed.
     pub(super) fn note(&mut self, resolution: Resolution, window: &WindowRow) -> Result<(), StoreError> {
+        if !self.is_left(window.start) {
+            self.kept.add(resolution, window)?;
+        }
         let moving = window.upto.iter().zip(self.checkpoint).any(|(upto, checkpoint)| *upto > checkpoint);
         if !moving {
             return Ok(());
@@ -37,6 +66,7 @@ impl Coverage {
         for (furthest, upto) in self.furthest.iter_mut().zip(window.upto) {
             *furthest = upto.max(*furthest);
         }
+        self.kept.is_moving(window.start);
         self.moving.insert((resolution, window.start), window.upto);
         if self.moving.len() > MOVING_MAX {
             let reason =

@@ -11,6 +11,7 @@ use super::{Stop, read, words};
 use crate::log::devices::{DeviceView, HourRow};
 use crate::log::minutes::minute_of;
 use crate::log::row::Row;
+use crate::log::start::Start;
 use crate::log::{Snapshot, StoreError};
 use crate::model::{Counts, Entry, Record, RecordKind};
 use crate::ops::check::Reporter;
@@ -18,9 +19,10 @@ use crate::ops::check::Reporter;
 /// How often a device is read that is written meanwhile.
 const READS_MAX: usize = 16;
 
-/// A number a device, which is 0 where both agree.
+/// A number a device, which is 0 where both agree. Of days of which messages were let go of nothing is said.
 #[derive(Default)]
 pub(super) struct DeviceSums {
+    start: Start,
     weights: Weights,
     sums: HashMap<DeviceId, u128>,
     /// Those with hours that are further than their rows, however often they are read.
@@ -28,6 +30,11 @@ pub(super) struct DeviceSums {
 }
 
 impl DeviceSums {
+    /// Of a log that starts there.
+    pub(super) fn new(start: Start) -> Self {
+        Self { start, ..Self::default() }
+    }
+
     /// Takes what is stored of the devices that have these rows, or others. Rows that were written since are given back.
     pub(super) fn read(
         &mut self,
@@ -87,8 +94,7 @@ impl DeviceSums {
             self.torn.push(device);
         }
         let mut sum = 0_u128;
-        // A row that is none is named by whoever compares rows.
-        for (minute, counts) in view.minutes().unwrap_or_default() {
+        for (minute, counts) in left(&view, &self.start) {
             sum = sum.wrapping_add(self.weights.of(minute, &counts));
         }
         self.sums.insert(device, sum);
@@ -97,7 +103,9 @@ impl DeviceSums {
 
     /// Takes the next entry of the log, of those devices that are wanted.
     pub(super) fn take(&mut self, entry: &Entry, wanted: impl Fn(&DeviceId) -> bool) {
-        for record in entry.records.iter().filter(|record| is_own(record) && wanted(&record.device)) {
+        let is_left = |record: &&Record| !self.start.lacks(record.sampled_at.second());
+        let own = entry.records.iter().filter(|record| is_own(record) && wanted(&record.device));
+        for record in own.filter(is_left) {
             if let Some(sum) = self.sums.get_mut(&record.device) {
                 *sum = sum.wrapping_sub(self.weights.of(minute_of(record.sampled_at), &counts(record)));
             }
@@ -118,6 +126,13 @@ impl DeviceSums {
         differing.dedup();
         differing
     }
+}
+
+/// What a device has of days that have all their messages, by minute.
+fn left<'a>(view: &DeviceView, start: &'a Start) -> impl Iterator<Item = (u32, Counts)> + use<'a> {
+    // A row that is none is named by whoever compares rows.
+    let minutes = view.minutes().unwrap_or_default().into_iter();
+    minutes.filter(|(minute, _)| !start.lacks(u64::from(*minute) * 60))
 }
 
 /// Is it one of its device's own?
@@ -147,18 +162,19 @@ fn whole(snapshot: &mut dyn Snapshot, device: DeviceId) -> Result<DeviceView, St
 pub(super) fn look_again(
     snapshot: &mut dyn Snapshot,
     reporter: &mut Reporter,
-    slot: Slot,
+    (slot, start): (Slot, &Start),
     device: DeviceId,
     checkpoint: u64,
 ) -> Result<Vec<String>, Stop> {
     let view = whole(snapshot, device)?;
     let upto = view.row.as_ref().map_or(0, |row| row.upto).max(checkpoint);
     let mut minutes = BTreeMap::<u32, (Counts, Counts)>::new();
-    for (minute, counts) in view.minutes().unwrap_or_default() {
+    for (minute, counts) in left(&view, start) {
         minutes.entry(minute).or_default().0 += counts;
     }
-    read(snapshot, reporter, slot, upto, |logged| {
-        let of_device = |record: &&Record| record.device == device && is_own(record);
+    read(snapshot, reporter, slot, start.first, upto, |logged| {
+        let is_left = |record: &Record| !start.lacks(record.sampled_at.second());
+        let of_device = |record: &&Record| record.device == device && is_own(record) && is_left(record);
         if logged.entry.number < upto {
             for record in logged.entry.records.iter().filter(of_device) {
                 minutes.entry(minute_of(record.sampled_at)).or_default().1 += counts(record);

@@ -7,6 +7,7 @@
 
 mod coverage;
 mod devices;
+mod kept;
 mod rows;
 mod sums;
 #[cfg(test)]
@@ -36,6 +37,7 @@ const DAYS_SHOWN: usize = 2;
 const DEVICES_SHOWN: usize = 2;
 
 const LOG: &str = "log";
+const START: &str = "start of the log";
 const WINDOWS: &str = "windows";
 const ROWS: &str = "rows of devices";
 const DEVICES: &str = "windows of devices";
@@ -87,23 +89,33 @@ pub fn recount(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(
 }
 
 fn compare(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(), Stop> {
+    let starts = match readable(snapshot.starts().map_err(Stop::from))? {
+        Ok(starts) => starts,
+        Err(error) => return Ok(reporter.check(Check::fail(LOG, error, RESTORE))?),
+    };
     let checkpoints = match readable(snapshot.checkpoints().map_err(Stop::from))? {
         Ok(checkpoints) => checkpoints,
         Err(error) => return Ok(reporter.check(Check::fail(WINDOWS, error, REPAIR))?),
     };
-    let mut coverage = Coverage::new(&checkpoints);
+    let mut coverage = Coverage::new(starts, &checkpoints);
     let mut digest = Digest::default();
     let listed = readable(list(snapshot, reporter, 0..u64::MAX, &mut coverage, &mut digest))?;
     let (mut log, mut rows, mut differing) = (Findings::default(), Findings::default(), Vec::new());
     let (mut entries, mut messages, mut compared) = (0_u64, 0_u64, 0);
     let mut unread = false;
+    let mut begins = Vec::new();
     for slot in Slot::all() {
         let checkpoint = checkpoints[slot.index()].rows;
-        let mut of_slot = readable(SlotRows::read(snapshot, reporter, slot, checkpoint))?;
+        let mut of_slot =
+            readable(SlotRows::read(snapshot, reporter, slot, coverage.start(slot), checkpoint))?;
         let furthest = of_slot.as_ref().map_or(0, SlotRows::furthest).max(coverage.furthest(slot));
         let mut sums = SlotSums::new(slot, &coverage, &mut digest);
-        let read = read(snapshot, reporter, slot, furthest, |logged| {
+        let start = coverage.start(slot);
+        let read = read(snapshot, reporter, slot, start.first, furthest, |logged| {
             let Logged { entry, counts } = logged;
+            if entry.number == start.first && start.first > 0 {
+                begins.push(words::begin(&entry));
+            }
             (entries, messages) = (entries + 1, messages + entry.records.len() as u64);
             let counted = entry.counts();
             if counted != counts {
@@ -127,6 +139,9 @@ fn compare(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(), S
             }
         }
     }
+    if !begins.is_empty() {
+        reporter.check(Check::pass(START, words::starts(&begins, coverage.complete_from())))?;
+    }
     log.report(reporter, LOG, format!("{entries} entries with {messages} messages"), RESTORE)?;
     match listed {
         Err(error) => reporter.check(Check::fail(WINDOWS, error, REPAIR))?,
@@ -135,23 +150,31 @@ fn compare(snapshot: &mut dyn Snapshot, reporter: &mut Reporter) -> Result<(), S
         }
         Ok(listed) => {
             let differing: Vec<_> = digest.differing().collect();
-            windows(snapshot, reporter, listed, &differing)?;
+            let torn: Vec<_> = coverage.torn().collect();
+            windows(snapshot, reporter, listed, &differing, &torn)?;
         }
     }
     rows.report(reporter, ROWS, format!("{compared} agree with the log"), REPAIR)?;
-    device_windows(snapshot, reporter, compared, &differing)
+    device_windows(snapshot, reporter, &coverage, compared, &differing)
 }
 
 /// Says what is wrong with the windows of devices.
 fn device_windows(
     snapshot: &mut dyn Snapshot,
     reporter: &mut Reporter,
+    coverage: &Coverage,
     compared: u64,
     differing: &[(Slot, DeviceId, u64)],
 ) -> Result<(), Stop> {
     let mut findings = Findings::default();
     for (slot, device, checkpoint) in differing.iter().take(DEVICES_SHOWN) {
-        match readable(devices::look_again(snapshot, reporter, *slot, *device, *checkpoint))? {
+        match readable(devices::look_again(
+            snapshot,
+            reporter,
+            (*slot, coverage.start(*slot)),
+            *device,
+            *checkpoint,
+        ))? {
             Ok(minutes) => minutes.into_iter().for_each(|minute| findings.add(|| minute)),
             Err(error) => findings.add(|| error),
         }
@@ -169,8 +192,14 @@ fn windows(
     reporter: &mut Reporter,
     listed: u64,
     days: &[u64],
+    torn: &[u64],
 ) -> Result<(), Stop> {
     let mut findings = Findings::default();
+    if !torn.is_empty() {
+        torn.iter().for_each(|day| findings.add(|| words::torn_day(*day)));
+        findings.report(reporter, WINDOWS, String::new(), RESTORE)?;
+        findings = Findings::default();
+    }
     match readable(look_again(snapshot, reporter, &days[..days.len().min(DAYS_SHOWN)]))? {
         Ok(exact) => exact.differing().for_each(|(cell, stored, logged)| {
             findings.add(|| words::window_difference(cell, stored, logged));
@@ -191,13 +220,14 @@ fn look_again(snapshot: &mut dyn Snapshot, reporter: &mut Reporter, days: &[u64]
         return Ok(exact);
     }
     // The store may have gone on since.
-    let mut coverage = Coverage::new(&snapshot.checkpoints()?);
+    let mut coverage = Coverage::new(snapshot.starts()?, &snapshot.checkpoints()?);
     for day in days {
         list(snapshot, reporter, *day..day + Resolution::Day.seconds(), &mut coverage, &mut exact)?;
     }
     for slot in Slot::all() {
         let mut sums = SlotSums::new(slot, &coverage, &mut exact);
-        read(snapshot, reporter, slot, coverage.furthest(slot), |logged| {
+        let (first, furthest) = (coverage.start(slot).first, coverage.furthest(slot));
+        read(snapshot, reporter, slot, first, furthest, |logged| {
             sums.add(logged.entry.number, logged.entry.counts())
         })?;
         sums.finish()?;
@@ -221,7 +251,9 @@ fn list(
             for window in windows.iter().filter(|window| range.contains(&window.start)) {
                 listed += 1;
                 coverage.note(resolution, window)?;
-                sums::stored(sums, resolution, window)?;
+                if coverage.is_left(window.start) {
+                    sums::stored(sums, resolution, window)?;
+                }
             }
             reporter.progress(|| format!("reading the windows: {listed}"))?;
             match windows.last() {
@@ -235,20 +267,25 @@ fn list(
     Ok(listed)
 }
 
-/// Takes the log of `slot` to its end, which has to be at `furthest` or beyond.
+/// Takes the log of `slot` from its first entry to its end, which has to be at `furthest` or beyond.
 fn read(
     snapshot: &mut dyn Snapshot,
     reporter: &mut Reporter,
     slot: Slot,
+    first: u64,
     furthest: u64,
     mut with: impl FnMut(Logged) -> Result<(), StoreError>,
 ) -> Result<(), Stop> {
-    let mut next = 0;
+    let mut next = first;
     loop {
         let entries = snapshot.read(slot, next, READ_ENTRIES)?;
         let last = entries.len() < READ_ENTRIES;
         for logged in entries {
             if logged.entry.number != next {
+                if snapshot.starts()?[slot.index()].first > next {
+                    let reason = "messages were let go of while they were read; try again".to_owned();
+                    return Err(StoreError::Unavailable(reason).into());
+                }
                 return Err(StoreError::Corrupt(format!("entry {next} of slot {slot} is gone")).into());
             }
             next += 1;

@@ -6,10 +6,11 @@ use rollcall_wire::{DeviceId, Slot};
 
 use super::devices::DeviceSums;
 use super::{Stop, words};
-use crate::intake::seen::Seen;
+use crate::intake::seen::{Seen, Sighting};
 use crate::log::Snapshot;
 use crate::log::row::Row;
-use crate::model::Entry;
+use crate::log::start::Start;
+use crate::model::{Entry, Record, RecordKind};
 use crate::ops::Findings;
 use crate::ops::check::Reporter;
 
@@ -25,6 +26,10 @@ pub(super) struct SlotRows {
     /// Those that are further than the checkpoint, and how far.
     ahead: HashMap<DeviceId, u64>,
     sums: DeviceSums,
+    /// Of a log that starts later: what the rows hold, which can no longer be made again.
+    held: Option<Seen>,
+    /// What of these is not as the log says.
+    wrong: BTreeMap<DeviceId, String>,
 }
 
 impl SlotRows {
@@ -33,6 +38,7 @@ impl SlotRows {
         snapshot: &mut dyn Snapshot,
         reporter: &mut Reporter,
         slot: Slot,
+        start: &Start,
         checkpoint: u64,
     ) -> Result<Self, Stop> {
         let mut slot_rows = Self {
@@ -40,7 +46,9 @@ impl SlotRows {
             stored: BTreeMap::new(),
             seen: Seen::default(),
             ahead: HashMap::new(),
-            sums: DeviceSums::default(),
+            sums: DeviceSums::new(start.clone()),
+            held: None,
+            wrong: BTreeMap::new(),
         };
         loop {
             let after = slot_rows.stored.last_key_value().map(|(device, _)| *device);
@@ -55,6 +63,9 @@ impl SlotRows {
         for row in slot_rows.sums.read(snapshot, reporter, slot, &slot_rows.stored)? {
             slot_rows.store(row);
         }
+        if start.first > 0 {
+            slot_rows.hold();
+        }
         Ok(slot_rows)
     }
 
@@ -67,6 +78,14 @@ impl SlotRows {
         self.stored.insert(row.device, Row { closed: row.closed.clone().or(closed), ..row });
     }
 
+    fn hold(&mut self) {
+        let mut held = Seen::default();
+        for row in self.stored.values().filter(|row| !held.restore(row)) {
+            self.wrong.insert(row.device, "it is not readable".to_owned());
+        }
+        self.held = Some(held);
+    }
+
     /// From this entry on, the log is in none of them.
     pub(super) fn furthest(&self) -> u64 {
         self.ahead.values().copied().max().unwrap_or_default().max(self.checkpoint)
@@ -76,7 +95,19 @@ impl SlotRows {
     pub(super) fn take(&mut self, entry: &Entry) {
         let (ahead, checkpoint) = (&self.ahead, self.checkpoint);
         let wanted = |device: &DeviceId| entry.number < *ahead.get(device).unwrap_or(&checkpoint);
-        self.seen.take(entry, wanted);
+        match &self.held {
+            None => self.seen.take(entry, wanted),
+            Some(held) => {
+                let unknown = entry.records.iter().filter(|record| wanted(&record.device));
+                let stored = &self.stored;
+                let lacks = |record: &Record| match stored.contains_key(&record.device) {
+                    false if record.kind != RecordKind::Imported => Some("it is not there".to_owned()),
+                    _ => lacks(held, record),
+                };
+                let unknown = unknown.filter_map(|record| Some((record, lacks(record)?)));
+                self.wrong.extend(unknown.map(|(record, what)| (record.device, what)));
+            }
+        }
         // The sums have all of it.
         self.seen.all_moved();
         self.sums.take(entry, wanted);
@@ -101,9 +132,24 @@ impl SlotRows {
                 }
             }
         }
+        if self.held.is_some() {
+            let wrong = self.wrong.iter();
+            wrong.for_each(|(device, what)| findings.add(|| format!("the row of device {device}: {what}")));
+            return (compared, self.sums.differing());
+        }
         for device in self.stored.keys() {
             findings.add(|| format!("device {device} has a row, and no message in the log"));
         }
         (compared, self.sums.differing())
     }
+}
+
+/// What a row does not know of a record that the log has.
+fn lacks(held: &Seen, record: &Record) -> Option<String> {
+    let id = record.id.filter(|_| record.kind == RecordKind::Sample)?;
+    // Other boots may be forgotten by now.
+    let is_open = held.is_open(&record.device, id.boot);
+    let lacks = is_open && held.check(&record.device, id) == Sighting::New;
+    lacks
+        .then(|| format!("it does not know sample {} of boot {}, which is in the log", id.seq.get(), id.boot))
 }

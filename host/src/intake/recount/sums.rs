@@ -16,7 +16,7 @@ use crate::model::{BySecond, Counts};
 const HELD_SECONDS: usize = 4096;
 
 /// The most days that have samples: of three thousand years.
-const DAYS_MAX: usize = 1 << 20;
+pub(super) const DAYS_MAX: usize = 1 << 20;
 
 /// A sum that a window holds: that of all of it, or of one of a minute's seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,7 +69,9 @@ impl<'a, S: Sums> SlotSums<'a, S> {
     }
 
     /// Takes the next entry.
-    pub(super) fn add(&mut self, number: u64, counts: BySecond) -> Result<(), StoreError> {
+    pub(super) fn add(&mut self, number: u64, mut counts: BySecond) -> Result<(), StoreError> {
+        // Of the other days not all messages are there.
+        counts.retain(|second, _| self.coverage.is_left(*second));
         if number < self.coverage.checkpoint(self.slot) {
             for (second, counts) in counts {
                 *self.held.entry(second).or_default() += counts;

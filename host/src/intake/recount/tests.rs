@@ -10,6 +10,7 @@ use crate::intake::seen::Seen;
 use crate::log::devices::{DeviceView, HourRow, moved};
 use crate::log::plan::Upto;
 use crate::log::row::Row;
+use crate::log::start::Starts;
 use crate::log::{Checkpoint, Checkpoints, WindowRow};
 use crate::model::{BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 use crate::ops::check::{Outcome, Report};
@@ -156,6 +157,10 @@ impl Beside {
 }
 
 impl Snapshot for Beside {
+    fn starts(&mut self) -> Result<Starts, StoreError> {
+        Ok(Starts::default())
+    }
+
     fn checkpoints(&mut self) -> Result<Checkpoints, StoreError> {
         self.go_on();
         let mut checkpoints = Checkpoints::default();

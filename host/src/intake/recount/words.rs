@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use crate::log::rollup::Resolution;
 use crate::log::row::{Boot, ClosedBoots, DeviceState, Row, SeqRange};
-use crate::model::{Counts, UnixMs};
+use crate::model::{Counts, Entry, UnixMs};
 
 use super::sums::Cell;
 
@@ -17,6 +17,24 @@ pub(super) fn window_difference(cell: Cell, stored: &Counts, logged: &Counts) ->
         _ => "day",
     };
     format!("the {what} at {at}: stored {}, the log says {}", counts(stored), counts(logged))
+}
+
+/// `slot 3 at entry 640 of 2026-08-01T…`.
+pub(super) fn begin(entry: &Entry) -> String {
+    format!("slot {} at entry {} of {}", entry.slot, entry.number, entry.received_at.to_rfc3339())
+}
+
+pub(super) fn starts(begins: &[String], complete_from: u64) -> String {
+    let from = UnixMs(complete_from.saturating_mul(1000)).to_rfc3339();
+    format!(
+        "older messages were let go of; those sampled from {from} on are all there; {}",
+        begins.join(", ")
+    )
+}
+
+pub(super) fn torn_day(day: u64) -> String {
+    let at = UnixMs(day.saturating_mul(1000)).to_rfc3339();
+    format!("the windows of the day at {at} do not add up, and its messages were let go of")
 }
 
 /// `17 of status 3, 2 of status 5, 4 times known to a second, 1 undecided`.

@@ -9,7 +9,7 @@ use mongodb::error::Error;
 use tokio::sync::mpsc;
 
 use super::address::MongoAddress;
-use super::format::{FORMAT_VERSION, OLDEST_FORMAT};
+use super::format::{FORMAT_VERSION, FORMAT_WHOLE, OLDEST_FORMAT};
 use super::open::{Stamp, connect, stamp};
 use super::snapshot::MongoSnapshot;
 use super::{MongoStore, words};
@@ -81,7 +81,8 @@ async fn server(address: &MongoAddress) -> (Vec<Check>, Option<MongoStore>) {
     match more.await {
         Ok((more, stamp)) => {
             checks.extend(more);
-            let whole = stamp.is_some_and(|stamp| stamp.version == FORMAT_VERSION && stamp.rebuild.is_none());
+            let is_todays = |stamp: Stamp| (FORMAT_WHOLE..=FORMAT_VERSION).contains(&stamp.version);
+            let whole = stamp.is_some_and(|stamp| is_todays(stamp) && stamp.rebuild.is_none());
             (checks, whole.then_some(store))
         }
         Err(error) => {
@@ -162,13 +163,13 @@ fn format(stamp: Option<Stamp>) -> Check {
     const NAME: &str = "format version";
     let Some(stamp) = stamp else { return Check::pass(NAME, "none: nothing is stored yet") };
     match stamp.version {
-        FORMAT_VERSION if stamp.rebuild.is_some() => Check::fail(
+        version @ FORMAT_WHOLE..=FORMAT_VERSION if stamp.rebuild.is_some() => Check::fail(
             NAME,
-            format!("{FORMAT_VERSION}, whose windows and rows were being made anew, which was cut off"),
+            format!("{version}, whose windows and rows were being made anew, which was cut off"),
             "stop all that use it, and go on with rollcall migrate, or begin again with rollcall doctor --repair",
         ),
-        FORMAT_VERSION => Check::pass(NAME, FORMAT_VERSION.to_string()),
-        older @ OLDEST_FORMAT..FORMAT_VERSION => Check::fail(
+        version @ FORMAT_WHOLE..=FORMAT_VERSION => Check::pass(NAME, version.to_string()),
+        older @ OLDEST_FORMAT..FORMAT_WHOLE => Check::fail(
             NAME,
             format!("{older}, and this rollcall reads and writes {FORMAT_VERSION}"),
             "stop all that use it, and convert it with rollcall migrate",

@@ -14,8 +14,12 @@ use crate::log::plan::TailEntry;
 use crate::log::{Logged, StoreError, key};
 use crate::model::{BySecond, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 
-/// The version of the documents' form. Older ones are converted by `rollcall migrate`.
-pub(super) const FORMAT_VERSION: i64 = 7;
+/// The version of the documents' form, in a database whose first messages were let go of.
+pub(super) const FORMAT_VERSION: i64 = 8;
+
+/// The version of one that has all its messages, which older versions of Rollcall read too. Older ones are converted by
+/// `rollcall migrate`.
+pub(super) const FORMAT_WHOLE: i64 = 7;
 
 /// The oldest version that can be converted.
 pub(super) const OLDEST_FORMAT: i64 = 2;

@@ -8,10 +8,12 @@ mod checks;
 mod format;
 mod hours;
 mod import;
+mod kept;
 mod open;
 mod rebuild;
 mod rows;
 mod snapshot;
+mod starts;
 mod stored_counts;
 mod tail;
 mod view;
@@ -33,6 +35,7 @@ use serde::Deserialize;
 
 use self::format::{StoredEntry, keys};
 use self::rows::Directory;
+use self::starts::Believed;
 use self::tail::Tail;
 use self::windows::{
     StoredCheckpoint, checkpoint_update, collection, rows_checkpoint_update, window_updates,
@@ -41,6 +44,7 @@ use super::devices::DeviceView;
 use super::plan::{Plan, View};
 use super::rollup::{Chunk, Resolution};
 use super::row::Row;
+use super::start::{Cut, Identity, Start};
 use super::{Checkpoint, LogStore, RowWrite, StoreError};
 use crate::model::{Entry, UnixMs};
 
@@ -74,6 +78,8 @@ pub struct MongoStore {
     tail: Arc<Mutex<Tail>>,
     /// Where the pages of rows begin.
     directory: Arc<Directory>,
+    /// Where logs start, as far as is known.
+    believed: Believed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,8 +220,13 @@ impl LogStore for MongoStore {
             let collection = self.entries();
             let documents = entries.iter().map(StoredEntry::of);
             match collection.insert_many(documents).ordered(false).await {
-                Ok(_) => Ok(Vec::new()),
-                Err(error) => taken(&error, entries).ok_or_else(|| unavailable(error)),
+                Ok(_) => starts::below(self, entries).await,
+                Err(error) => {
+                    let mut taken = taken(&error, entries).ok_or_else(|| unavailable(error))?;
+                    let below = starts::below(self, entries).await?;
+                    taken.extend(below.iter().filter(|slot| !taken.contains(slot)).collect::<Vec<_>>());
+                    Ok(taken)
+                }
             }
         })
         .await
@@ -225,7 +236,7 @@ impl LogStore for MongoStore {
         in_time(async {
             let mut session = self.session().await?;
             self.barrier(&mut session).await?;
-            let keys = keys(slot, from);
+            let keys = keys(slot, from.max(starts::of(self, &mut session, slot).await?.first));
             let collection = self.entries();
             let find = collection.find(doc! { "_id": { "$gte": keys.start, "$lt": keys.end } });
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -304,6 +315,22 @@ impl LogStore for MongoStore {
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {
         in_time(view::view(self, plan)).await
+    }
+
+    async fn start(&self, slot: Slot) -> Result<Start, StoreError> {
+        in_time(async { starts::of(self, &mut self.session().await?, slot).await }).await
+    }
+
+    async fn cut(&self, cut: &Cut) -> Result<bool, StoreError> {
+        in_time(starts::cut(self, cut)).await
+    }
+
+    async fn release(&self, slot: Slot, below: u64) -> Result<bool, StoreError> {
+        in_time(starts::release(self, slot, below)).await
+    }
+
+    async fn imported(&self, identities: &[Identity]) -> Result<Vec<bool>, StoreError> {
+        in_time(starts::imported(self, identities)).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -10,8 +10,9 @@ use mongodb::{Client, Database, IndexModel};
 use serde::Deserialize;
 
 use super::address::MongoAddress;
-use super::format::{FORMAT_VERSION, OLDEST_FORMAT, messages_view};
+use super::format::{FORMAT_VERSION, FORMAT_WHOLE, OLDEST_FORMAT, messages_view};
 use super::rebuild::Stage;
+use super::starts::Believed;
 use super::{MongoStore, Topology, committed, durable, rows, words};
 
 /// How long to look for a server, and to connect to one, before the call fails; it is tried again later.
@@ -85,7 +86,14 @@ impl MongoStore {
     pub(super) fn of(client: Client, database: Database, hello: &Document) -> Self {
         let topology =
             if hello.contains_key("setName") { Topology::ReplicaSet } else { Topology::Standalone };
-        Self { client, database, topology, tail: Arc::default(), directory: Arc::default() }
+        Self {
+            client,
+            database,
+            topology,
+            tail: Arc::default(),
+            directory: Arc::default(),
+            believed: Believed::default(),
+        }
     }
 }
 
@@ -124,7 +132,7 @@ pub(super) async fn connect(address: &MongoAddress) -> Result<(Client, Database)
 /// Sets the version of the format when there is none.
 async fn set_format(database: &Database) -> Result<(), Error> {
     let meta = database.collection::<Document>("meta");
-    let set = doc! { "$setOnInsert": { "version": FORMAT_VERSION } };
+    let set = doc! { "$setOnInsert": { "version": FORMAT_WHOLE } };
     meta.update_one(doc! { "_id": "format" }, set).upsert(true).await.map(|_| ()).or_else(ignore_race)
 }
 
@@ -142,8 +150,8 @@ impl Stamp {
     /// A database of another format is left alone.
     pub(super) fn must_be_todays(self, address: &MongoAddress) -> Result<(), MongoOpenError> {
         match self.version {
-            FORMAT_VERSION => Ok(()),
-            older @ OLDEST_FORMAT..FORMAT_VERSION => Err(MongoOpenError::OlderFormat(address.clone(), older)),
+            FORMAT_WHOLE..=FORMAT_VERSION => Ok(()),
+            older @ OLDEST_FORMAT..FORMAT_WHOLE => Err(MongoOpenError::OlderFormat(address.clone(), older)),
             other => Err(MongoOpenError::OtherFormat(address.clone(), other, FORMAT_VERSION)),
         }
     }

@@ -7,7 +7,8 @@
 use mongodb::bson::{Document, doc};
 use serde::{Deserialize, Serialize};
 
-use super::format::{FORMAT_VERSION, OLDEST_FORMAT};
+use super::format::{FORMAT_VERSION, FORMAT_WHOLE, OLDEST_FORMAT};
+use super::kept::Kept;
 use super::open::{Stamp, connected, prepare, stamp};
 use super::windows::collection;
 use super::{MongoAddress, MongoOpenError, MongoStore, hours, in_time, rows, unavailable, words};
@@ -34,8 +35,8 @@ impl MongoStore {
         let (store, stamp) = stamped(address).await?;
         let Some(stamp) = stamp else { return Ok(None) };
         match stamp.version {
-            FORMAT_VERSION => Ok(stamp.rebuild.map(|stage| (store, stage == Stage::Filling))),
-            OLDEST_FORMAT..FORMAT_VERSION => Ok(Some((store, false))),
+            FORMAT_WHOLE..=FORMAT_VERSION => Ok(stamp.rebuild.map(|stage| (store, stage == Stage::Filling))),
+            OLDEST_FORMAT..FORMAT_WHOLE => Ok(Some((store, false))),
             other => Err(MongoOpenError::OtherFormat(address.clone(), other, FORMAT_VERSION)),
         }
     }
@@ -55,10 +56,19 @@ impl MongoStore {
     /// # Errors
     /// When it cannot be written; it may be begun again.
     pub async fn begin_rebuild(&self) -> Result<(), StoreError> {
+        let stamp = in_time(async { stamp(&self.database).await.map_err(unavailable) }).await?;
+        let is_cut = stamp.is_some_and(|stamp| stamp.version == FORMAT_VERSION);
+        let version = if is_cut { FORMAT_VERSION } else { FORMAT_WHOLE };
         let stage = |stage: Stage| {
             let stage = mongodb::bson::to_bson(&stage).expect("a word always serialises");
-            doc! { "$set": { "version": FORMAT_VERSION, "rebuild": stage } }
+            doc! { "$set": { "version": version, "rebuild": stage } }
         };
+        if is_cut {
+            let kept = Kept::find(self).await?;
+            self.set_stamp(stage(Stage::Emptying)).await?;
+            kept.keep(self).await?;
+            return self.set_stamp(stage(Stage::Filling)).await;
+        }
         self.set_stamp(stage(Stage::Emptying)).await?;
         in_time(async {
             self.checkpoints().delete_many(doc! {}).await.map_err(unavailable)?;

@@ -13,10 +13,13 @@ use tokio::runtime::Handle;
 use super::format::{StoredEntry, keys};
 use super::hours::{self, StoredHour};
 use super::windows::{StoredCheckpoint, StoredWindow, collection};
-use super::{BATCH_DOCUMENTS, MongoStore, StoreError, corrupt, in_time, rows, unavailable, unreadable_entry};
+use super::{
+    BATCH_DOCUMENTS, MongoStore, StoreError, corrupt, in_time, rows, starts, unavailable, unreadable_entry,
+};
 use crate::log::devices::{DeviceView, HourRow};
 use crate::log::rollup::Resolution;
 use crate::log::row::Row;
+use crate::log::start::Starts;
 use crate::log::{Checkpoints, Logged, Snapshot, WindowRow};
 
 const ENTRIES: &str = "entries";
@@ -71,6 +74,11 @@ fn wait<T>(runtime: &Handle, work: impl Future<Output = Result<T, StoreError>>) 
 }
 
 impl Snapshot for MongoSnapshot {
+    fn starts(&mut self) -> Result<Starts, StoreError> {
+        let Self { store, session, runtime } = self;
+        wait(runtime, starts::all(store, session))
+    }
+
     fn checkpoints(&mut self) -> Result<Checkpoints, StoreError> {
         let mut checkpoints = Checkpoints::default();
         for stored in self.find::<StoredCheckpoint>("checkpoints", doc! {}, usize::MAX)? {

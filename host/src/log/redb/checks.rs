@@ -18,7 +18,8 @@ use super::snapshot::RedbSnapshot;
 use super::sweep::sweep;
 use super::untouched::Untouched;
 use super::{
-    RedbOpenError, RedbStore, WorkError, checkpoints, close, guarded, hours, open, requests, rows, windows,
+    RedbOpenError, RedbStore, WorkError, checkpoints, close, guarded, hours, open, requests, rows, starts,
+    windows,
 };
 use crate::log::Recount;
 use crate::ops::Findings;
@@ -144,6 +145,7 @@ fn totals(snapshot: &RedbSnapshot<'_>, reporter: &mut Reporter) -> Result<(), Un
             findings.add(|| error.to_string());
         }
     };
+    look(&starts::check);
     look(&windows::check);
     look(&hours::check);
     for slot in Slot::all() {

@@ -11,7 +11,7 @@ use crate::log::row::Row;
 use crate::model::UnixMs;
 
 /// slot, device, hour since 1970.
-type Key = (u8, &'static str, u32);
+pub(super) type Key = (u8, &'static str, u32);
 
 /// By device and hour → up to where the counts are, and the counts.
 pub(super) const HOURS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("device_hours");

@@ -12,46 +12,53 @@ mod as_is;
 mod backup;
 mod checkpoints;
 mod checks;
+mod compact;
 mod hours;
+mod kept;
 mod migrate;
 mod open;
 mod packed;
 mod rebuild;
 mod repair;
 mod requests;
+mod roll;
 mod rows;
 mod sealed;
 mod snapshot;
+mod starts;
 mod sweep;
 mod tables;
 mod tail;
 mod unsynced;
 mod untouched;
 mod windows;
+mod work;
 
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase};
 use rollcall_wire::{DeviceId, Slot, mutant};
 
 pub use self::backup::{BackupError, Progress, backup};
 pub use self::checks::checks;
+pub use self::compact::Compacted;
 pub use self::open::RedbOpenError;
 use self::open::Stamp;
 pub use self::requests::LocalRequests;
 use self::tail::Tail;
 use self::unsynced::Unsynced;
+use self::work::{WorkError, damage, damaged, unavailable};
 use super::devices::DeviceView;
 use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
+use super::start::{Cut, Identity, Start};
 use super::{Checkpoint, LogStore, RowWrite, StoreError, codec};
-use crate::model::{self, Entry, UnixMs};
+use crate::model::{Entry, UnixMs};
 
 type Open = dyn Fn() -> Result<Database, WorkError> + Send + Sync;
 
@@ -222,6 +229,7 @@ fn load(database: &Database, tail: &Tail) -> Result<(), WorkError> {
 
 /// Is all there that is made from the log?
 fn check(transaction: &ReadTransaction) -> Result<(), WorkError> {
+    starts::check(transaction)?;
     windows::check(transaction)?;
     hours::check(transaction)?;
     for slot in Slot::all() {
@@ -229,55 +237,6 @@ fn check(transaction: &ReadTransaction) -> Result<(), WorkError> {
         rows::check(transaction, slot)?;
     }
     Ok(())
-}
-
-/// What goes wrong in a piece of work: in redb, in what is stored, or in what is asked for.
-#[derive(Debug)]
-enum WorkError {
-    Redb(redb::Error),
-    Damage(String),
-    Store(StoreError),
-    /// redb, or what reads the rows, met what cannot be.
-    Panic(String),
-}
-
-impl WorkError {
-    /// Which damage of the file it reports, or the error that it is otherwise.
-    fn damage(self) -> Result<String, StoreError> {
-        match self {
-            Self::Panic(reason) | Self::Damage(reason) | Self::Redb(redb::Error::Corrupted(reason)) => {
-                Ok(reason)
-            }
-            Self::Redb(redb::Error::TableDoesNotExist(name)) => Ok(format!("the table {name} is gone")),
-            Self::Redb(redb::Error::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                Ok(error.to_string())
-            }
-            Self::Redb(error) => Err(unavailable(error)),
-            Self::Store(error) => Err(error),
-        }
-    }
-}
-
-impl<E: Into<redb::Error>> From<E> for WorkError {
-    fn from(error: E) -> Self {
-        Self::Redb(error.into())
-    }
-}
-
-fn damaged(directory: &Path, reason: &str) -> String {
-    let directory = directory.display();
-    format!(
-        "the store in {directory} is damaged ({reason}): stop rollcall and restore the folder from a backup; if windows \
-         and rows alone are damaged, rollcall doctor --repair --store redb:{directory} makes them anew"
-    )
-}
-
-fn unavailable(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Unavailable(error.to_string())
-}
-
-fn damage(what: String) -> WorkError {
-    WorkError::Damage(what)
 }
 
 impl LogStore for RedbStore {
@@ -310,7 +269,7 @@ impl LogStore for RedbStore {
         self.run(move |database| {
             let transaction = unsynced.begin_write(database)?;
             for chunk in &chunks {
-                apply_chunk(&transaction, chunk)?;
+                roll::apply(&transaction, chunk)?;
             }
             transaction.commit()?;
             tail.forget(&chunks);
@@ -363,6 +322,32 @@ impl LogStore for RedbStore {
         .await
     }
 
+    async fn start(&self, slot: Slot) -> Result<Start, StoreError> {
+        self.run(move |database| starts::of(&database.begin_read()?, slot)).await
+    }
+
+    async fn cut(&self, cut: &Cut) -> Result<bool, StoreError> {
+        let (cut, unsynced) = (cut.clone(), self.unsynced.clone());
+        self.run(move |database| {
+            // Durable, and with it the checkpoints that it relies on.
+            let transaction = database.begin_write()?;
+            let done = starts::cut(&transaction, &cut)?;
+            transaction.commit()?;
+            unsynced.none();
+            Ok(done)
+        })
+        .await
+    }
+
+    async fn release(&self, _: Slot, _: u64) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn imported(&self, identities: &[Identity]) -> Result<Vec<bool>, StoreError> {
+        let identities = identities.to_vec();
+        self.run(move |database| starts::imported(&database.begin_read()?, &identities)).await
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         self.run(|database| {
             checkpoints::windows(&database.begin_read()?)?;
@@ -374,24 +359,3 @@ impl LogStore for RedbStore {
 
 /// How the bytes of an entry are read.
 type Decode<T> = fn(Slot, u64, &[u8]) -> Result<T, StoreError>;
-
-/// Every effect of a chunk in one transaction: windows, checkpoint and the packing of its entries, unless only windows
-/// are made anew.
-fn apply_chunk(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), WorkError> {
-    let is_next = checkpoints::update(transaction, chunk.slot, |progress| {
-        let is_next = super::is_next(chunk, progress.windows).map_err(WorkError::Store)?;
-        if is_next {
-            progress.windows = chunk.entries.end;
-            progress.count(model::sum(&chunk.counts, 0..u64::MAX));
-        }
-        Ok(is_next)
-    })?;
-    if !is_next {
-        return Ok(());
-    }
-    windows::add(transaction, chunk)?;
-    match tail::take(transaction, chunk)? {
-        Some(entries) => packed::pack(transaction, chunk, &entries),
-        None => Ok(()),
-    }
-}

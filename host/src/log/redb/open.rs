@@ -10,13 +10,17 @@ use redb::{Builder, Database, ReadTransaction, TableDefinition, TableError, Writ
 
 use super::{RedbStore, WorkError, checkpoints, damage, damaged, hours, load, packed, rows, tail, windows};
 
-/// The version of the tables and of what is in them. Older ones are converted by `rollcall migrate`.
-pub(super) const FORMAT: u64 = 6;
+/// The version of the tables and of what is in them, in a store whose first messages were let go of.
+pub(super) const FORMAT: u64 = 7;
+
+/// The version of a store that has all its messages, which older versions of Rollcall read too. Older ones are converted
+/// by `rollcall migrate`.
+pub(super) const FORMAT_WHOLE: u64 = 6;
 
 /// The oldest version that can be converted.
 pub(super) const OLDEST_FORMAT: u64 = 1;
 
-/// `format` → [`FORMAT`]; `rebuild` → 1 while what is made from the log is made anew.
+/// `format` → [`FORMAT`] or [`FORMAT_WHOLE`]; `rebuild` → 1 while what is made from the log is made anew.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The file within the data directory.
@@ -199,7 +203,7 @@ pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     prepare_log(&transaction)?;
     prepare_made(&transaction)?;
-    transaction.open_table(META)?.insert("format", FORMAT)?;
+    transaction.open_table(META)?.insert("format", FORMAT_WHOLE)?;
     transaction.commit()?;
     Ok(())
 }
@@ -227,11 +231,16 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    /// Were messages let go of?
+    pub(super) fn is_cut(self) -> bool {
+        self.format == FORMAT
+    }
+
     /// A store of another format is left alone.
     pub(super) fn must_be_todays(self, directory: &Path) -> Result<(), RedbOpenError> {
         match self.format {
-            FORMAT => Ok(()),
-            older @ OLDEST_FORMAT..FORMAT => Err(RedbOpenError::OlderFormat(directory.into(), older)),
+            FORMAT_WHOLE..=FORMAT => Ok(()),
+            older @ OLDEST_FORMAT..FORMAT_WHOLE => Err(RedbOpenError::OlderFormat(directory.into(), older)),
             other => Err(RedbOpenError::OtherFormat(directory.into(), other, FORMAT)),
         }
     }

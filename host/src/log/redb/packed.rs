@@ -1,10 +1,12 @@
 //! Entries that are rolled up: a chunk's entries compressed together (LZ4, which finds the device and boot
 //! ids that every flush repeats) and cut into rows of a page each.
 
+use std::ops::Range;
+
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use rollcall_wire::Slot;
 
-use super::{Decode, WorkError, damage, sealed, tail};
+use super::{Decode, WorkError, damage, sealed, starts, tail};
 use crate::log::rollup::{CHUNK_ENTRIES, Chunk};
 use crate::log::{StoreError, key};
 
@@ -45,6 +47,19 @@ pub(super) fn pack(
     Ok(())
 }
 
+/// Deletes chunks of a slot.
+pub(super) fn let_go(
+    transaction: &WriteTransaction,
+    slot: Slot,
+    entries: Range<u64>,
+) -> Result<(), WorkError> {
+    let keys = (key::key(slot, entries.start), 0)..(key::key(slot, entries.end), 0);
+    for table in [CHUNKS, OLDER_CHUNKS] {
+        transaction.open_table(table)?.retain_in(keys.clone(), |_, _| false)?;
+    }
+    Ok(())
+}
+
 /// How many of a slot's entries are packed. The tail begins there, and no chunk does: a page of the tail that went back
 /// would have entries that are packed too.
 pub(super) fn upto(transaction: &ReadTransaction, slot: Slot) -> Result<u64, WorkError> {
@@ -67,6 +82,7 @@ pub(super) fn read<T>(
     decode: Decode<T>,
 ) -> Result<Vec<T>, WorkError> {
     let upto = upto(transaction, slot)?;
+    let from = from.max(starts::of(transaction, slot)?.first);
     let mut entries = Vec::new();
     let mut first = from - from % CHUNK_ENTRIES;
     while first < upto && entries.len() < limit {

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use redb::ReadableDatabase;
 
-use super::open::{FORMAT, META, NEW_FILE, OLDEST_FORMAT, Stamp, name_file, prepare_made};
-use super::{RedbOpenError, RedbStore, check, checkpoints, hours, migrate, rows, windows};
+use super::open::{FORMAT, FORMAT_WHOLE, META, NEW_FILE, OLDEST_FORMAT, Stamp, name_file, prepare_made};
+use super::{RedbOpenError, RedbStore, check, checkpoints, hours, kept, migrate, rows, windows};
 use crate::log::StoreError;
 use crate::log::rollup::Resolution;
 
@@ -24,8 +24,10 @@ impl RedbStore {
         }
         let (store, stamp) = Self::open_file(directory)?;
         match stamp {
-            Stamp { format: FORMAT, rebuilding } => return Ok(rebuilding.then_some((store, true))),
-            Stamp { format: OLDEST_FORMAT..FORMAT, .. } => {}
+            Stamp { format: FORMAT_WHOLE..=FORMAT, rebuilding } => {
+                return Ok(rebuilding.then_some((store, true)));
+            }
+            Stamp { format: OLDEST_FORMAT..FORMAT_WHOLE, .. } => {}
             Stamp { format: other, .. } => {
                 return Err(RedbOpenError::OtherFormat(directory.into(), other, FORMAT));
             }
@@ -41,6 +43,10 @@ impl RedbStore {
     /// # Errors
     /// When it cannot be written; nothing is changed then.
     pub async fn begin_rebuild(&self) -> Result<(), StoreError> {
+        if self.file == NEW_FILE {
+            // Of a repair, which has made it so.
+            return Ok(());
+        }
         self.run(|database| {
             let transaction = database.begin_write()?;
             migrate::delete_older_tables(&transaction)?;
@@ -52,7 +58,7 @@ impl RedbStore {
                 transaction.delete_table(windows::table(resolution))?;
             }
             prepare_made(&transaction)?;
-            transaction.open_table(META)?.insert("format", FORMAT)?;
+            transaction.open_table(META)?.insert("format", FORMAT_WHOLE)?;
             transaction.open_table(META)?.insert("rebuild", 1)?;
             transaction.commit()?;
             Ok(())
@@ -69,6 +75,7 @@ impl RedbStore {
         self.run(move |database| {
             check(&database.begin_read()?)?;
             let transaction = database.begin_write()?;
+            kept::end(&transaction)?;
             transaction.open_table(META)?.remove("rebuild")?;
             transaction.commit()?;
             // Of a repair, which made it beside the damaged one.

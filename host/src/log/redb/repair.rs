@@ -17,11 +17,10 @@ use tokio::sync::watch;
 
 use super::backup::{BackupError, Copying, Progress};
 use super::open::{
-    FILE, FORMAT, META, NEW_FILE, builder, file_with_bytes, lock_new_file, prepare_made, remove_if_there,
-    stamp,
+    FILE, META, NEW_FILE, builder, file_with_bytes, lock_new_file, prepare_made, remove_if_there, stamp,
 };
 use super::tables::each_table_of_the_log;
-use super::{RedbOpenError, RedbStore, WorkError, as_is, guarded, packed, unavailable};
+use super::{RedbOpenError, RedbStore, WorkError, as_is, guarded, kept, packed, unavailable};
 use crate::log::codec;
 use crate::log::rollup::CHUNK_ENTRIES;
 
@@ -90,7 +89,11 @@ fn copy_log(from: &ReadTransaction, directory: &Path) -> Result<(), WorkError> {
     })?;
     let transaction = new.begin_write()?;
     prepare_made(&transaction)?;
-    transaction.open_table(META)?.insert("format", FORMAT)?;
+    let stamp = stamp(from)?;
+    if stamp.is_cut() {
+        kept::copy(from, &transaction)?;
+    }
+    transaction.open_table(META)?.insert("format", stamp.format)?;
     transaction.open_table(META)?.insert("rebuild", 1)?;
     transaction.commit()?;
     Ok(())
@@ -102,8 +105,7 @@ fn unreadable_part(from: &ReadTransaction) -> Option<String> {
         let mut next = 0;
         loop {
             match guarded(|| packed::read(from, slot, next, CHUNK_ENTRIES as usize, codec::entry)) {
-                Ok(entries) if entries.is_empty() => return None,
-                Ok(entries) => next += entries.len() as u64,
+                Ok(entries) => next = entries.last()?.number + 1,
                 Err(WorkError::Damage(named)) => return Some(named),
                 Err(error) => {
                     let last = next + CHUNK_ENTRIES - 1;

@@ -1,10 +1,12 @@
 //! The rows of devices, and of their closed boots.
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Key, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value, WriteTransaction,
+};
 use rollcall_wire::{DeviceId, Slot};
 
 use super::{WorkError, checkpoints, damage, hours, packed, sealed};
-use crate::log::row::Row;
+use crate::log::row::{ClosedBoots, DeviceState, Row};
 use crate::log::{RowWrite, codec};
 use crate::model::UnixMs;
 
@@ -81,6 +83,27 @@ pub(super) fn read(
         }
     }
     Ok(rows)
+}
+
+/// How many values a table has.
+pub(super) fn count<K: Key + 'static, V: Value + 'static>(
+    transaction: &WriteTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<u64, WorkError> {
+    Ok(transaction.open_table(table)?.len()?)
+}
+
+/// Can a row be read, and its closed boots, if it has some?
+pub(super) fn is_readable(device: &str, stored: &[u8], closed: Option<&[u8]>) -> bool {
+    let read = || {
+        let device = DeviceId::new(device).ok()?;
+        DeviceState::from_bytes(&open(device, stored).ok()?.state)?;
+        if let Some(closed) = closed {
+            ClosedBoots::from_bytes(seal_open("closed_boots", device, closed).ok()?)?;
+        }
+        Some(())
+    };
+    read().is_some()
 }
 
 /// Are all rows there that were written?

@@ -3,10 +3,11 @@
 use redb::ReadTransaction;
 use rollcall_wire::{DeviceId, Slot};
 
-use super::{WorkError, checkpoints, guarded, hours, packed, rows, windows};
+use super::{WorkError, checkpoints, guarded, hours, packed, rows, starts, windows};
 use crate::log::devices::{DeviceView, HourRow};
 use crate::log::rollup::Resolution;
 use crate::log::row::Row;
+use crate::log::start::Starts;
 use crate::log::{Checkpoints, Logged, Snapshot, StoreError, WindowRow, codec};
 
 /// See the module. It ends with an error when the store is no longer in use: after an I/O error it is opened anew,
@@ -31,6 +32,10 @@ impl RedbSnapshot<'_> {
 }
 
 impl Snapshot for RedbSnapshot<'_> {
+    fn starts(&mut self) -> Result<Starts, StoreError> {
+        self.run(starts::all)
+    }
+
     fn checkpoints(&mut self) -> Result<Checkpoints, StoreError> {
         self.run(|transaction| {
             let mut checkpoints = Checkpoints::default();

@@ -7,7 +7,7 @@ use rollcall_wire::Slot;
 
 use super::snapshot::RedbSnapshot;
 use super::tables::{EachTable, each_table, rows};
-use super::{WorkError, checkpoints, hours, packed, rows as devices, sealed, tail, windows};
+use super::{WorkError, checkpoints, hours, packed, rows as devices, sealed, starts, tail, windows};
 use crate::log::key;
 use crate::log::rollup::Resolution;
 use crate::model::UnixMs;
@@ -106,8 +106,14 @@ fn sealed_key<'a>(table: &str, key: &'a [u8]) -> Option<&'a [u8]> {
         // The slot stands before the device.
         return key.get(1..);
     }
-    let whole =
-        [tail::TAIL.name(), packed::CHUNKS.name(), checkpoints::CHECKPOINTS.name(), hours::HOURS.name()];
+    let whole = [
+        tail::TAIL.name(),
+        packed::CHUNKS.name(),
+        starts::STARTS.name(),
+        starts::IMPORTED.name(),
+        checkpoints::CHECKPOINTS.name(),
+        hours::HOURS.name(),
+    ];
     let sealed = whole.contains(&table)
         || [Resolution::Minute, Resolution::Hour, Resolution::Day].into_iter().any(window);
     sealed.then_some(key)
@@ -127,10 +133,14 @@ fn place(table: &str, key: &[u8]) -> String {
             format!("the row of device {}", String::from_utf8_lossy(key.get(1..).unwrap_or_default()))
         }
         ("device_hours", ..) => hours::place(key),
-        ("progress", ..) => match key.first().and_then(|slot| Slot::new(*slot)) {
-            Some(slot) => format!("the checkpoint of slot {slot}"),
-            None => "the checkpoint of no slot".to_owned(),
-        },
+        ("imported", ..) => starts::place(key),
+        ("progress" | "starts", ..) => {
+            let what = if table == "starts" { "the start of the log" } else { "the checkpoint" };
+            match key.first().and_then(|slot| Slot::new(*slot)) {
+                Some(slot) => format!("{what} of slot {slot}"),
+                None => format!("{what} of no slot"),
+            }
+        }
         (table, _, Some(start)) => {
             format!("{table} at {}", UnixMs(start.saturating_mul(1000)).to_rfc3339())
         }

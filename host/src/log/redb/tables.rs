@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use redb::{Key, ReadTransaction, ReadableTableMetadata, TableDefinition, TableHandle, Value};
 
-use super::{WorkError, checkpoints, hours, migrate, open, packed, rows, tail, windows};
+use super::{WorkError, checkpoints, hours, migrate, open, packed, rows, starts, tail, windows};
 use crate::log::rollup::Resolution;
 
 /// What is done with each table.
@@ -17,11 +17,13 @@ pub(super) trait EachTable {
     ) -> Result<(), Self::Error>;
 }
 
-/// The tables of the log: all others are made from it.
+/// The tables of the log, and of what was let go of it: all others are made from it.
 pub(super) fn each_table_of_the_log<W: EachTable>(work: &mut W) -> Result<(), W::Error> {
     work.table(tail::TAIL)?;
     work.table(packed::CHUNKS)?;
-    work.table(packed::OLDER_CHUNKS)
+    work.table(packed::OLDER_CHUNKS)?;
+    work.table(starts::STARTS)?;
+    work.table(starts::IMPORTED)
 }
 
 /// All tables that a store can have. A copy refuses a store that has others: a new one has its line here.

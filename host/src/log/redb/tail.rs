@@ -138,19 +138,21 @@ fn each(
     if next < from + wanted { Err(missing(slot, next)) } else { Ok(()) }
 }
 
-/// Takes a chunk's entries out of the table, as bytes; `None` when they are packed already.
-pub(super) fn take(transaction: &WriteTransaction, chunk: &Chunk) -> Result<Option<Vec<Vec<u8>>>, WorkError> {
+/// Are a chunk's entries packed?
+pub(super) fn is_packed(transaction: &WriteTransaction, chunk: &Chunk) -> Result<bool, WorkError> {
+    Ok(chunk.entries.start < start(&transaction.open_table(TAIL)?, chunk.slot)?)
+}
+
+/// Takes a chunk's entries out of the table, as bytes.
+pub(super) fn take(transaction: &WriteTransaction, chunk: &Chunk) -> Result<Vec<Vec<u8>>, WorkError> {
     let mut table = transaction.open_table(TAIL)?;
-    if chunk.entries.start < start(&table, chunk.slot)? {
-        return Ok(None);
-    }
     let mut entries = Vec::new();
     for number in chunk.entries.clone() {
         let key = key::key(chunk.slot, number);
         let stored = table.remove(key)?.ok_or_else(|| missing(chunk.slot, number))?;
         entries.push(open(key, stored.value()).ok_or_else(|| missing(chunk.slot, number))?.to_vec());
     }
-    Ok(Some(entries))
+    Ok(entries)
 }
 
 /// The log of a slot has so many entries.

@@ -11,7 +11,7 @@ use rollcall_wire::Slot;
 
 use super::{WorkError, checkpoints, damage, sealed};
 use crate::log::plan::{Plan, Upto, Window};
-use crate::log::rollup::{self, Chunk, Resolution};
+use crate::log::rollup::{self, Resolution};
 use crate::log::{WindowRow, codec};
 use crate::model::{self, BySecond, Counts};
 
@@ -39,11 +39,11 @@ pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error>
 }
 
 /// Adds a chunk's samples to every window that they lie in.
-pub(super) fn add(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(), WorkError> {
-    add_minutes(transaction, &chunk.counts)?;
+pub(super) fn add(transaction: &WriteTransaction, added: &BySecond) -> Result<(), WorkError> {
+    add_minutes(transaction, added)?;
     for resolution in [Resolution::Hour, Resolution::Day] {
         let mut table = transaction.open_table(table(resolution))?;
-        for (start, counts) in rollup::windows(&chunk.counts, resolution) {
+        for (start, counts) in rollup::windows(added, resolution) {
             let mut sum = match table.get(start)? {
                 Some(stored) => open_sum(resolution, start, stored.value())?,
                 None => Counts::default(),
@@ -82,6 +82,32 @@ pub(super) fn check(transaction: &ReadTransaction) -> Result<(), WorkError> {
         sum += open_sum(Resolution::Day, start.value(), stored.value())?;
     }
     if sum == expected { Ok(()) } else { Err(damage("the days do not add up to what was stored".into())) }
+}
+
+/// The days, each as it is stored, or if that is damaged or gone, as its hours add up; `None` where one of these is damaged
+/// too.
+pub(super) fn days(
+    hours: Option<ReadOnlyTable<u64, &'static [u8]>>,
+    stored_days: Option<ReadOnlyTable<u64, &'static [u8]>>,
+) -> Result<BTreeMap<u64, Option<Counts>>, WorkError> {
+    let rows = |table: Option<ReadOnlyTable<u64, &'static [u8]>>| {
+        table.map_or(Ok(Vec::new()), |table| table.range::<u64>(..)?.collect::<Result<Vec<_>, _>>())
+    };
+    let mut days = BTreeMap::<u64, Option<Counts>>::new();
+    for (start, stored) in rows(hours)? {
+        let start = start.value();
+        let day = days.entry(Resolution::Day.window_start(start)).or_insert(Some(Counts::default()));
+        match (day.as_mut(), open_sum(Resolution::Hour, start, stored.value())) {
+            (Some(sum), Ok(hour)) => *sum += hour,
+            _ => *day = None,
+        }
+    }
+    for (start, stored) in rows(stored_days)? {
+        if let Ok(day) = open_sum(Resolution::Day, start.value(), stored.value()) {
+            days.insert(start.value(), Some(day));
+        }
+    }
+    Ok(days)
 }
 
 /// The windows that start at `from` or later, in order, `limit` at most. They do not say which entries they hold.
@@ -252,7 +278,7 @@ fn seal(resolution: Resolution, start: u64, bytes: Vec<u8>) -> Vec<u8> {
     sealed::seal(name(resolution), &start.to_le_bytes(), bytes)
 }
 
-fn seal_sum(resolution: Resolution, start: u64, sum: Counts) -> Vec<u8> {
+pub(super) fn seal_sum(resolution: Resolution, start: u64, sum: Counts) -> Vec<u8> {
     let numbers = codec::numbers(&sum);
     let bytes = postcard::to_allocvec(&numbers).expect("plain data always serialises into memory");
     seal(resolution, start, bytes)
@@ -267,11 +293,11 @@ fn open_minute(start: u64, stored: &[u8]) -> Result<BySecond, WorkError> {
     codec::minute(start, open(Resolution::Minute, start, stored)?).map_err(super::packed::unreadable)
 }
 
-fn open_minute_sum(start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
+pub(super) fn open_minute_sum(start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
     codec::minute_sum(start, open(Resolution::Minute, start, stored)?).map_err(super::packed::unreadable)
 }
 
-fn open_sum(resolution: Resolution, start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
+pub(super) fn open_sum(resolution: Resolution, start: u64, stored: &[u8]) -> Result<Counts, WorkError> {
     let sum = postcard::from_bytes(open(resolution, start, stored)?);
     sum.map(|sum| codec::counts(&sum)).map_err(|_| damage(format!("{} at {start}", name(resolution))))
 }

@@ -62,6 +62,9 @@ pub(crate) enum Command {
     /// Copy the store in a data directory, also while `rollcall serve` uses it.
     #[command(after_help = BACKUP_EXAMPLE)]
     Backup(BackupArgs),
+    /// Give room in a data directory back to the system, while nobody uses it.
+    #[command(after_help = COMPACT_EXAMPLE)]
+    Compact(CompactArgs),
     /// Give devices passwords of their own, and take them away.
     #[command(after_help = devices::EXAMPLES)]
     Devices(DevicesArgs),
@@ -133,6 +136,13 @@ The copy is the store at one moment; to restore it, start with --store redb:DIRE
 is lost then: devices do not send it again. A process that uses the store makes the copy itself, with its own user's
 rights; it is asked over a socket in the data directory.";
 
+const COMPACT_EXAMPLE: &str = "\
+Example:
+  rollcall compact --store redb:/var/lib/rollcall
+
+Stop `rollcall serve` first. The room of messages that were let go of (--keep-messages) is used again for new ones, and the
+file stays as long as it was: this makes it shorter. Killed, it leaves a whole store; run it again.";
+
 const DOCTOR_EXAMPLE: &str = "\
 Examples:
   rollcall doctor --broker mqtt://rollcall:rollcall@127.0.0.1:1883 --store mongodb://127.0.0.1:27017/rollcall
@@ -162,6 +172,13 @@ can be started on the store before it is done.";
 /// Flags of `rollcall migrate`.
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Flags of `rollcall compact`.
+#[derive(Debug, Args)]
+pub(crate) struct CompactArgs {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }

@@ -30,6 +30,19 @@ fn the_defaults_listen_on_this_machine_only() {
 }
 
 #[test]
+fn messages_are_kept_for_ever_or_for_31_days_at_least() {
+    assert_eq!(serve(&[]).intake.keep_messages, None);
+    let keep = serve(&["--keep-messages", "90d"]).intake.keep_messages;
+    assert_eq!(keep, Some("90d".parse().unwrap()));
+    for command in ["serve", "ingest"] {
+        let refused = Cli::try_parse_from(["rollcall", command, "--keep-messages", "30d"]);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("--keep-messages") && refused.contains("31d at least"), "{refused}");
+    }
+    assert!(Cli::try_parse_from(["rollcall", "api", "--keep-messages", "90d"]).is_err());
+}
+
+#[test]
 fn an_open_door_without_credentials_is_refused_by_its_flag() {
     let error = doors(&serve(&["--mqtt-listen", "0.0.0.0:1883"])).unwrap_err().to_string();
     assert!(error.contains("--mqtt-listen 0.0.0.0:1883") && error.contains("--allow-anonymous"), "{error}");

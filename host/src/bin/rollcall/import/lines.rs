@@ -7,6 +7,7 @@ use anyhow::Context;
 use rollcall_host::model::{End, LINE_MAX, Line, LineError, Record, RecordKind};
 
 use super::bare::Bare;
+use super::importer::Candidate;
 
 /// The lines of a file.
 pub(super) struct Lines {
@@ -42,7 +43,7 @@ impl Lines {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub(super) fn next(&mut self) -> io::Result<Option<Result<Record, LineError>>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<Result<Candidate, LineError>>> {
         loop {
             let mut bytes = Vec::new();
             // One byte more than a line has shows that it is longer.
@@ -88,13 +89,13 @@ impl Lines {
         Some(serde_json::from_str(text).map_err(|_| LineError::NoObject))
     }
 
-    fn identified(&mut self, record: Record) -> Record {
+    fn identified(&mut self, record: Record) -> Candidate {
         if record.id.is_some() {
-            return record;
+            return Candidate { record, is_bare: false };
         }
         let id = Some(self.bare.id(&record));
         // It is not a device's own any more: whoever counts a boot's samples must not meet it.
         let kind = if record.kind == RecordKind::Sample { RecordKind::Imported } else { record.kind };
-        Record { id, kind, ..record }
+        Candidate { record: Record { id, kind, ..record }, is_bare: true }
     }
 }

@@ -16,19 +16,22 @@ use anyhow::Context;
 use rollcall_host::log::AnyStore;
 #[cfg(feature = "mongodb")]
 use rollcall_host::log::mongo::Documents;
-use rollcall_host::model::Record;
 #[cfg(feature = "mongodb")]
-use rollcall_host::model::{RecordKind, UnixMs};
+use rollcall_host::model::{Record, RecordKind, UnixMs};
 #[cfg(feature = "mongodb")]
 use rollcall_wire::DeviceId;
 
-use self::importer::Importer;
+use self::importer::{Candidate, Committed, Importer};
 use self::lines::Lines;
 use crate::config::{From, ImportArgs};
 use crate::output::Output;
 
 /// As many as one flush of the ingest holds.
 const BATCH: usize = 4096;
+
+/// Why a message is not taken that is one.
+const LET_GO: &str =
+    "of days of which the store has let go of messages: nobody can tell whether it was counted";
 
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
@@ -89,7 +92,7 @@ impl Source {
     }
 
     /// The next one, or why it is none.
-    async fn next(&mut self) -> anyhow::Result<Option<Result<Record, String>>> {
+    async fn next(&mut self) -> anyhow::Result<Option<Result<Candidate, String>>> {
         match self {
             Self::Lines(lines) => {
                 let next = lines.next().context("cannot read the file; run the import again")?;
@@ -108,7 +111,8 @@ impl Source {
                     time_error: sample.time_error,
                     received_at: UnixMs::now(),
                 };
-                Ok(next.map(|document| document.map(record).map_err(|refusal| refusal.to_string())))
+                let candidate = |sample| Candidate { record: record(sample), is_bare: false };
+                Ok(next.map(|document| document.map(candidate).map_err(|refusal| refusal.to_string())))
             }
         }
     }
@@ -142,16 +146,19 @@ async fn run(store: Arc<AnyStore>, source: &mut Source) -> anyhow::Result<Summar
         let next = source.next().await?;
         let last = next.is_none();
         match next {
-            Some(Ok(record)) => batch.push(record),
+            Some(Ok(candidate)) => batch.push(candidate),
             Some(Err(refusal)) => *summary.refused.entry(refusal).or_default() += 1,
             None => {}
         }
         summary.read += u64::from(!last);
         if batch.len() == BATCH || last {
             let read = batch.len() as u64;
-            let imported = importer.commit(std::mem::take(&mut batch)).await;
+            let Committed { imported, let_go } = importer.commit(std::mem::take(&mut batch)).await;
             summary.imported += imported;
-            summary.known += read - imported;
+            summary.known += read - imported - let_go;
+            if let_go > 0 {
+                *summary.refused.entry(LET_GO.to_owned()).or_default() += let_go;
+            }
         }
         if last {
             return Ok(summary);

@@ -13,7 +13,7 @@ use crate::log::mongo::{MongoStore, corrupt, unavailable, view};
 use crate::log::row::Row;
 
 #[derive(Debug, Deserialize)]
-struct StoredRow {
+pub(super) struct StoredRow {
     #[serde(rename = "_id")]
     id: String,
     upto: i64,
@@ -81,7 +81,7 @@ pub(super) fn update(slot: Slot, row: &Row) -> Document {
 }
 
 impl StoredRow {
-    fn row(self) -> Result<Row, StoreError> {
+    pub(super) fn row(self) -> Result<Row, StoreError> {
         let device = self.id.split_once('/').and_then(|(_, device)| DeviceId::new(device).ok());
         let device = device.ok_or_else(|| StoreError::Corrupt(format!("the device row {}", self.id)))?;
         let sealed = self.sealed.map_or(Ok(Vec::new()), |sealed| postcard::from_bytes(&sealed.bytes));

@@ -8,6 +8,7 @@
 
 mod alone;
 mod page;
+mod salvage;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use rollcall_wire::{DeviceId, Slot};
 use serde::Deserialize;
 
 use self::page::{Page, StoredPage};
+pub(super) use self::salvage::salvage;
 use super::windows::StoredCheckpoint;
 use super::{MongoStore, Topology, corrupt, format, unavailable, view};
 use crate::log::row::Row;

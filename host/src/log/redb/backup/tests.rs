@@ -1,6 +1,6 @@
 //! Copies of stores of every format, and what keeps one from being made.
 
-use super::super::{checkpoints, hours, migrate, packed, rows as device_rows, tail, windows};
+use super::super::{checkpoints, hours, migrate, packed, rows as device_rows, starts, tail, windows};
 use super::*;
 use crate::log::rollup::Resolution;
 
@@ -24,6 +24,8 @@ fn fill(directory: &Path) {
     for resolution in [Resolution::Minute, Resolution::Hour, Resolution::Day] {
         transaction.open_table(windows::table(resolution)).unwrap().insert(60, &b"window"[..]).unwrap();
     }
+    transaction.open_table(starts::STARTS).unwrap().insert(7, &b"start"[..]).unwrap();
+    transaction.open_table(starts::IMPORTED).unwrap().insert(("d", 7, 7), &b""[..]).unwrap();
     transaction.open_table(hours::HOURS).unwrap().insert((3, "d", 7), &b"hour"[..]).unwrap();
     for table in [migrate::HOURS, migrate::DAYS] {
         transaction.open_table(table).unwrap().insert(60, [1, 2, 3, 4, 5, 6, 7]).unwrap();

@@ -1,0 +1,385 @@
+//! Stores that have let go of messages: their repair, the room that they take, and `serve --keep-messages`.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::damage::{self, Damage};
+use common::place::{Place, Redb, on_each_place, run};
+use common::serve::{Process, rollcall, said};
+use common::{brute_force, device, record};
+use rollcall_host::intake::ingest::Ingest;
+use rollcall_host::intake::{self, KeepMessages, let_go_once, recount};
+use rollcall_host::log::plan::{Plan, total};
+use rollcall_host::log::{LogStore, StoreAddress, devices};
+use rollcall_host::model::{Record, RecordKind, TimeError, UnixMs, Verdict};
+use rollcall_host::ops::check::{Outcome, Report};
+use rollcall_wire::{BootId, SampleId, Sequence, Slot};
+use tokio::sync::mpsc;
+
+const DAY_MS: u64 = 86_400_000;
+const HOUR_MS: u64 = 3_600_000;
+const DEVICES: u64 = 3;
+const BEGIN_MS: u64 = 1_700_000_000_000;
+
+on_each_place! {
+    whatever_is_damaged_after_a_cut_is_repaired_or_named_and_nothing_is_counted_otherwise
+    a_repair_after_a_cut_changes_no_answer_and_can_be_cut_off_anywhere
+}
+
+/// A sample of a device that sends every hour, and starts again every ten days.
+fn sample(random: &mut fastrand::Rng, number: u64, nth: u64) -> Record {
+    let at = UnixMs(BEGIN_MS + nth * HOUR_MS + number);
+    let seq = Sequence::new(nth % 240).unwrap();
+    Record {
+        id: Some(SampleId { boot: BootId(nth / 240), seq }),
+        sampled_at: at,
+        received_at: at,
+        time_error: TimeError::Exact,
+        ..record(random, device(number), 0)
+    }
+}
+
+/// 80 days of messages, of which those of the first ones are let go of.
+async fn cut(random: &mut fastrand::Rng, address: &StoreAddress) -> Vec<Record> {
+    const HOURS: u64 = 80 * 24;
+    let store = Arc::new(address.open().await.unwrap());
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    let mut all = Vec::new();
+    for nth in (0..HOURS).step_by(4) {
+        let some = |number| (nth..nth + 4).map(move |nth| (number, nth));
+        let records: Vec<_> =
+            (0..DEVICES).flat_map(some).map(|(number, nth)| sample(random, number, nth)).collect();
+        ingest.commit(&records, records[0].received_at).await.unwrap();
+        ingest.roll().await.unwrap();
+        if nth % 48 == 0 {
+            ingest.write_all_rows().await.unwrap();
+        }
+        all.extend(records);
+    }
+    // One that has more boots than can be open.
+    let now = UnixMs(BEGIN_MS + HOURS * HOUR_MS);
+    for boot in 0..20 {
+        let id = Some(SampleId { boot: BootId(1_000 + boot), seq: Sequence::ZERO });
+        let (sampled_at, received_at) = (now, now);
+        let record = Record { id, sampled_at, received_at, ..sample(random, 99, 0) };
+        ingest.commit(&[record], now).await.unwrap();
+        all.push(record);
+    }
+    ingest.write_all_rows().await.unwrap();
+    let gone = let_go_once(&*store, "31d".parse().unwrap(), now).await.unwrap();
+    assert!(gone > 128, "{gone}");
+    for slot in Slot::all() {
+        let first = store.start(slot).await.unwrap().first;
+        while store.release(slot, first).await.unwrap() {}
+    }
+    all
+}
+
+/// All answers are right, or errors; which errors.
+async fn errors(address: &StoreAddress, records: &[Record]) -> Vec<String> {
+    let store = match address.open().await {
+        Ok(store) => Arc::new(store),
+        Err(error) => return vec![error.to_string()],
+    };
+    let mut errors = Vec::new();
+    let first = BEGIN_MS / DAY_MS * 86_400;
+    let days = (0..82).map(|day| first + day * 86_400..first + (day + 1) * 86_400);
+    let hours = (0..82 * 24).step_by(7).map(|hour| first + hour * 3_600..first + (hour + 1) * 3_600);
+    let minutes =
+        (0..82 * 24).step_by(5).map(|hour| first + hour * 3_600 + 60..first + (hour + 2) * 3_600 + 7);
+    for range in days.chain(hours).chain(minutes).chain(std::iter::once(0..4_000_000_000)) {
+        let plan = Plan::new(range.clone());
+        match store.view(&plan).await {
+            Ok(view) => assert_eq!(total(&plan, &view), brute_force(records, &range), "{range:?}"),
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    for device in (0..DEVICES).chain([99]).map(device) {
+        for day in 0..82_u64 {
+            let from = (first / 60 + day * 1440) as u32;
+            let minutes = from..from + 1440;
+            let of_device = records.iter().filter(|record| record.device == device);
+            let seconds = u64::from(minutes.start) * 60..u64::from(minutes.end) * 60;
+            let expected = brute_force(of_device, &seconds);
+            match devices::read(&*store, &[device], &minutes, UnixMs(0)).await {
+                Ok(read) => match read.value[0].counts(&minutes) {
+                    Ok(counts) => assert_eq!(counts, expected, "{device} on day {day}"),
+                    Err(error) => errors.push(error.to_string()),
+                },
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+    }
+    match Ingest::open(store.clone()).await {
+        // What can come is 30 days old at most, and is known.
+        Ok(mut ingest) => {
+            let last = records.iter().map(|record| record.received_at.0).max().unwrap();
+            let young: Vec<_> =
+                records.iter().filter(|record| record.received_at.0 + 30 * DAY_MS > last).copied().collect();
+            let verdicts = ingest.commit(&young, UnixMs(last)).await.unwrap();
+            let taken = verdicts.iter().filter(|verdict| **verdict == Verdict::Accepted).count();
+            assert_eq!(taken, 0, "of {} samples that were counted", young.len());
+        }
+        Err(error) => errors.push(error.to_string()),
+    }
+    errors
+}
+
+async fn repair(address: &StoreAddress) -> anyhow::Result<()> {
+    Ok(intake::rebuild(address.open_to_repair().await?).await?)
+}
+
+/// What doctor says is wrong.
+async fn wrong(address: &StoreAddress) -> Vec<String> {
+    let (sender, mut reports) = mpsc::channel(1000);
+    address.checks(recount, sender).await;
+    let mut wrong = Vec::new();
+    while let Some(report) = reports.recv().await {
+        if let Report::Check(check) = report
+            && check.outcome == Outcome::Fail
+        {
+            wrong.push(format!("{}: {}", check.name, check.found));
+        }
+    }
+    wrong
+}
+
+fn whatever_is_damaged_after_a_cut_is_repaired_or_named_and_nothing_is_counted_otherwise<P: Place>() {
+    let mut random = common::random();
+    let (mut repaired, mut refused) = (0, 0);
+    for made in P::MADE.iter().chain(&["starts"]) {
+        for damage in P::DAMAGES {
+            // MongoDB does not miss a document that is gone.
+            let is_mongo = !matches!(P::fresh().address(), StoreAddress::Redb(_));
+            let kept = ["device_hours", "minutes", "hours", "days", "starts", "devices"];
+            if is_mongo && *damage != Damage::Changed && kept.contains(made) {
+                continue;
+            }
+            let place = P::fresh();
+            let address = place.address();
+            run(async {
+                let records = cut(&mut random, &address).await;
+                assert_eq!(errors(&address, &records).await, Vec::<String>::new());
+                place.damage(&mut random, made, *damage).await;
+                match repair(&address).await {
+                    Ok(()) => {
+                        let errors = errors(&address, &records).await;
+                        println!(
+                            "{made} {damage:?}: repaired, {} errors: {:?}",
+                            errors.len(),
+                            errors.first()
+                        );
+                        // What is kept and damaged stays so: doctor names it.
+                        assert!(errors.is_empty() || !wrong(&address).await.is_empty(), "{errors:?}");
+                        repaired += 1;
+                    }
+                    Err(error) => {
+                        println!("{made} {damage:?}: {error}");
+                        refused += 1;
+                    }
+                }
+            });
+        }
+    }
+    assert!(repaired > refused, "{repaired} repaired, {refused} refused");
+}
+
+fn a_repair_after_a_cut_changes_no_answer_and_can_be_cut_off_anywhere<P: Place>() {
+    let mut random = common::random();
+    let place = P::fresh();
+    let address = place.address();
+    let records = run(cut(&mut random, &address));
+    let mut waits = 0;
+    while run(common::place::cut_off_after(waits, repair(&address))).map(Result::unwrap).is_none() {
+        waits += 1 + waits / 2;
+    }
+    assert!(waits > 5, "{waits}");
+    run(async {
+        assert_eq!(errors(&address, &records).await, Vec::<String>::new());
+        assert_eq!(wrong(&address).await, Vec::<String>::new());
+        // It goes on: late samples of days that were kept as they are, and more of today.
+        let store = Arc::new(address.open().await.unwrap());
+        let mut ingest = Ingest::open(store.clone()).await.unwrap();
+        let mut all = records;
+        let now = UnixMs(BEGIN_MS + 81 * DAY_MS);
+        for nth in 0..200 {
+            let id = Some(SampleId { boot: BootId(77), seq: Sequence::new(nth).unwrap() });
+            let sampled_at = UnixMs(now.0 - random.u64(..60 * DAY_MS));
+            let kind = RecordKind::Sample;
+            let new = Record { id, kind, sampled_at, received_at: now, ..sample(&mut random, 1, 0) };
+            assert_eq!(ingest.commit(&[new], now).await.unwrap(), [Verdict::Accepted]);
+            ingest.roll().await.unwrap();
+            all.push(new);
+        }
+        ingest.write_all_rows().await.unwrap();
+        drop((ingest, store));
+        assert_eq!(errors(&address, &all).await, Vec::<String>::new());
+        assert_eq!(wrong(&address).await, Vec::<String>::new());
+    });
+}
+
+fn length(directory: &Path) -> u64 {
+    fs::metadata(directory.join("rollcall.redb")).unwrap().len()
+}
+
+/// How long the file is after each of four periods of 31 days. Each day brings a burst, so that messages and not windows
+/// take the room, which stay.
+async fn lengths(place: &Redb, keep: Option<KeepMessages>) -> Vec<u64> {
+    let mut random = common::random();
+    let store = Arc::new(place.address().open().await.unwrap());
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    let (mut lengths, mut sent) = (Vec::new(), 0);
+    for day in 0..4 * 31_u64 {
+        for flush in 0..20 {
+            let at = UnixMs(BEGIN_MS + day * DAY_MS + flush * 1_000);
+            let records: Vec<_> = (0..200)
+                .map(|nth| Record {
+                    sampled_at: UnixMs(at.0 - random.u64(..1_000)),
+                    received_at: at,
+                    ..sample(&mut random, nth % 20, (day * 20 + flush) * 10 + nth / 20)
+                })
+                .collect();
+            sent += records.len();
+            ingest.commit(&records, at).await.unwrap();
+            ingest.roll().await.unwrap();
+        }
+        ingest.write_all_rows().await.unwrap();
+        if let Some(keep) = keep {
+            let_go_once(&*store, keep, UnixMs(BEGIN_MS + day * DAY_MS)).await.unwrap();
+        }
+        if (day + 1) % 31 == 0 {
+            lengths.push(length(place.directory()));
+        }
+    }
+    let plan = Plan::new(0..4_000_000_000);
+    assert_eq!(total(&plan, &store.view(&plan).await.unwrap()).total(), sent as u64);
+    lengths
+}
+
+#[test]
+fn disk_use_stays_level_over_three_periods_and_compact_gives_room_back() {
+    let (place, endless) = (Redb::fresh(), Redb::fresh());
+    let kept = run(lengths(&endless, None));
+    let lengths = run(lengths(&place, Some("31d".parse().unwrap())));
+    println!("bytes after each period: {lengths:?}, and where all is kept {kept:?}");
+    // The file grows by steps, and windows and hours of devices stay.
+    assert!((lengths[3] - lengths[1]) * 2 < kept[3] - kept[1], "{lengths:?} {kept:?}");
+
+    let store = format!("redb:{}", place.directory().display());
+    let used = Process::start("serve", &store);
+    let refused = rollcall("compact", &store).output().unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && text.contains("another process uses"), "{text}");
+    drop(used);
+    let before = length(place.directory());
+    let (code, text) = said(&mut rollcall("compact", &store));
+    println!("{text}");
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(text.trim(), format!("{before} bytes before, {} after", length(place.directory())));
+    assert!(length(place.directory()) <= before);
+    let (code, text) = said(&mut rollcall("doctor", &store));
+    assert!(code == Some(0) && text.contains("older messages were let go of"), "{text}");
+}
+
+#[test]
+fn serve_lets_go_of_what_is_older_than_it_is_to_keep_and_says_so() {
+    let mut random = common::random();
+    let place = Redb::fresh();
+    let store = format!("redb:{}", place.directory().display());
+    let now = UnixMs::now().0;
+    run(async {
+        let store = Arc::new(place.address().open().await.unwrap());
+        let mut ingest = Ingest::open(store).await.unwrap();
+        for nth in 0..1000 {
+            let at = UnixMs(now - 50 * DAY_MS + nth * HOUR_MS);
+            let record = Record { sampled_at: at, received_at: at, ..sample(&mut random, 1, nth) };
+            ingest.commit(&[record], at).await.unwrap();
+        }
+        ingest.roll().await.unwrap();
+        ingest.write_all_rows().await.unwrap();
+    });
+    let counted = |host: &Process| {
+        let answer = host.get("/status_count?start=0&end=9999999999");
+        answer.split("\r\n\r\n").nth(1).unwrap().split(r#","as_of""#).next().unwrap().to_owned()
+    };
+    let host = Process::start("serve", &store);
+    let before = counted(&host);
+    assert!(host.get("/v1/messages?start=0&end=9999999999").contains(r#""complete":true"#));
+    drop(host);
+    let mut serve = rollcall("serve", &store);
+    serve.args(["--keep-messages", "31d"]);
+    let host = Process::start_as(serve);
+    while host.get("/metrics").contains("rollcall_entries_let_go_total 0") {
+        std::thread::yield_now();
+    }
+    while host.get("/v1/messages?start=0&end=9999999999").contains(" 200 ") {
+        std::thread::yield_now();
+    }
+    assert_eq!(counted(&host), before);
+    let metrics = host.get("/metrics");
+    assert!(metrics.contains("rollcall_entries_let_go_total 448"), "{metrics}");
+    assert!(metrics.contains("rollcall_messages_let_go_total 448"), "{metrics}");
+    let (code, text) = said(&mut rollcall("doctor", &store));
+    assert!(code == Some(0) && text.contains("at entry 448 of"), "{text}");
+    drop(host);
+    // Without the flag it stays as it is; a copy of it too.
+    let host = Process::start("serve", &store);
+    assert_eq!(counted(&host), before);
+    let copy = tempfile::tempdir().unwrap();
+    let mut backup = rollcall("backup", &store);
+    let (code, text) = said(backup.arg("--to").arg(copy.path()));
+    assert_eq!(code, Some(0), "{text}");
+    drop(host);
+    let copied = Process::start("serve", &format!("redb:{}", copy.path().display()));
+    assert_eq!(counted(&copied), before);
+    assert!(copied.get("/v1/messages?start=0&end=9999999999").contains(" 410 "));
+}
+
+#[test]
+fn an_older_version_reads_a_store_until_something_is_let_go_of() {
+    use redb::{ReadableDatabase, TableDefinition};
+    let mut random = common::random();
+    let place = Redb::fresh();
+    let format = || {
+        let database = redb::Database::open(place.directory().join("rollcall.redb")).unwrap();
+        let meta = TableDefinition::<&str, u64>::new("meta");
+        let transaction = database.begin_read().unwrap();
+        let format = transaction.open_table(meta).unwrap().get("format").unwrap().unwrap().value();
+        (format, transaction.list_tables().unwrap().count())
+    };
+    run(async {
+        let store = place.address().open().await.unwrap();
+        assert_eq!(let_go_once(&store, "31d".parse().unwrap(), UnixMs::now()).await.unwrap(), 0);
+    });
+    let (before, tables) = format();
+    assert_eq!(before, 6);
+    run(cut(&mut random, &place.address()));
+    assert_eq!(format(), (7, tables + 2));
+}
+
+#[test]
+fn a_start_of_a_log_that_is_damaged_is_named_and_nothing_is_changed() {
+    let mut random = common::random();
+    let place = Redb::fresh();
+    let address = place.address();
+    run(cut(&mut random, &address));
+    damage::redb(&mut random, place.directory(), "progress", Damage::Changed);
+    common::older::change(place.directory(), |transaction| {
+        let mut starts = transaction.open_table(redb::TableDefinition::<u8, &[u8]>::new("starts")).unwrap();
+        let slot = Slot::of(&device(1)).index() as u8;
+        let mut value = redb::ReadableTable::get(&starts, slot).unwrap().unwrap().value().to_vec();
+        value[0] ^= 1;
+        starts.insert(slot, value.as_slice()).unwrap();
+    });
+    let file = place.directory().join("rollcall.redb");
+    let before = fs::read(&file).unwrap();
+    let failed = run(repair(&address)).unwrap_err().to_string();
+    let named = format!("the start of the log of slot {}", Slot::of(&device(1)));
+    assert!(failed.contains(&named), "{failed}");
+    assert!(fs::read(&file).unwrap() == before);
+}
