@@ -277,6 +277,13 @@ impl<S: LogStore> Ingest<S> {
     async fn read_on(&mut self, slot: Slot, batch: &mut Batch<'_>) -> Result<usize, StoreError> {
         let from = self.partitions[slot.index()].next();
         let entries = self.store.read(slot, from, READ_ENTRIES).await?;
+        if entries.first().is_some_and(|first| first.number > from)
+            && self.store.start(slot).await?.first > from
+        {
+            let reason =
+                format!("old messages of slot {slot} were let go of while it was read; it is read again");
+            return Err(StoreError::Unavailable(reason));
+        }
         for entry in &entries {
             batch.recognise(entry);
             self.apply(entry)?;

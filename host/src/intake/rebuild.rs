@@ -21,6 +21,9 @@ const READ_ENTRIES: usize = 256;
 const READ_ROWS: usize = 4096;
 const READ_DEVICES: usize = 16;
 
+/// How many rows are written at a time.
+const WRITE_ROWS: usize = 2048;
+
 /// Makes them, and says in the log how far it is. It may be cut off and begun again.
 ///
 /// # Errors
@@ -49,7 +52,9 @@ async fn make_lost_rows<S: LogStore>(store: &S) -> Result<(), StoreError> {
         }
         tracing::warn!(%slot, devices = lost.len(), "rows of devices are made from what is left of their messages");
         let rows = rows(store, slot, &start, &lost).await?;
-        store.write_rows(&[RowWrite { slot, rows, checkpoint: None }]).await?;
+        for rows in rows.chunks(WRITE_ROWS) {
+            store.write_rows(&[RowWrite { slot, rows: rows.to_vec(), checkpoint: None }]).await?;
+        }
     }
     Ok(())
 }
@@ -75,7 +80,9 @@ async fn lost<S: LogStore>(
         }
     }
     let mut lost = BTreeMap::new();
+    let mut end = start.first;
     each(store, slot, start.first, u64::MAX, |entry| {
+        end = entry.number + 1;
         for record in entry.records.iter().filter(|record| record.kind != RecordKind::Imported) {
             if !known.contains(&record.device) {
                 lost.entry(record.device).or_insert(Lost { first_seen: record.received_at, below: 0 });
@@ -88,6 +95,9 @@ async fn lost<S: LogStore>(
         let views = store.devices(devices, 0..u32::MAX).await?;
         for (device, view) in devices.iter().zip(views) {
             let below = view.hours.iter().map(|hour| hour.below).max().unwrap_or_default();
+            if below > end {
+                return Err(StoreError::Corrupt(format!("an hour of device {device} is beyond its log")));
+            }
             lost.entry(*device).and_modify(|lost| lost.below = below);
         }
     }
@@ -110,7 +120,7 @@ async fn rows<S: LogStore>(
     })
     .await?;
     let made: BTreeSet<_> = seen.take_changed().into_iter().collect();
-    let known_from = (start.first > 0).then(|| UnixMs(start.complete_from().saturating_mul(1000)));
+    let known_from = (start.first > 0).then(|| UnixMs(start.days().0.saturating_mul(1000)));
     let row = |(device, lost): (&DeviceId, &Lost)| {
         let upto = lost.below.max(start.first);
         let (state, closed) = if made.contains(device) {

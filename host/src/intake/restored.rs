@@ -16,6 +16,14 @@ pub(super) async fn restored<S: LogStore>(
 ) -> Result<Partition, StoreError> {
     let mut partition = Partition::restore(slot, checkpoint);
     let first = store.start(slot).await?.first;
+    if partition.next() < first {
+        let made = store.checkpoint(slot).await?;
+        if made.windows.min(made.rows) < first {
+            return Err(StoreError::Corrupt(format!("the log of slot {slot} starts beyond its checkpoints")));
+        }
+        let reason = format!("old messages of slot {slot} went while it was opened; it is opened again");
+        return Err(StoreError::Unavailable(reason));
+    }
     // Of a log that begins there, the next entry tells it.
     if let Some(last) = partition.next().checked_sub(1).filter(|last| *last >= first) {
         let read = store.read(slot, last, 1).await?;

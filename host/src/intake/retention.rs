@@ -14,7 +14,7 @@ use rollcall_wire::Slot;
 use tokio::time::Instant;
 
 use crate::log::rollup::CHUNK_ENTRIES;
-use crate::log::start::{self, Cut};
+use crate::log::start::{self, Cut, Start};
 use crate::log::{LogStore, RELEASE_AFTER, StoreError};
 use crate::model::{Clock, Entry, UnixMs};
 use crate::ops::{Failure, GivenUp, Ops, Part, Supervised, supervise};
@@ -122,27 +122,42 @@ impl<S: LogStore> Supervised for Retention<S> {
 }
 
 impl<S: LogStore> Retention<S> {
-    /// Lets go of what is old, and gives back the room of what was at the look before; how many entries were let go of.
+    /// Lets go of what is old, and gives back the room of what was at the look before; how many entries were let go of. A slot
+    /// of which nothing can go does not keep the others.
     async fn look(&self, before: &mut BTreeMap<Slot, u64>) -> Result<u64, StoreError> {
-        let mut entries = 0;
+        let (mut entries, mut failed) = (0, None);
         let mut starts = Vec::with_capacity(Slot::COUNT);
         for slot in Slot::all() {
-            while let Some(below) = before.get(&slot)
-                && self.store.release(slot, *below).await?
-            {
-                tokio::time::sleep(STEP_PAUSE).await;
+            match self.look_at(slot, before.get(&slot).copied(), &mut entries).await {
+                Ok(start) => {
+                    before.insert(slot, start.first);
+                    starts.push(start);
+                }
+                Err(error) => failed = Some(error),
             }
-            while let Some(gone) = step(&*self.store, slot, self.keep, self.steady.now()).await? {
-                entries += gone.entries;
-                self.ops.metrics.let_go.gone(gone.entries, gone.messages);
-                tokio::time::sleep(STEP_PAUSE).await;
-            }
-            let start = self.store.start(slot).await?;
-            before.insert(slot, start.first);
-            starts.push(start);
         }
-        self.ops.metrics.let_go.complete_from(start::complete_from(&starts));
-        Ok(entries)
+        match failed {
+            Some(error) => Err(error),
+            None => {
+                self.ops.metrics.let_go.complete_from(start::horizon(&starts));
+                Ok(entries)
+            }
+        }
+    }
+
+    /// The same for one slot; where its log starts then.
+    async fn look_at(&self, slot: Slot, before: Option<u64>, entries: &mut u64) -> Result<Start, StoreError> {
+        while let Some(below) = before
+            && self.store.release(slot, below).await?
+        {
+            tokio::time::sleep(STEP_PAUSE).await;
+        }
+        while let Some(gone) = step(&*self.store, slot, self.keep, self.steady.now()).await? {
+            *entries += gone.entries;
+            self.ops.metrics.let_go.gone(gone.entries, gone.messages);
+            tokio::time::sleep(STEP_PAUSE).await;
+        }
+        self.store.start(slot).await
     }
 }
 
@@ -221,10 +236,10 @@ async fn chunk<S: LogStore>(
     }
 }
 
-/// Was it received before `before`? A clock that was ahead of `now` says nothing of that, but log time does.
+/// Was it received before `before`? By the later of its times that are not ahead of `now`: a clock that was says nothing.
 fn is_old(entry: &Entry, before: UnixMs, now: UnixMs) -> bool {
-    let at = if entry.received_at > now { entry.log_time } else { entry.log_time.max(entry.received_at) };
-    at < before
+    let times = [entry.received_at, entry.log_time].into_iter().filter(|time| *time <= now);
+    times.max().is_some_and(|at| at < before)
 }
 
 #[cfg(test)]
@@ -256,8 +271,8 @@ mod tests {
             let entry = Entry { slot, number: 0, writer, received_at, log_time, records };
             super::is_old(&entry, before, now)
         };
-        assert!(is_old(999, 999) && is_old(0, 999) && is_old(9_000, 999));
-        assert!(!is_old(1_000, 0) && !is_old(0, 1_000) && !is_old(9_000, 1_000) && !is_old(0, 9_000));
+        assert!(is_old(999, 999) && is_old(0, 999) && is_old(9_000, 999) && is_old(999, 9_000));
+        assert!(!is_old(1_000, 0) && !is_old(0, 1_000) && !is_old(9_000, 1_000) && !is_old(9_000, 9_000));
     }
 
     #[tokio::test(start_paused = true)]

@@ -112,6 +112,12 @@ impl HourRow {
         Self::new(hour, below, minutes)
     }
 
+    /// One that cannot be read, for [`moved`]: it stays as it is, and whoever asks for it hears of it. Nothing is added to it,
+    /// so that one damaged row does not keep what all others have from being stored.
+    pub(super) fn unreadable(hour: u32) -> Self {
+        Self { hour, below: u64::MAX, minutes: Minutes::default() }
+    }
+
     /// An hour row out of what is stored of its minutes; `None` when they are none.
     pub(super) fn new(hour: u32, below: u64, minutes: &[u8]) -> Option<Self> {
         let minutes = Minutes::from_bytes(minutes)?;

@@ -7,6 +7,9 @@ use rollcall_wire::Slot;
 
 const NUMBER_BITS: u32 = 40;
 
+/// How many numbers there are.
+pub(super) const NUMBERS: u64 = 1 << NUMBER_BITS;
+
 /// The key of entry `number` of `slot`.
 pub(super) fn key(slot: Slot, number: u64) -> u64 {
     ((slot.index() as u64) << NUMBER_BITS) + number

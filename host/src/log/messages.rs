@@ -11,7 +11,7 @@ use std::ops::Range;
 use rollcall_wire::{DeviceId, Slot};
 
 use super::plan::{self, Plan, Upto, View};
-use super::start::{self, Start};
+use super::start::Start;
 use super::{LogStore, StoreError};
 use crate::model::{LATE_MS, Record, UnixMs};
 
@@ -67,7 +67,8 @@ impl Messages {
             starts.push((slot, store.start(slot).await?));
         }
         if starts.iter().any(|(_, start)| start.lacks_any(&seconds)) {
-            return Err(NotAll::LetGo(start::complete_from(starts.iter().map(|(_, start)| start))));
+            let from = starts.iter().map(|(_, start)| start.complete_from(seconds.end)).max();
+            return Err(NotAll::LetGo(from.unwrap_or_default()));
         }
         let plan = Plan::new(seconds.clone());
         let (ends, view) = view(store, &plan).await?;
@@ -98,10 +99,14 @@ impl Messages {
             part.numbers.start = last.number + 1;
             if first.number > start {
                 self.must_be_kept(store).await?;
-                return Err(StoreError::Corrupt(format!("entry {start} of slot {slot} is gone")));
+                // What went has none of the range.
+                if store.start(slot).await?.first < first.number {
+                    return Err(StoreError::Corrupt(format!("entry {start} of slot {slot} is gone")));
+                }
             }
             let found: Vec<_> = entries
                 .iter()
+                .take_while(|entry| entry.number < end)
                 .flat_map(|entry| &entry.records)
                 .filter(|record| self.wants(record))
                 .copied()

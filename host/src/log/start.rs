@@ -9,7 +9,8 @@ use std::ops::Range;
 use rollcall_wire::{DeviceId, SampleId, Slot};
 use serde::{Deserialize, Serialize};
 
-use super::rollup::Resolution;
+use super::key;
+use super::rollup::{CHUNK_ENTRIES, Resolution};
 use crate::model::{Entry, RecordKind, UnixMs};
 
 /// How many days after the horizon are listed. Past it, the horizon moves beyond the first of them.
@@ -59,14 +60,17 @@ impl Start {
         !seconds.is_empty() && (seconds.start < self.horizon || self.later.iter().any(lies_in))
     }
 
-    /// The Unix second from which on no message was let go of.
-    pub fn complete_from(&self) -> u64 {
-        self.later.last().map_or(self.horizon, |day| day.saturating_add(DAY_S))
+    /// The first second of those before `end` from which on, up to it, no message was let go of.
+    pub fn complete_from(&self, end: u64) -> u64 {
+        let later = self.later.iter().rev().find(|day| **day < end);
+        later.map_or(self.horizon, |day| day.saturating_add(DAY_S))
     }
 
     /// The start that a store has kept; `None` when it is none.
     pub fn restored(first: u64, horizon: u64, later: Vec<u64>) -> Option<Self> {
-        let sound = horizon.is_multiple_of(DAY_S)
+        let sound = first.is_multiple_of(CHUNK_ENTRIES)
+            && first < key::NUMBERS
+            && horizon.is_multiple_of(DAY_S)
             && later.len() <= LATER_DAYS_MAX
             && later.iter().all(|day| day.is_multiple_of(DAY_S) && *day >= horizon)
             && later.is_sorted_by(|one, next| one < next);
@@ -104,9 +108,9 @@ impl Start {
     }
 }
 
-/// The Unix second from which on no message of any log was let go of.
-pub fn complete_from<'a>(starts: impl IntoIterator<Item = &'a Start>) -> u64 {
-    starts.into_iter().map(Start::complete_from).max().unwrap_or_default()
+/// The Unix second from which on no message of any log was let go of, but those of single days.
+pub fn horizon<'a>(starts: impl IntoIterator<Item = &'a Start>) -> u64 {
+    starts.into_iter().map(|start| start.horizon).max().unwrap_or_default()
 }
 
 /// The identities that only this entry has of documents.
@@ -144,16 +148,21 @@ mod tests {
         assert_eq!((start.first, start.days()), (1, (91 * DAY_S, &[200 * DAY_S, 20_000 * DAY_S][..])));
         assert!(start.lacks(0) && start.lacks(91 * DAY_S - 1) && start.lacks(200 * DAY_S + 5));
         assert!(!start.lacks(91 * DAY_S) && !start.lacks(199 * DAY_S) && !start.lacks(201 * DAY_S));
-        assert_eq!(start.complete_from(), 20_001 * DAY_S);
+        assert_eq!(start.complete_from(u64::MAX), 20_001 * DAY_S);
+        assert_eq!(start.complete_from(300 * DAY_S), 201 * DAY_S);
+        assert_eq!(start.complete_from(200 * DAY_S), 91 * DAY_S);
         let lacks_any = |range: Range<u64>| start.lacks_any(&(range.start * DAY_S..range.end * DAY_S + 1));
         assert!(lacks_any(0..1) && lacks_any(92..200) && lacks_any(200..200) && lacks_any(90..300));
         assert!(!lacks_any(91..199) && !lacks_any(201..1_000) && !start.lacks_any(&(5..5)));
         start.let_go(&entry(1, &[201]), UnixMs(300 * DAY_S * 1000));
         assert_eq!(start.days(), (202 * DAY_S, &[20_000 * DAY_S][..]));
+        start.first = 64;
         let (horizon, later) = start.days();
-        assert_eq!(Start::restored(2, horizon, later.to_vec()), Some(start.clone()));
-        assert_eq!(Start::restored(2, horizon + 1, later.to_vec()), None);
-        assert_eq!(Start::restored(2, horizon, vec![horizon + DAY_S, horizon]), None);
+        assert_eq!(Start::restored(64, horizon, later.to_vec()), Some(start.clone()));
+        assert_eq!(Start::restored(65, horizon, later.to_vec()), None);
+        assert_eq!(Start::restored(1 << 40, horizon, later.to_vec()), None);
+        assert_eq!(Start::restored(64, horizon + 1, later.to_vec()), None);
+        assert_eq!(Start::restored(64, horizon, vec![horizon + DAY_S, horizon]), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which entries each window of a store holds, so that it is compared with those and no others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rollcall_wire::Slot;
 
@@ -41,9 +41,11 @@ impl Coverage {
         self.starts.iter().all(|start| !start.lacks(second))
     }
 
-    /// The Unix second from which on all messages are there.
-    pub(super) fn complete_from(&self) -> u64 {
-        start::complete_from(&self.starts)
+    /// The Unix second from which on all messages are there, and how many days after it are without.
+    pub(super) fn complete_from(&self) -> (u64, usize) {
+        let horizon = start::horizon(&self.starts);
+        let days: BTreeSet<_> = self.starts.iter().flat_map(|start| start.days().1).collect();
+        (horizon, days.into_iter().filter(|day| **day >= horizon).count())
     }
 
     /// The days without all of their messages, whose windows do not add up.

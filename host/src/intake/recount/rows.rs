@@ -6,11 +6,11 @@ use rollcall_wire::{DeviceId, Slot};
 
 use super::devices::DeviceSums;
 use super::{Stop, words};
-use crate::intake::seen::{Seen, Sighting};
+use crate::intake::seen::{BOOT_KEPT_MS, Seen, Sighting};
 use crate::log::Snapshot;
 use crate::log::row::Row;
 use crate::log::start::Start;
-use crate::model::{Entry, Record, RecordKind};
+use crate::model::{Entry, Record, RecordKind, UnixMs};
 use crate::ops::Findings;
 use crate::ops::check::Reporter;
 
@@ -29,7 +29,9 @@ pub(super) struct SlotRows {
     /// Of a log that starts later: what the rows hold, which can no longer be made again.
     held: Option<Seen>,
     /// What of these is not as the log says.
-    wrong: BTreeMap<DeviceId, String>,
+    wrong: BTreeMap<DeviceId, (UnixMs, String)>,
+    /// The log time of the last entry.
+    log_time: UnixMs,
 }
 
 impl SlotRows {
@@ -49,6 +51,7 @@ impl SlotRows {
             sums: DeviceSums::new(start.clone()),
             held: None,
             wrong: BTreeMap::new(),
+            log_time: UnixMs(0),
         };
         loop {
             let after = slot_rows.stored.last_key_value().map(|(device, _)| *device);
@@ -81,7 +84,7 @@ impl SlotRows {
     fn hold(&mut self) {
         let mut held = Seen::default();
         for row in self.stored.values().filter(|row| !held.restore(row)) {
-            self.wrong.insert(row.device, "it is not readable".to_owned());
+            self.wrong.insert(row.device, (UnixMs(u64::MAX), "it is not readable".to_owned()));
         }
         self.held = Some(held);
     }
@@ -95,17 +98,21 @@ impl SlotRows {
     pub(super) fn take(&mut self, entry: &Entry) {
         let (ahead, checkpoint) = (&self.ahead, self.checkpoint);
         let wanted = |device: &DeviceId| entry.number < *ahead.get(device).unwrap_or(&checkpoint);
+        self.log_time = entry.log_time;
         match &self.held {
             None => self.seen.take(entry, wanted),
             Some(held) => {
                 let unknown = entry.records.iter().filter(|record| wanted(&record.device));
                 let stored = &self.stored;
                 let lacks = |record: &Record| match stored.contains_key(&record.device) {
-                    false if record.kind != RecordKind::Imported => Some("it is not there".to_owned()),
+                    // Others need not have one, where there are more devices than are known.
+                    false if record.kind == RecordKind::Sample && record.id.is_some() => {
+                        Some("it is not there".to_owned())
+                    }
                     _ => lacks(held, record),
                 };
                 let unknown = unknown.filter_map(|record| Some((record, lacks(record)?)));
-                self.wrong.extend(unknown.map(|(record, what)| (record.device, what)));
+                self.wrong.extend(unknown.map(|(record, what)| (record.device, (entry.log_time, what))));
             }
         }
         // The sums have all of it.
@@ -133,8 +140,12 @@ impl SlotRows {
             }
         }
         if self.held.is_some() {
-            let wrong = self.wrong.iter();
-            wrong.for_each(|(device, what)| findings.add(|| format!("the row of device {device}: {what}")));
+            // A boot that was silent for longer may have been forgotten, and have come back since.
+            let known = |at: &UnixMs| at.0.saturating_add(BOOT_KEPT_MS) > self.log_time.0;
+            let wrong = self.wrong.iter().filter(|(_, (at, _))| known(at));
+            wrong.for_each(|(device, (_, what))| {
+                findings.add(|| format!("the row of device {device}: {what}"));
+            });
             return (compared, self.sums.differing());
         }
         for device in self.stored.keys() {

@@ -24,10 +24,11 @@ pub(super) fn begin(entry: &Entry) -> String {
     format!("slot {} at entry {} of {}", entry.slot, entry.number, entry.received_at.to_rfc3339())
 }
 
-pub(super) fn starts(begins: &[String], complete_from: u64) -> String {
+pub(super) fn starts(begins: &[String], (complete_from, days): (u64, usize)) -> String {
     let from = UnixMs(complete_from.saturating_mul(1000)).to_rfc3339();
+    let but = if days > 0 { format!(" but for {days} single days") } else { String::new() };
     format!(
-        "older messages were let go of; those sampled from {from} on are all there; {}",
+        "older messages were let go of; those sampled from {from} on are all there{but}; {}",
         begins.join(", ")
     )
 }

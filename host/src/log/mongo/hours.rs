@@ -49,14 +49,18 @@ pub(super) fn filter_from(slot: Slot, from: Option<(DeviceId, u32)>) -> Document
 
 impl StoredHour {
     pub(super) fn hour(&self) -> Result<(DeviceId, HourRow), StoreError> {
-        let read = || {
-            let (_, place) = self.id.split_once('/')?;
-            let (device, hour) = place.split_once('/')?;
-            let hour = u32::from_str_radix(hour, 16).ok()?;
-            let row = HourRow::new(hour, self.below.cast_unsigned(), &self.minutes.bytes)?;
-            Some((DeviceId::new(device).ok()?, row))
-        };
+        let read = || self.place().and_then(|(device, hour)| Some((device, self.row(hour)?)));
         read().ok_or_else(|| StoreError::Corrupt(format!("the hour {} of a device", self.id)))
+    }
+
+    fn place(&self) -> Option<(DeviceId, u32)> {
+        let (_, place) = self.id.split_once('/')?;
+        let (device, hour) = place.split_once('/')?;
+        Some((DeviceId::new(device).ok()?, u32::from_str_radix(hour, 16).ok()?))
+    }
+
+    fn row(&self, hour: u32) -> Option<HourRow> {
+        HourRow::new(hour, self.below.cast_unsigned(), &self.minutes.bytes)
     }
 }
 
@@ -91,8 +95,8 @@ async fn add_some(store: &MongoStore, rows: &[&Row]) -> Result<(), StoreError> {
         let found: Vec<StoredHour> = view::find(store, &mut session, COLLECTION, filter, doc! {}).await?;
         let mut stored = BTreeMap::new();
         for hour in found {
-            let (device, row) = hour.hour()?;
-            stored.insert((device, row.hour), row);
+            let Some((device, number)) = hour.place() else { continue };
+            stored.insert((device, number), hour.row(number).unwrap_or_else(|| HourRow::unreadable(number)));
         }
         let mut updates = Vec::new();
         for row in rows {

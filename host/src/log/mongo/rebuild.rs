@@ -11,7 +11,7 @@ use super::format::{FORMAT_VERSION, FORMAT_WHOLE, OLDEST_FORMAT};
 use super::kept::Kept;
 use super::open::{Stamp, connected, prepare, stamp};
 use super::windows::collection;
-use super::{MongoAddress, MongoOpenError, MongoStore, hours, in_time, rows, unavailable, words};
+use super::{MongoAddress, MongoOpenError, MongoStore, hours, in_time, rows, starts, unavailable, words};
 use crate::log::StoreError;
 use crate::log::rollup::Resolution;
 
@@ -57,8 +57,9 @@ impl MongoStore {
     /// When it cannot be written; it may be begun again.
     pub async fn begin_rebuild(&self) -> Result<(), StoreError> {
         let stamp = in_time(async { stamp(&self.database).await.map_err(unavailable) }).await?;
-        let is_cut = stamp.is_some_and(|stamp| stamp.version == FORMAT_VERSION);
-        let version = if is_cut { FORMAT_VERSION } else { FORMAT_WHOLE };
+        let version = stamp.map_or(FORMAT_WHOLE, |stamp| stamp.version.max(FORMAT_WHOLE));
+        let starts = in_time(async { starts::all(self, &mut self.session().await?).await }).await?;
+        let is_cut = starts.iter().any(|start| start.first > 0);
         let stage = |stage: Stage| {
             let stage = mongodb::bson::to_bson(&stage).expect("a word always serialises");
             doc! { "$set": { "version": version, "rebuild": stage } }

@@ -23,6 +23,9 @@ use crate::model::{Entry, UnixMs};
 pub(super) const STARTS: &str = "starts";
 pub(super) const IMPORTED: &str = "imported";
 
+/// How many identities are kept at a time.
+pub(super) const KEEP_AT_ONCE: usize = 1_000;
+
 /// How many entries are deleted at a time.
 const RELEASE_ENTRIES: u64 = 16 * CHUNK_ENTRIES;
 
@@ -124,19 +127,21 @@ pub(super) async fn below(store: &MongoStore, entries: &[Entry]) -> Result<Vec<S
     Ok(gone.map(|entry| entry.slot).collect())
 }
 
-/// Lets a log start later, unless it does not start where it did; was it done?
+/// Keeps identities of documents.
+pub(super) async fn keep(store: &MongoStore, identities: &[Identity]) -> Result<(), StoreError> {
+    let documents = identities.iter().map(|identity| doc! { "_id": id(identity) });
+    let collection = store.database.collection::<Document>(IMPORTED);
+    collection.insert_many(documents).ordered(false).await.map(drop).or_else(are_there)
+}
+
+/// Lets a log start later, unless it does not start where it did; was it done? What it is to keep of them is kept.
 pub(super) async fn cut(store: &MongoStore, cut: &Cut) -> Result<bool, StoreError> {
-    let Cut { slot, from, start, imported } = cut;
+    let Cut { slot, from, start, .. } = cut;
     log::must_be_made(*slot, start.first, store.checkpoint(*slot).await?)?;
-    // Before anything: older versions have to leave this store alone.
+    // Before anything goes: older versions have to leave this store alone.
     let meta = store.database.collection::<Document>("meta");
     let format = doc! { "_id": "format", "version": FORMAT_WHOLE };
     meta.update_one(format, doc! { "$set": { "version": FORMAT_VERSION } }).await.map_err(unavailable)?;
-    if !imported.is_empty() {
-        let documents = imported.iter().map(|identity| doc! { "_id": id(identity) });
-        let collection = store.database.collection::<Document>(IMPORTED);
-        collection.insert_many(documents).ordered(false).await.map(drop).or_else(are_there)?;
-    }
     let slot = slot.index() as i32;
     let first = match from {
         0 => doc! { "$exists": false },
@@ -166,6 +171,11 @@ fn are_there(error: Error) -> Result<(), StoreError> {
 pub(super) async fn release(store: &MongoStore, slot: Slot, below: u64) -> Result<bool, StoreError> {
     let mut session = store.session().await?;
     let end = of(store, &mut session, slot).await?.first.min(below);
+    if end == 0 {
+        return Ok(false);
+    }
+    // A start that is damaged must not take what is in no window and no row.
+    log::must_be_made(slot, end, store.checkpoint(slot).await?)?;
     let (start, end) = (keys(slot, 0).start, key::key(slot, end).cast_signed());
     let collection = store.database.collection::<Document>("entries");
     let first = collection.find_one(doc! { "_id": { "$gte": start, "$lt": end } }).sort(doc! { "_id": 1 });

@@ -31,7 +31,10 @@ pub(super) fn add(transaction: &WriteTransaction, slot: u8, row: &Row) -> Result
     let device = row.device.as_str();
     let moved = devices::moved(&row.sealed, |hour| {
         let key = (slot, device, hour);
-        table.get(key)?.map(|stored| open(key, stored.value())).transpose()
+        let stored = table.get(key)?;
+        Ok::<_, WorkError>(
+            stored.map(|stored| open(key, stored.value()).unwrap_or_else(|_| HourRow::unreadable(hour))),
+        )
     })?;
     let mut new = 0;
     for hour in moved {

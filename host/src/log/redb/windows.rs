@@ -38,15 +38,17 @@ pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error>
     Ok(())
 }
 
-/// Adds a chunk's samples to every window that they lie in.
+/// Adds a chunk's samples to every window that they lie in, but to hours and minutes that are damaged: these stay so, for
+/// whoever reads them to hear of, and do not keep others from being stored.
 pub(super) fn add(transaction: &WriteTransaction, added: &BySecond) -> Result<(), WorkError> {
     add_minutes(transaction, added)?;
     for resolution in [Resolution::Hour, Resolution::Day] {
         let mut table = transaction.open_table(table(resolution))?;
         for (start, counts) in rollup::windows(added, resolution) {
-            let mut sum = match table.get(start)? {
-                Some(stored) => open_sum(resolution, start, stored.value())?,
-                None => Counts::default(),
+            let stored = table.get(start)?.map(|stored| open_sum(resolution, start, stored.value()));
+            let mut sum = match stored.transpose() {
+                Err(_) if resolution == Resolution::Hour => continue,
+                stored => stored?.unwrap_or_default(),
             };
             sum += counts;
             table.insert(start, seal_sum(resolution, start, sum).as_slice())?;
@@ -58,10 +60,9 @@ pub(super) fn add(transaction: &WriteTransaction, added: &BySecond) -> Result<()
 fn add_minutes(transaction: &WriteTransaction, added: &BySecond) -> Result<(), WorkError> {
     let mut table = transaction.open_table(table(Resolution::Minute))?;
     for start in rollup::windows(added, Resolution::Minute).into_keys() {
-        let mut minute = match table.get(start)? {
-            Some(stored) => open_minute(start, stored.value())?,
-            None => BySecond::default(),
-        };
+        let stored = table.get(start)?.map(|stored| open_minute(start, stored.value()));
+        let Ok(stored) = stored.transpose() else { continue };
+        let mut minute = stored.unwrap_or_default();
         for (second, counts) in added.range(start..start + Resolution::Minute.seconds()) {
             *minute.entry(*second).or_default() += *counts;
         }

@@ -37,7 +37,7 @@ pub(super) struct Importer<S> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     pub(super) record: Record,
-    /// Was its identity made of its line? The log may have it without one.
+    /// Was its identity made of its line, here or by another host? The log may have had it without one.
     pub(super) is_bare: bool,
 }
 
@@ -119,7 +119,9 @@ impl<S: LogStore> Importer<S> {
         // Another host may have dated it a little otherwise.
         let at = UnixMs(record.sampled_at.0.saturating_sub(DATED_OTHERWISE_S * 1000));
         let is_young = is_young && start.first == 0;
-        is_young || self.ingest.has(record) || self.ingest.tells_all(&record.device, at)
+        is_young
+            || self.ingest.has(record)
+            || self.ingest.tells_all(&record.device, at) && !start.lacks(record.sampled_at.second())
     }
 
     async fn commit_samples(&mut self, samples: &[Record]) -> Vec<Verdict> {
@@ -193,6 +195,12 @@ impl Known {
     async fn learn<S: LogStore>(&mut self, store: &S, slot: Slot) -> Result<(), StoreError> {
         loop {
             let entries = store.read(slot, self.next, READ_ENTRIES).await?;
+            if let Some(first) = entries.first().filter(|first| first.number > self.next)
+                && store.start(slot).await?.first < first.number
+            {
+                let gone = self.next;
+                return Err(StoreError::Corrupt(format!("entry {gone} of slot {slot} is gone")));
+            }
             for entry in &entries {
                 self.next = entry.number + 1;
                 for record in &entry.records {
@@ -210,9 +218,7 @@ impl Known {
             }
         }
     }
-}
 
-impl Known {
     /// May it be among the messages that were let go of? Another host may have dated it a little otherwise. Of documents the
     /// identities were kept.
     fn may_be_let_go(&self, candidate: &Candidate) -> bool {

@@ -91,7 +91,8 @@ impl Lines {
 
     fn identified(&mut self, record: Record) -> Candidate {
         if record.id.is_some() {
-            return Candidate { record, is_bare: false };
+            // Another host may have made a document of what this one's log had without an identity.
+            return Candidate { record, is_bare: record.kind == RecordKind::Imported };
         }
         let id = Some(self.bare.id(&record));
         // It is not a device's own any more: whoever counts a boot's samples must not meet it.
