@@ -29,6 +29,7 @@ const BEGIN_MS: u64 = 1_700_000_000_000;
 on_each_place! {
     whatever_is_damaged_after_a_cut_is_repaired_or_named_and_nothing_is_counted_otherwise
     a_repair_after_a_cut_changes_no_answer_and_can_be_cut_off_anywhere
+    hours_of_devices_that_stay_damaged_keep_nothing_from_being_stored
 }
 
 /// A sample of a device that sends every hour, and starts again every ten days.
@@ -134,6 +135,24 @@ async fn repair(address: &StoreAddress) -> anyhow::Result<()> {
     Ok(intake::rebuild(address.open_to_repair().await?).await?)
 }
 
+/// The ingest goes on: late samples of days that were kept as they are, and of others, which it seals and rolls up.
+async fn go_on<S: LogStore>(random: &mut fastrand::Rng, store: &Arc<S>) -> Vec<Record> {
+    let mut ingest = Ingest::open(store.clone()).await.unwrap();
+    let now = UnixMs(BEGIN_MS + 81 * DAY_MS);
+    let mut all = Vec::new();
+    for nth in 0..200 {
+        let id = Some(SampleId { boot: BootId(77), seq: Sequence::new(nth).unwrap() });
+        let sampled_at = UnixMs(now.0 - random.u64(..60 * DAY_MS));
+        let kind = RecordKind::Sample;
+        let new = Record { id, kind, sampled_at, received_at: now, ..sample(random, 1, 0) };
+        assert_eq!(ingest.commit(&[new], now).await.unwrap(), [Verdict::Accepted]);
+        ingest.roll().await.unwrap();
+        all.push(new);
+    }
+    ingest.write_all_rows().await.unwrap();
+    all
+}
+
 /// What doctor says is wrong.
 async fn wrong(address: &StoreAddress) -> Vec<String> {
     let (sender, mut reports) = mpsc::channel(1000);
@@ -176,6 +195,8 @@ fn whatever_is_damaged_after_a_cut_is_repaired_or_named_and_nothing_is_counted_o
                         );
                         // What is kept and damaged stays so: doctor names it.
                         assert!(errors.is_empty() || !wrong(&address).await.is_empty(), "{errors:?}");
+                        // It does not keep the ingest from storing.
+                        go_on(&mut random, &Arc::new(address.open().await.unwrap())).await;
                         repaired += 1;
                     }
                     Err(error) => {
@@ -202,22 +223,10 @@ fn a_repair_after_a_cut_changes_no_answer_and_can_be_cut_off_anywhere<P: Place>(
     run(async {
         assert_eq!(errors(&address, &records).await, Vec::<String>::new());
         assert_eq!(wrong(&address).await, Vec::<String>::new());
-        // It goes on: late samples of days that were kept as they are, and more of today.
         let store = Arc::new(address.open().await.unwrap());
-        let mut ingest = Ingest::open(store.clone()).await.unwrap();
         let mut all = records;
-        let now = UnixMs(BEGIN_MS + 81 * DAY_MS);
-        for nth in 0..200 {
-            let id = Some(SampleId { boot: BootId(77), seq: Sequence::new(nth).unwrap() });
-            let sampled_at = UnixMs(now.0 - random.u64(..60 * DAY_MS));
-            let kind = RecordKind::Sample;
-            let new = Record { id, kind, sampled_at, received_at: now, ..sample(&mut random, 1, 0) };
-            assert_eq!(ingest.commit(&[new], now).await.unwrap(), [Verdict::Accepted]);
-            ingest.roll().await.unwrap();
-            all.push(new);
-        }
-        ingest.write_all_rows().await.unwrap();
-        drop((ingest, store));
+        all.extend(go_on(&mut random, &store).await);
+        drop(store);
         assert_eq!(errors(&address, &all).await, Vec::<String>::new());
         assert_eq!(wrong(&address).await, Vec::<String>::new());
     });
@@ -386,4 +395,19 @@ fn a_start_of_a_log_that_is_damaged_is_named_and_nothing_is_changed() {
     let named = format!("the start of the log of slot {}", Slot::of(&device(1)));
     assert!(failed.contains(&named), "{failed}");
     assert!(fs::read(&file).unwrap() == before);
+}
+
+fn hours_of_devices_that_stay_damaged_keep_nothing_from_being_stored<P: Place>() {
+    let mut random = common::random();
+    let place = P::fresh();
+    let address = place.address();
+    run(async {
+        cut(&mut random, &address).await;
+        for _ in 0..400 {
+            place.damage(&mut random, "device_hours", Damage::Changed).await;
+        }
+        repair(&address).await.unwrap();
+        assert!(!wrong(&address).await.is_empty());
+        go_on(&mut random, &Arc::new(address.open().await.unwrap())).await;
+    });
 }
