@@ -75,6 +75,21 @@ pub(crate) async fn a_cut_log_starts_later_and_its_windows_stay<F: Fixture>() {
     assert_eq!(store.start(Slot::new(4).unwrap()).await.unwrap(), Start::default());
 }
 
+pub(crate) async fn an_export_goes_on_when_messages_of_other_days_go<F: Fixture>() {
+    let fixture = F::fresh().await;
+    let store = fixture.store();
+    let (entries, chunks) = chunks(&mut common::random(), store, 9, 4).await;
+    let Record { device, .. } = entries[0].records[0];
+    store.apply(&chunks).await.unwrap();
+    let (slot, checkpoint) = (entries[0].slot, Some(entries.len() as u64));
+    store.write_rows(&[RowWrite { slot, rows: Vec::new(), checkpoint }]).await.unwrap();
+    let end = common::START_S + common::SPAN_S;
+    let after = end + 2 * 86_400;
+    let mut messages = Messages::open(store, after..after + 1, Some(device)).await.unwrap();
+    assert!(store.cut(&cut_of(&Start::default(), &entries[..128], UnixMs(end * 1000))).await.unwrap());
+    assert_eq!(messages.next(store).await.unwrap(), None);
+}
+
 /// A fleet over months, with what devices do: late samples, repetitions, new boots, bare messages, and imports.
 struct Fleet {
     random: fastrand::Rng,
