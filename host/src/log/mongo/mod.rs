@@ -322,10 +322,7 @@ impl LogStore for MongoStore {
     }
 
     async fn cut(&self, cut: &Cut) -> Result<bool, StoreError> {
-        for identities in cut.imported.chunks(starts::KEEP_AT_ONCE) {
-            in_time(starts::keep(self, identities)).await?;
-        }
-        in_time(starts::cut(self, cut)).await
+        starts::cut(self, cut).await
     }
 
     async fn release(&self, slot: Slot, below: u64) -> Result<bool, StoreError> {

@@ -14,7 +14,7 @@ use rollcall_wire::Slot;
 use serde::Deserialize;
 
 use super::format::{FORMAT_VERSION, FORMAT_WHOLE, keys};
-use super::{DUPLICATE_KEY, MongoStore, corrupt, unavailable, view};
+use super::{DUPLICATE_KEY, MongoStore, corrupt, in_time, unavailable, view};
 use crate::log::rollup::CHUNK_ENTRIES;
 use crate::log::start::{Cut, Identity, Start, Starts};
 use crate::log::{self, LogStore, RELEASE_AFTER, StoreError, key};
@@ -24,7 +24,7 @@ pub(super) const STARTS: &str = "starts";
 pub(super) const IMPORTED: &str = "imported";
 
 /// How many identities are kept at a time.
-pub(super) const KEEP_AT_ONCE: usize = 1_000;
+const KEEP_AT_ONCE: usize = 1_000;
 
 /// How many entries are deleted at a time.
 const RELEASE_ENTRIES: u64 = 16 * CHUNK_ENTRIES;
@@ -127,17 +127,24 @@ pub(super) async fn below(store: &MongoStore, entries: &[Entry]) -> Result<Vec<S
     Ok(gone.map(|entry| entry.slot).collect())
 }
 
+/// Lets a log start later, unless it does not start where it did; was it done?
+pub(super) async fn cut(store: &MongoStore, cut: &Cut) -> Result<bool, StoreError> {
+    log::must_be_made(cut.slot, cut.start.first, store.checkpoint(cut.slot).await?)?;
+    for identities in cut.imported.chunks(KEEP_AT_ONCE) {
+        in_time(keep(store, identities)).await?;
+    }
+    in_time(move_start(store, cut)).await
+}
+
 /// Keeps identities of documents.
-pub(super) async fn keep(store: &MongoStore, identities: &[Identity]) -> Result<(), StoreError> {
+async fn keep(store: &MongoStore, identities: &[Identity]) -> Result<(), StoreError> {
     let documents = identities.iter().map(|identity| doc! { "_id": id(identity) });
     let collection = store.database.collection::<Document>(IMPORTED);
     collection.insert_many(documents).ordered(false).await.map(drop).or_else(are_there)
 }
 
-/// Lets a log start later, unless it does not start where it did; was it done? What it is to keep of them is kept.
-pub(super) async fn cut(store: &MongoStore, cut: &Cut) -> Result<bool, StoreError> {
+async fn move_start(store: &MongoStore, cut: &Cut) -> Result<bool, StoreError> {
     let Cut { slot, from, start, .. } = cut;
-    log::must_be_made(*slot, start.first, store.checkpoint(*slot).await?)?;
     // Before anything goes: older versions have to leave this store alone.
     let meta = store.database.collection::<Document>("meta");
     let format = doc! { "_id": "format", "version": FORMAT_WHOLE };
