@@ -149,6 +149,13 @@ fn record(device: u64, seq: u64) -> Record {
     }
 }
 
+/// The first of its slot, with this record alone.
+fn first_entry(record: Record) -> Entry {
+    let (received_at, log_time) = (record.received_at, record.received_at);
+    let (slot, writer, records) = (Slot::of(&record.device), WriterId::NOBODY, vec![record]);
+    Entry { slot, number: 0, writer, received_at, log_time, records }
+}
+
 async fn logged(store: &RedbStore) -> Vec<(DeviceId, Option<SampleId>)> {
     let mut all = Vec::new();
     for slot in Slot::all() {
@@ -264,11 +271,7 @@ async fn rows_that_were_lost_by_anothers_failure_are_written_again_before_any_ch
 
     disk.fail_after(0);
     let elsewhere = record((1..).find(|device| slot(*device) != slot(0)).unwrap(), 0);
-    let (received_at, log_time) = (elsewhere.received_at, elsewhere.received_at);
-    let records = vec![elsewhere];
-    let slot = Slot::of(&elsewhere.device);
-    let imported = Entry { slot, number: 0, writer: WriterId::NOBODY, received_at, log_time, records };
-    store.append(&[imported]).await.unwrap_err();
+    store.append(&[first_entry(elsewhere)]).await.unwrap_err();
 
     surely(&mut ingest, &[record(other, 1)]).await;
     surely(&mut ingest, &[record(other, 2)]).await;
@@ -328,18 +331,8 @@ async fn whatever_operation_of_a_cut_fails_all_or_nothing_of_it_is_done_and_noth
 async fn a_panic_below_the_store_says_that_it_is_damaged_and_the_next_call_opens_it_anew() {
     let disk = Disk::default();
     let store = disk.open();
-    let record = record(0, 0);
-    let slot = Slot::of(&record.device);
-    let entry = Entry {
-        slot,
-        number: 0,
-        writer: WriterId::NOBODY,
-        received_at: record.received_at,
-        log_time: record.received_at,
-        records: vec![record],
-    };
     disk.0.lock().unwrap().panics = true;
-    let error = store.append(&[entry]).await.unwrap_err();
+    let error = store.append(&[first_entry(record(0, 0))]).await.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
     let error = error.to_string();
     assert!(

@@ -105,7 +105,10 @@ impl<S: LogStore> Supervised for Retention<S> {
         // Where logs started at the look before: what is below that was let go of long enough ago.
         let mut before = BTreeMap::new();
         loop {
-            let again = match self.look(&mut before).await {
+            let looked = self.look(&mut before).await;
+            // A process that keeps too much is ready all the same.
+            self.ops.metrics.part_healthy(Part::Retention, looked.is_ok());
+            let again = match looked {
                 Ok(0) => LOOK_AGAIN.1,
                 Ok(entries) => {
                     tracing::info!(entries, "let go of old messages");

@@ -362,7 +362,7 @@ impl Metrics {
         self.restarts.get_or_create(&OfPart { part: part.name() }).inc_by(times);
     }
 
-    pub(super) fn part_healthy(&self, part: Part, healthy: bool) {
+    pub(crate) fn part_healthy(&self, part: Part, healthy: bool) {
         self.parts_healthy.get_or_create(&OfPart { part: part.name() }).set(healthy.into());
     }
 

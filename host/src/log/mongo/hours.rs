@@ -96,7 +96,11 @@ async fn add_some(store: &MongoStore, rows: &[&Row]) -> Result<(), StoreError> {
         let mut stored = BTreeMap::new();
         for hour in found {
             let Some((device, number)) = hour.place() else { continue };
-            stored.insert((device, number), hour.row(number).unwrap_or_else(|| HourRow::unreadable(number)));
+            let row = hour.row(number).unwrap_or_else(|| {
+                tracing::warn!(hour = hour.id, "it is damaged, and not added to: rollcall doctor");
+                HourRow::unreadable(number)
+            });
+            stored.insert((device, number), row);
         }
         let mut updates = Vec::new();
         for row in rows {

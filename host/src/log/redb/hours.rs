@@ -32,9 +32,12 @@ pub(super) fn add(transaction: &WriteTransaction, slot: u8, row: &Row) -> Result
     let moved = devices::moved(&row.sealed, |hour| {
         let key = (slot, device, hour);
         let stored = table.get(key)?;
-        Ok::<_, WorkError>(
-            stored.map(|stored| open(key, stored.value()).unwrap_or_else(|_| HourRow::unreadable(hour))),
-        )
+        Ok::<_, WorkError>(stored.map(|stored| {
+            open(key, stored.value()).unwrap_or_else(|_| {
+                tracing::warn!("{} is damaged, and not added to: rollcall doctor", place_of(device, hour));
+                HourRow::unreadable(hour)
+            })
+        }))
     })?;
     let mut new = 0;
     for hour in moved {

@@ -13,7 +13,7 @@ use super::{WorkError, checkpoints, damage, sealed};
 use crate::log::plan::{Plan, Upto, Window};
 use crate::log::rollup::{self, Resolution};
 use crate::log::{WindowRow, codec};
-use crate::model::{self, BySecond, Counts};
+use crate::model::{self, BySecond, Counts, UnixMs};
 
 /// start in Unix seconds → the window.
 pub(super) type Table = TableDefinition<'static, u64, &'static [u8]>;
@@ -47,7 +47,10 @@ pub(super) fn add(transaction: &WriteTransaction, added: &BySecond) -> Result<()
         for (start, counts) in rollup::windows(added, resolution) {
             let stored = table.get(start)?.map(|stored| open_sum(resolution, start, stored.value()));
             let mut sum = match stored.transpose() {
-                Err(_) if resolution == Resolution::Hour => continue,
+                Err(_) if resolution == Resolution::Hour => {
+                    skipped(resolution, start);
+                    continue;
+                }
                 stored => stored?.unwrap_or_default(),
             };
             sum += counts;
@@ -61,7 +64,10 @@ fn add_minutes(transaction: &WriteTransaction, added: &BySecond) -> Result<(), W
     let mut table = transaction.open_table(table(Resolution::Minute))?;
     for start in rollup::windows(added, Resolution::Minute).into_keys() {
         let stored = table.get(start)?.map(|stored| open_minute(start, stored.value()));
-        let Ok(stored) = stored.transpose() else { continue };
+        let Ok(stored) = stored.transpose() else {
+            skipped(Resolution::Minute, start);
+            continue;
+        };
         let mut minute = stored.unwrap_or_default();
         for (second, counts) in added.range(start..start + Resolution::Minute.seconds()) {
             *minute.entry(*second).or_default() += *counts;
@@ -69,6 +75,11 @@ fn add_minutes(transaction: &WriteTransaction, added: &BySecond) -> Result<(), W
         table.insert(start, seal(Resolution::Minute, start, codec::minute_bytes(&minute)).as_slice())?;
     }
     Ok(())
+}
+
+fn skipped(resolution: Resolution, start: u64) {
+    let (table, at) = (name(resolution), UnixMs(start.saturating_mul(1000)).to_rfc3339());
+    tracing::warn!("{table} at {at}: damaged, and not added to: rollcall doctor");
 }
 
 /// Do the days add up to what was rolled up?
