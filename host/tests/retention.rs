@@ -16,7 +16,7 @@ use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::intake::{self, KeepMessages, let_go_once, recount};
 use rollcall_host::log::plan::{Plan, total};
 use rollcall_host::log::{LogStore, StoreAddress, devices};
-use rollcall_host::model::{Record, RecordKind, TimeError, UnixMs, Verdict};
+use rollcall_host::model::{Entry, Record, RecordKind, TimeError, UnixMs, Verdict, WriterId};
 use rollcall_host::ops::check::{Outcome, Report};
 use rollcall_wire::{BootId, SampleId, Sequence, Slot};
 use tokio::sync::mpsc;
@@ -30,6 +30,7 @@ on_each_place! {
     whatever_is_damaged_after_a_cut_is_repaired_or_named_and_nothing_is_counted_otherwise
     a_repair_after_a_cut_changes_no_answer_and_can_be_cut_off_anywhere
     hours_of_devices_that_stay_damaged_keep_nothing_from_being_stored
+    a_process_that_is_killed_while_it_lets_go_of_messages_leaves_the_rest_to_the_next
 }
 
 /// A sample of a device that sends every hour, and starts again every ten days.
@@ -411,5 +412,109 @@ fn hours_of_devices_that_stay_damaged_keep_nothing_from_being_stored<P: Place>()
         repair(&address).await.unwrap();
         assert!(!wrong(&address).await.is_empty());
         go_on(&mut random, &Arc::new(address.open().await.unwrap())).await;
+    });
+}
+
+/// As `--store` takes it.
+fn argument(address: &StoreAddress) -> String {
+    match address {
+        StoreAddress::Redb(directory) => format!("redb:{}", directory.display()),
+        #[cfg(feature = "mongodb")]
+        StoreAddress::Mongo(address) => address.to_string(),
+    }
+}
+
+fn a_process_that_is_killed_while_it_lets_go_of_messages_leaves_the_rest_to_the_next<P: Place>() {
+    let mut random = common::random();
+    let place = P::fresh();
+    let address = place.address();
+    let now = UnixMs::now();
+    let mut records = Vec::new();
+    run(async {
+        let mut ingest = Ingest::open(Arc::new(address.open().await.unwrap())).await.unwrap();
+        // In every slot.
+        for nth in 0..300 {
+            let at = UnixMs(now.0 - 60 * DAY_MS + nth * 4 * HOUR_MS);
+            let some = (0..80).map(|number| Record {
+                sampled_at: at,
+                received_at: at,
+                ..sample(&mut random, number, nth)
+            });
+            let some: Vec<_> = some.collect();
+            ingest.commit(&some, at).await.unwrap();
+            records.extend(some);
+        }
+        ingest.roll().await.unwrap();
+        ingest.write_all_rows().await.unwrap();
+    });
+    let starts = || {
+        run(async {
+            let store = address.open().await.unwrap();
+            let mut starts = Vec::new();
+            for slot in Slot::all() {
+                starts.push(store.start(slot).await.unwrap().first);
+            }
+            starts
+        })
+    };
+    let (mut before, mut kills) = (starts(), 0);
+    // 174 entries of each slot are old enough.
+    while before.iter().sum::<u64>() < Slot::COUNT as u64 * 128 {
+        let mut serve = rollcall("serve", &argument(&address));
+        serve.args(["--keep-messages", "31d"]);
+        let host = Process::start_as(serve);
+        while host.get("/metrics").contains("rollcall_entries_let_go_total 0") {
+            std::thread::yield_now();
+        }
+        // By SIGKILL.
+        drop(host);
+        let after = starts();
+        assert!(after.iter().sum::<u64>() > before.iter().sum(), "{before:?} {after:?}");
+        (before, kills) = (after, kills + 1);
+    }
+    println!("killed {kills} times");
+    assert!(kills > 1);
+    run(async {
+        let store = Arc::new(address.open().await.unwrap());
+        let_go_once(&*store, "31d".parse().unwrap(), now).await.unwrap();
+        let plan = Plan::new(0..4_000_000_000);
+        assert_eq!(
+            total(&plan, &store.view(&plan).await.unwrap()),
+            brute_force(&records, &(0..4_000_000_000))
+        );
+        let mut ingest = Ingest::open(store).await.unwrap();
+        records.retain(|record| record.received_at.0 + 30 * DAY_MS > now.0);
+        let verdicts = ingest.commit(&records, now).await.unwrap();
+        let new = records.iter().zip(&verdicts).filter(|(_, verdict)| **verdict != Verdict::Duplicate);
+        assert_eq!(new.collect::<Vec<_>>(), []);
+        drop(ingest);
+        assert_eq!(wrong(&address).await, Vec::<String>::new());
+    });
+}
+
+#[cfg(feature = "mongodb")]
+#[test]
+fn a_host_that_slept_while_messages_went_takes_no_number_that_is_gone() {
+    use common::place::Mongo;
+    if !Mongo::available() {
+        return;
+    }
+    let mut random = common::random();
+    let place = Mongo::fresh();
+    let address = place.address();
+    run(async {
+        let asleep = address.open().await.unwrap();
+        let entry = |slot, number, records| {
+            let (received_at, log_time) = (UnixMs(BEGIN_MS), UnixMs(BEGIN_MS));
+            Entry { slot, number, writer: WriterId::NOBODY, received_at, log_time, records }
+        };
+        // It knows where logs start, and its clocks stand still from here on.
+        let used = [0, 1, 2, 99].map(|number| Slot::of(&device(number)));
+        let other = Slot::all().find(|slot| !used.contains(slot)).unwrap();
+        assert_eq!(asleep.append(&[entry(other, 0, Vec::new())]).await.unwrap(), []);
+        let records = cut(&mut random, &address).await;
+        let late = sample(&mut random, 1, 0);
+        assert_eq!(asleep.append(&[entry(used[1], 5, vec![late])]).await.unwrap(), [used[1]]);
+        assert_eq!(errors(&address, &records).await, Vec::<String>::new());
     });
 }

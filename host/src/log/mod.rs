@@ -63,8 +63,7 @@ pub struct RowWrite {
     pub checkpoint: Option<u64>,
 }
 
-/// How long entries stay that were let go of, where others may write the same log: whoever appends looks where the log
-/// starts at least four times as often, so that nobody takes the number of an entry that is gone for a free one.
+/// How long entries stay that were let go of, where others may be reading the same log: longer than a call may take.
 pub const RELEASE_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a store did not do what it was asked for.

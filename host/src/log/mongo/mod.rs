@@ -35,7 +35,6 @@ use serde::Deserialize;
 
 use self::format::{StoredEntry, keys};
 use self::rows::Directory;
-use self::starts::Believed;
 use self::tail::Tail;
 use self::windows::{
     StoredCheckpoint, checkpoint_update, collection, rows_checkpoint_update, window_updates,
@@ -78,8 +77,6 @@ pub struct MongoStore {
     tail: Arc<Mutex<Tail>>,
     /// Where the pages of rows begin.
     directory: Arc<Directory>,
-    /// Where logs start, as far as is known.
-    believed: Believed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,17 +214,16 @@ impl LogStore for MongoStore {
             if entries.is_empty() {
                 return Ok(Vec::new());
             }
+            let mut session = self.session().await?;
             let collection = self.entries();
-            let documents = entries.iter().map(StoredEntry::of);
-            match collection.insert_many(documents).ordered(false).await {
-                Ok(_) => starts::below(self, entries).await,
-                Err(error) => {
-                    let mut taken = taken(&error, entries).ok_or_else(|| unavailable(error))?;
-                    let below = starts::below(self, entries).await?;
-                    taken.extend(below.iter().filter(|slot| !taken.contains(slot)).collect::<Vec<_>>());
-                    Ok(taken)
-                }
-            }
+            let insert = collection.insert_many(entries.iter().map(StoredEntry::of)).ordered(false);
+            let mut taken = match insert.session(&mut session).await {
+                Ok(_) => Vec::new(),
+                Err(error) => taken(&error, entries).ok_or_else(|| unavailable(error))?,
+            };
+            let below = starts::below(self, &mut session, entries).await?;
+            taken.extend(below.into_iter().filter(|slot| !taken.contains(slot)).collect::<Vec<_>>());
+            Ok(taken)
         })
         .await
     }

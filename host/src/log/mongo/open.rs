@@ -12,7 +12,6 @@ use serde::Deserialize;
 use super::address::MongoAddress;
 use super::format::{FORMAT_VERSION, FORMAT_WHOLE, OLDEST_FORMAT, messages_view};
 use super::rebuild::Stage;
-use super::starts::Believed;
 use super::{MongoStore, Topology, committed, durable, rows, words};
 
 /// How long to look for a server, and to connect to one, before the call fails; it is tried again later.
@@ -86,14 +85,7 @@ impl MongoStore {
     pub(super) fn of(client: Client, database: Database, hello: &Document) -> Self {
         let topology =
             if hello.contains_key("setName") { Topology::ReplicaSet } else { Topology::Standalone };
-        Self {
-            client,
-            database,
-            topology,
-            tail: Arc::default(),
-            directory: Arc::default(),
-            believed: Believed::default(),
-        }
+        Self { client, database, topology, tail: Arc::default(), directory: Arc::default() }
     }
 }
 

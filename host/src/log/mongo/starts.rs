@@ -4,9 +4,6 @@
 //! A start moves first, and the entries below it are deleted a while later, in steps: no read gives them, and whoever was cut
 //! off in between leaves them to the next one. Who appends looks afterwards whether its number is still one of the log's.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
 use mongodb::ClientSession;
 use mongodb::bson::{Document, doc};
 use mongodb::error::{Error, ErrorKind};
@@ -17,8 +14,8 @@ use super::format::{FORMAT_VERSION, FORMAT_WHOLE, keys};
 use super::{DUPLICATE_KEY, MongoStore, corrupt, in_time, unavailable, view};
 use crate::log::rollup::CHUNK_ENTRIES;
 use crate::log::start::{Cut, Identity, Start, Starts};
-use crate::log::{self, LogStore, RELEASE_AFTER, StoreError, key};
-use crate::model::{Entry, UnixMs};
+use crate::log::{self, LogStore, StoreError, key};
+use crate::model::Entry;
 
 pub(super) const STARTS: &str = "starts";
 pub(super) const IMPORTED: &str = "imported";
@@ -28,9 +25,6 @@ const KEEP_AT_ONCE: usize = 1_000;
 
 /// How many entries are deleted at a time.
 const RELEASE_ENTRIES: u64 = 16 * CHUNK_ENTRIES;
-
-/// How long it is believed where logs start. Entries stay four times as long after a start has moved.
-const BELIEVED: Duration = Duration::from_secs(RELEASE_AFTER.as_secs() / 4);
 
 #[derive(Debug, Deserialize)]
 struct StoredStart {
@@ -58,37 +52,6 @@ impl StoredStart {
     }
 }
 
-/// The first entries of all logs.
-type Firsts = [u64; Slot::COUNT];
-
-/// Where logs started when that was read last.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Believed(Arc<Mutex<Option<Read>>>);
-
-/// What was read, and when, by both clocks: one of them may stand still, or be set.
-#[derive(Clone, Copy, Debug)]
-struct Read {
-    at: Instant,
-    wall: UnixMs,
-    firsts: Firsts,
-}
-
-impl Believed {
-    fn get(&self) -> Option<Firsts> {
-        let Read { at, wall, firsts } = (*self.lock())?;
-        let by_wall = Duration::from_millis(UnixMs::now().0.abs_diff(wall.0));
-        (at.elapsed() < BELIEVED && by_wall < BELIEVED).then_some(firsts)
-    }
-
-    fn set(&self, read: Option<Read>) {
-        *self.lock() = read;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Read>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Where all logs start.
 pub(super) async fn all(store: &MongoStore, session: &mut ClientSession) -> Result<Starts, StoreError> {
     let mut starts = Starts::default();
@@ -110,20 +73,17 @@ pub(super) async fn of(
     stored.into_iter().next().map_or(Ok(Start::default()), |stored| Ok(stored.start()?.1))
 }
 
-/// These entries were inserted: the slots of which one has a number that was let go of, and is in no log. Its document is
-/// deleted with those that had the number before.
-pub(super) async fn below(store: &MongoStore, entries: &[Entry]) -> Result<Vec<Slot>, StoreError> {
-    let firsts = match store.believed.get() {
-        Some(firsts) => firsts,
-        None => {
-            let (at, wall) = (Instant::now(), UnixMs::now());
-            let mut session = store.session().await?;
-            let firsts = all(store, &mut session).await?.map(|start| start.first);
-            store.believed.set(Some(Read { at, wall, firsts }));
-            firsts
-        }
-    };
-    let gone = entries.iter().filter(|entry| entry.number < firsts[entry.slot.index()]);
+/// These entries were inserted in this session: the slots of which one has a number that was let go of, and is in no log. Its
+/// document is deleted with those that had the number before.
+///
+/// Read anew each time: whoever stood still for a month, as a virtual machine does, has no clock that tells him so.
+pub(super) async fn below(
+    store: &MongoStore,
+    session: &mut ClientSession,
+    entries: &[Entry],
+) -> Result<Vec<Slot>, StoreError> {
+    let starts = all(store, session).await?;
+    let gone = entries.iter().filter(|entry| entry.number < starts[entry.slot.index()].first);
     Ok(gone.map(|entry| entry.slot).collect())
 }
 
@@ -158,9 +118,7 @@ async fn move_start(store: &MongoStore, cut: &Cut) -> Result<bool, StoreError> {
     let later: Vec<_> = later.iter().map(|day| day.cast_signed()).collect();
     let set = doc! { "first": start.first.cast_signed(), "horizon": horizon.cast_signed(), "later": later };
     let update = doc! { "q": { "_id": slot, "first": first }, "u": { "$set": set }, "upsert": *from == 0 };
-    let done = store.update_all(STARTS, vec![update]).await;
-    store.believed.set(None);
-    done
+    store.update_all(STARTS, vec![update]).await
 }
 
 /// Only documents that are there already were not inserted.
