@@ -52,6 +52,10 @@ struct Written {
 
 async fn holds(store: &MongoStore, written: &BTreeMap<DeviceId, (u64, Written)>, limit: usize) {
     let rows = all_are_whole(store, written, limit).await;
+    let listed = read_in_one_order(store, limit).await;
+    assert!(
+        listed.iter().map(|row| (row.device, row.upto)).eq(rows.iter().map(|row| (row.device, row.upto)))
+    );
     let devices: Vec<_> = rows.iter().map(|row| row.device).collect();
     for (device, (_, written)) in written {
         assert!(written.certain == 0 || devices.binary_search(device).is_ok(), "{device} is gone");
@@ -81,6 +85,20 @@ async fn read(store: &MongoStore, limit: usize) -> Vec<Row> {
     }
 }
 
+/// All rows of all slots, of which only one has some.
+async fn read_in_one_order(store: &MongoStore, limit: usize) -> Vec<Row> {
+    let mut rows = Vec::new();
+    loop {
+        let after = rows.last().map(|row: &Row| row.device);
+        let some = store.first_rows(after, limit).await.unwrap();
+        let read = some.len();
+        rows.extend(some);
+        if read < limit {
+            return rows;
+        }
+    }
+}
+
 /// Reads all rows, `limit` at a time; each is one that was written, with its closed boots.
 async fn all_are_whole(
     store: &MongoStore,
@@ -92,6 +110,12 @@ async fn all_are_whole(
     for row in &rows {
         let (number, _) = &written[&row.device];
         assert_eq!(*row, self::row(*number, row.upto, row.upto >= CLOSES), "of {}", row.device);
+    }
+    let listed = read_in_one_order(store, limit).await;
+    assert!(listed.is_sorted_by(|one, other| one.device < other.device), "not in order");
+    for row in listed {
+        let (number, _) = &written[&row.device];
+        assert_eq!(Row { closed: None, ..row }, self::row(*number, row.upto, false), "of {}", row.device);
     }
     rows
 }
@@ -196,6 +220,7 @@ async fn what_a_page_has_split_off_is_read_where_it_stands_now() {
         assert_eq!(store.devices(&[moved.device], 0..0).await.unwrap()[0].row, Some(moved.clone()));
         for limit in [1, 40, usize::MAX] {
             assert!(read(store, limit).await == rows, "{limit} at a time");
+            assert!(read_in_one_order(store, limit).await == rows, "{limit} at a time");
         }
     }
 }

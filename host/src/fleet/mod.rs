@@ -73,7 +73,8 @@ pub async fn absent<S: LogStore>(store: &S, steps: &Steps, now: UnixMs) -> Resul
     let as_of = devices::as_of(store, &slots, now).await?;
     let mut absent = Absent::new(steps);
     let mut pages = Pages::default();
-    while let Some(rows) = pages.next(store).await? {
+    let mut next = pages.next(store).await?;
+    while let Some(rows) = next {
         let steps = steps.clone();
         // A device can have thousands of gaps, each over thousands of steps; other requests do not wait for it.
         let added = tokio::task::spawn_blocking(move || {
@@ -82,6 +83,8 @@ pub async fn absent<S: LogStore>(store: &S, steps: &Steps, now: UnixMs) -> Resul
             }
             Ok::<_, StoreError>(absent)
         });
+        // Meanwhile.
+        next = pages.next(store).await?;
         absent = added.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
     }
     Ok(AsOf { value: absent, as_of })
@@ -108,13 +111,7 @@ pub async fn page<S: LogStore>(
     after: Option<DeviceId>,
     limit: usize,
 ) -> Result<Vec<FleetDevice>, StoreError> {
-    let mut rows = Vec::new();
-    for slot in Slot::all() {
-        rows.extend(store.rows(slot, after, limit).await?);
-    }
-    rows.sort_unstable_by_key(|row| row.device);
-    rows.truncate(limit);
-    rows.iter().map(FleetDevice::new).collect()
+    store.first_rows(after, limit).await?.iter().map(FleetDevice::new).collect()
 }
 
 /// One device; `None` when nothing of it is in a row.

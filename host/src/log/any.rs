@@ -270,6 +270,10 @@ impl LogStore for AnyStore {
         each!(self, store => store.rows(slot, after, limit).await)
     }
 
+    async fn first_rows(&self, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        each!(self, store => store.first_rows(after, limit).await)
+    }
+
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
         each!(self, store => store.write_rows(writes).await)
     }

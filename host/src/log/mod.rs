@@ -11,6 +11,7 @@ mod key;
 mod late;
 #[cfg(feature = "testing")]
 mod memory;
+mod merge;
 pub mod messages;
 pub mod minutes;
 #[cfg(feature = "mongodb")]
@@ -112,6 +113,16 @@ pub trait LogStore: Send + Sync + 'static {
         after: Option<DeviceId>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
+
+    /// The rows of all slots, in the order of their devices, those after `after` and `limit` at most. Their closed boots may
+    /// be left out.
+    fn first_rows(
+        &self,
+        after: Option<DeviceId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send {
+        merge::first_rows(self, after, limit)
+    }
 
     /// Stores rows, each unless the one that is there is as far or further; then adds what they have sealed to hour
     /// rows, each unless it has it; and then moves the checkpoints, never back. It needs no durability of its own, but no

@@ -6,9 +6,11 @@
 mod common;
 mod completeness;
 mod device_windows;
+mod doctor;
 mod fixtures;
 mod messages;
 mod retention;
+mod rows;
 
 use std::future::Future;
 use std::ops::Range;
@@ -17,9 +19,11 @@ use std::sync::{Arc, Mutex};
 
 use self::completeness::*;
 use self::device_windows::*;
+use self::doctor::*;
 use self::fixtures::*;
 use self::messages::*;
 use self::retention::*;
+use self::rows::*;
 #[cfg(feature = "mongodb")]
 use common::mongod::{self, Server};
 use common::{brute_force, device_of, entry, range, record};
@@ -117,6 +121,7 @@ macro_rules! contract {
                 a_chunk_beyond_the_checkpoint_is_refused
                 a_checkpoint_brings_the_partition_back
                 rows_come_back_in_the_order_of_their_devices_and_the_furthest_stays
+                rows_of_all_slots_come_in_the_order_of_their_devices
                 a_restart_sees_what_the_log_holds_wherever_rows_and_windows_are
                 counts_agree_with_the_oracle_whatever_is_rolled_up
                 ingest_logs_each_record_once_through_lost_replies_repeats_and_a_jumping_clock
@@ -251,36 +256,6 @@ async fn a_checkpoint_brings_the_partition_back<F: Fixture>() {
     assert_eq!(partition.check(&last.device, last.id.unwrap()), Sighting::Counted);
 }
 
-fn row(number: u64, upto: u64, state: u8, closed: Option<u8>) -> Row {
-    let closed = closed.map(|byte| vec![byte]);
-    Row { device: common::device(number), upto, sealed: Vec::new(), state: vec![state], closed }
-}
-
-async fn rows_come_back_in_the_order_of_their_devices_and_the_furthest_stays<F: Fixture>() {
-    let fixture = F::fresh().await;
-    let slot = Slot::new(3).unwrap();
-    let write = |rows: Vec<Row>, checkpoint| RowWrite { slot, rows, checkpoint };
-    let store = fixture.store();
-    let first = [row(1, 5, 1, Some(9)), row(10, 5, 1, None), row(2, 7, 1, None)];
-    store.write_rows(&[write(first.to_vec(), None)]).await.unwrap();
-    assert_eq!(store.checkpoint(slot).await.unwrap(), Checkpoint::default());
-    // One that is further and leaves its closed boots, one that is as far, and one that is less far and has some.
-    let second = [row(1, 8, 2, None), row(10, 5, 2, None), row(2, 6, 2, Some(7))];
-    store.write_rows(&[write(second.to_vec(), Some(5))]).await.unwrap();
-    store.write_rows(&[write(Vec::new(), Some(4))]).await.unwrap();
-    let other = RowWrite { slot: Slot::new(4).unwrap(), rows: vec![row(3, 1, 1, None)], checkpoint: None };
-    store.write_rows(&[other]).await.unwrap();
-
-    let fixture = fixture.reopened().await;
-    let store = fixture.store();
-    assert_eq!(store.checkpoint(slot).await.unwrap(), Checkpoint { windows: 0, rows: 5 }, "never back");
-    let expected = [row(1, 8, 2, Some(9)), row(10, 5, 1, None), row(2, 7, 1, None)];
-    assert_eq!(store.rows(slot, None, 100).await.unwrap(), expected);
-    assert_eq!(store.rows(slot, None, 2).await.unwrap(), expected[..2]);
-    assert_eq!(store.rows(slot, Some(expected[0].device), 100).await.unwrap(), expected[1..]);
-    assert_eq!(store.rows(slot, Some(expected[2].device), 100).await.unwrap(), []);
-}
-
 /// Whatever of rows and windows was stored before the end, a restart comes to the same answers.
 async fn a_restart_sees_what_the_log_holds_wherever_rows_and_windows_are<F: Fixture>() {
     let mut random = common::random();
@@ -405,72 +380,6 @@ async fn ingest_logs_each_record_once_through_lost_replies_repeats_and_a_jumping
         let expected: Vec<_> = sent.iter().filter(|record| record.device == device).copied().collect();
         assert_eq!(logged, expected, "each once, in order");
     }
-}
-
-/// What doctor says is wrong.
-async fn wrong<F: Fixture>(fixture: &F) -> Vec<String> {
-    let (sender, mut reports) = mpsc::channel(1000);
-    fixture.checks(sender).await;
-    let mut wrong = Vec::new();
-    while let Some(report) = reports.recv().await {
-        if let Report::Check(check) = report
-            && check.outcome == Outcome::Fail
-        {
-            wrong.push(format!("{}: {}", check.name, check.found));
-        }
-    }
-    wrong
-}
-
-async fn doctor_finds_nothing_wrong_with_what_an_ingest_wrote<F: Fixture>() {
-    let mut random = common::random();
-    let fixture = Arc::new(F::fresh().await);
-    assert_eq!(wrong(&*fixture).await, Vec::<String>::new(), "of an empty store");
-    let mut ingest = Ingest::open(Arc::new(Link(fixture.clone()))).await.unwrap();
-    for flush in 0..200 {
-        let records: Vec<_> = (0..30)
-            .map(|number| {
-                let mut record = record(&mut random, common::device(number % 10), flush * 30 + number);
-                // Several boots of a device in one flush, the newest not always last.
-                record.id = record.id.map(|id| SampleId { boot: BootId(random.u64(..40)), ..id });
-                record.kind = if random.u8(..20) == 0 { RecordKind::Imported } else { RecordKind::Sample };
-                record
-            })
-            .collect();
-        ingest.commit(&records, UnixMs(common::START_S * 1000 + flush)).await.unwrap();
-        ingest.roll().await.unwrap();
-        if random.u8(..10) == 0 {
-            ingest.write_all_rows().await.unwrap();
-            assert_eq!(wrong(&*fixture).await, Vec::<String>::new(), "after flush {flush}");
-        }
-    }
-    ingest.write_all_rows().await.unwrap();
-    assert_eq!(wrong(&*fixture).await, Vec::<String>::new());
-}
-
-async fn doctor_names_a_window_and_a_row_that_are_not_as_the_log_says<F: Fixture>() {
-    let mut random = common::random();
-    let fixture = F::fresh().await;
-    let (entries, mut chunks) = chunks(&mut random, fixture.store(), 3, 1).await;
-    let mut chunk = chunks.remove(0);
-    // One sample of the chunk is counted in another second.
-    let (second, counts) = chunk.counts.pop_first().unwrap();
-    *chunk.counts.entry(second + 1).or_default() += counts;
-    fixture.store().apply(&[chunk]).await.unwrap();
-    let mut partition = Partition::restore(Slot::new(3).unwrap(), Checkpoint::default());
-    for entry in entries {
-        partition.apply(&Entry { records: entry.records[1..].to_vec(), ..entry }).unwrap();
-    }
-    partition.begin_sweep();
-    fixture.store().write_rows(&[partition.write(9).unwrap()]).await.unwrap();
-    let wrong = wrong(&fixture).await;
-    let at = UnixMs(second * 1000).to_rfc3339();
-    assert!(
-        wrong.iter().any(|wrong| wrong.starts_with(&format!("windows: the second at {at}"))),
-        "{wrong:?}"
-    );
-    let row = format!("rows of devices: the row of device {}", device_of(3));
-    assert!(wrong.iter().any(|wrong| wrong.starts_with(&row)), "{wrong:?}");
 }
 
 #[test]

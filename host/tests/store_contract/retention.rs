@@ -175,13 +175,17 @@ pub(crate) async fn no_answer_changes_by_what_is_let_go_of<F: Fixture>() {
     let mut fleet = Fleet { random, now_ms: common::START_S * 1000, counted: Vec::new(), next: 0 };
     let mut gone = 0;
     for life in 0..3 {
+        // Two hosts write, who know nothing of one another.
         let link = Arc::new(Link(fixture.clone()));
-        let mut ingest = Ingest::open(link.clone()).await.unwrap();
+        let mut ingests =
+            [Ingest::open(link.clone()).await.unwrap(), Ingest::open(link.clone()).await.unwrap()];
         for _ in 0..270 {
+            let ingest = &mut ingests[usize::from(fleet.random.bool())];
             let records = fleet.flush();
             let verdicts = ingest.commit(&records, UnixMs(fleet.now_ms)).await.unwrap();
             assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Accepted), "{verdicts:?}");
             let repeated = if fleet.random.u8(..20) == 0 { fleet.repeated() } else { Vec::new() };
+            let ingest = &mut ingests[usize::from(fleet.random.bool())];
             let verdicts = ingest.commit(&repeated, UnixMs(fleet.now_ms)).await.unwrap();
             assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Duplicate), "{verdicts:?}");
             match fleet.random.u8(..40) {
@@ -198,13 +202,15 @@ pub(crate) async fn no_answer_changes_by_what_is_let_go_of<F: Fixture>() {
                 _ => {}
             }
         }
-        ingest.roll().await.unwrap();
-        ingest.write_all_rows().await.unwrap();
+        for ingest in &mut ingests {
+            ingest.roll().await.unwrap();
+            ingest.write_all_rows().await.unwrap();
+        }
         gone += let_go_once(fixture.store(), keep(), UnixMs(fleet.now_ms)).await.unwrap();
         agrees(fixture.store(), &mut fleet).await;
         devices_agree(fixture.store(), &fleet).await;
         assert_eq!(wrong(&*fixture).await, Vec::<String>::new(), "life {life}");
-        drop((ingest, link));
+        drop((ingests, link));
         let Ok(alone) = Arc::try_unwrap(fixture) else { panic!("the store is in use") };
         fixture = Arc::new(alone.reopened().await);
     }

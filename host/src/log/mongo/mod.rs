@@ -288,6 +288,10 @@ impl LogStore for MongoStore {
         .await
     }
 
+    async fn first_rows(&self, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        in_time(rows::first(self, after, limit)).await
+    }
+
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
         in_time(async {
             rows::write(self, writes).await?;

@@ -45,6 +45,33 @@ pub(super) async fn after(
     Ok(rows)
 }
 
+/// Those of all slots after `after` up to `last`, without their closed boots; `None` when there are `limit` or more.
+pub(super) async fn between(
+    store: &MongoStore,
+    session: &mut ClientSession,
+    after: Option<DeviceId>,
+    last: Option<DeviceId>,
+    limit: usize,
+) -> Result<Option<Vec<Row>>, StoreError> {
+    let after = after.as_ref().map_or("", DeviceId::as_str);
+    let range = |slot| {
+        let end =
+            last.map_or(doc! { "$lt": format!("{slot}0") }, |last| doc! { "$lte": id(slot, last.as_str()) });
+        let mut range = doc! { "$gt": id(slot, after) };
+        range.extend(end);
+        doc! { "_id": range }
+    };
+    let filter = doc! { "$or": Slot::all().map(range).collect::<Vec<_>>() };
+    let collection = store.database.collection::<StoredRow>(ALONE);
+    let find = collection.find(filter).projection(doc! { "closed": 0 }).limit(limit as i64);
+    let mut cursor = find.session(&mut *session).await.map_err(unavailable)?;
+    let mut rows = Vec::new();
+    while cursor.advance(session).await.map_err(unavailable)? {
+        rows.push(cursor.deserialize_current().map_err(corrupt)?.row()?);
+    }
+    Ok(Some(rows).filter(|rows| rows.len() < limit))
+}
+
 /// Those of these devices, without their closed boots.
 pub(super) async fn some(
     store: &MongoStore,

@@ -7,6 +7,7 @@
 //! A page is written as a whole if it is as it was read, so that nothing is lost between two writers, nor by a split.
 
 mod alone;
+mod first;
 mod page;
 mod salvage;
 
@@ -19,6 +20,7 @@ use mongodb::bson::{DateTime, Document, doc};
 use rollcall_wire::{DeviceId, Slot};
 use serde::Deserialize;
 
+pub(super) use self::first::first;
 use self::page::{Page, StoredPage};
 pub(super) use self::salvage::salvage;
 use super::windows::StoredCheckpoint;
@@ -320,6 +322,13 @@ async fn read_pages(
     Ok(rows.into_values().collect())
 }
 
+/// What one session reads from now on is at least as new as what the other one has read.
+fn follow(session: &mut ClientSession, other: &ClientSession) {
+    if let Some(at) = other.operation_time() {
+        session.advance_operation_time(at);
+    }
+}
+
 /// The rows of these devices of these slots, without their closed boots.
 pub(super) async fn some(
     store: &MongoStore,
@@ -334,7 +343,12 @@ pub(super) async fn some(
         }
         let ids: BTreeSet<_> = page_ids.values().collect();
         let filter = doc! { "_id": { "$in": ids.into_iter().collect::<Vec<_>>() } };
-        let pages = pages(store, session, filter).await?;
+        // Side by side; each sees at least what was seen before, and whatever is read later at least what both see.
+        let mut beside = store.session().await?;
+        follow(&mut beside, session);
+        let (pages, alone) =
+            tokio::try_join!(pages(store, session, filter), alone::some(store, &mut beside, devices))?;
+        follow(session, &beside);
         // What a page has split off may stand in a page of its own already. When it was just looked which pages there are,
         // and there was none, that is where it is.
         let has_moved =
@@ -342,7 +356,6 @@ pub(super) async fn some(
         let moved: Vec<_> = devices.iter().filter(|(_, device)| has_moved(device)).collect();
         if moved.is_empty() {
             let rows = pages.into_values().flat_map(Page::into_rows);
-            let alone = alone::some(store, session, devices).await?;
             let mut found = BTreeMap::new();
             let of_these = rows.filter(|row| page_ids.contains_key(&row.device));
             of_these.chain(alone).for_each(|row| put(&mut found, row));
