@@ -12,6 +12,7 @@
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 use serde::{Deserialize, Serialize};
 
+use super::varint;
 use super::{Logged, StoreError};
 use crate::model::{BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 
@@ -255,18 +256,16 @@ pub(super) fn minute_sum(start: u64, bytes: &[u8]) -> Result<Counts, StoreError>
 }
 
 /// Adds up all [`StoredSecond`]s without putting them anywhere: a query reads hundreds of minutes of which it needs no more.
-fn numbers_sum(bytes: &[u8]) -> Option<Numbers> {
+fn numbers_sum(mut bytes: &[u8]) -> Option<Numbers> {
     let mut numbers = Numbers::default();
-    // In postcard a length and its elements follow each other.
-    let (seconds, mut rest): (u64, _) = postcard::take_from_bytes(bytes).ok()?;
-    for _ in 0..seconds {
-        let ((_distance, some), after): ((u64, u64), _) = postcard::take_from_bytes(rest).ok()?;
-        rest = after;
-        for _ in 0..some {
-            let ((which, count), after): ((u8, u64), _) = postcard::take_from_bytes(rest).ok()?;
-            let number = numbers.get_mut(usize::from(which))?;
-            *number = number.checked_add(count)?;
-            rest = after;
+    // In postcard a length and its elements follow each other: varints all of them, but for the byte of a number's place,
+    // which is one as well.
+    let rest = &mut bytes;
+    for _ in 0..varint::get(rest)? {
+        let _distance = varint::get(rest)?;
+        for _ in 0..varint::get(rest)? {
+            let number = numbers.get_mut(usize::try_from(varint::get(rest)?).ok()?)?;
+            *number = number.checked_add(varint::get(rest)?)?;
         }
     }
     Some(numbers)

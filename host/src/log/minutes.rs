@@ -12,6 +12,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::codec::{self, Numbers};
+use super::varint;
 use crate::model::{Counts, Record, UnixMs};
 
 /// The minute of Unix time in which an instant lies. Later than the year 10000 none is told from another.
@@ -118,13 +119,13 @@ fn write(bytes: &mut Vec<u8>, difference: i64, numbers: &Numbers) {
         let short = if *count <= COUNT_MAX { *count as u8 } else { COUNT_FOLLOWS };
         bytes.push(advance << ADVANCE_SHIFT | number.min(NUMBER_FOLLOWS) << NUMBER_SHIFT | short);
         if let Some(far) = far {
-            put(bytes, (far << 1 ^ far >> 63) as u64);
+            varint::put(bytes, (far << 1 ^ far >> 63) as u64);
         }
         if number >= NUMBER_FOLLOWS {
             bytes.push(number);
         }
         if *count > COUNT_MAX {
-            put(bytes, *count - COUNT_MAX - 1);
+            varint::put(bytes, *count - COUNT_MAX - 1);
         }
     }
 }
@@ -141,7 +142,7 @@ fn read(bytes: &mut &[u8]) -> Option<(i64, Counts)> {
         }
         *bytes = rest;
         if head >> ADVANCE_SHIFT == DIFFERENCE_FOLLOWS {
-            let far = get(bytes)?;
+            let far = varint::get(bytes)?;
             difference = (far >> 1) as i64 ^ -((far & 1) as i64);
             if (0..DIFFERENCE_FOLLOWS.into()).contains(&difference) {
                 return None;
@@ -160,34 +161,12 @@ fn read(bytes: &mut &[u8]) -> Option<(i64, Counts)> {
         }
         last = Some(number);
         let count = match head & COUNT_MAX as u8 {
-            COUNT_FOLLOWS => get(bytes).filter(|more| *more < COUNT_END)? + COUNT_MAX + 1,
+            COUNT_FOLLOWS => varint::get(bytes).filter(|more| *more < COUNT_END)? + COUNT_MAX + 1,
             short => short.into(),
         };
         *numbers.get_mut(usize::from(number))? = count;
     }
     Some((difference, codec::counts(&numbers)))
-}
-
-/// 7 bits a byte, the lowest first; all bytes but the last have their high bit set.
-fn put(bytes: &mut Vec<u8>, mut number: u64) {
-    while number > 0x7f {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-fn get(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for shift in (0..u64::BITS).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        number |= u64::from(byte & 0x7f) << shift;
-        if *byte < 0x80 {
-            return (*byte > 0 || shift == 0).then_some(number);
-        }
-    }
-    None
 }
 
 impl Serialize for Minutes {

@@ -23,6 +23,7 @@ pub mod rollup;
 pub mod row;
 mod snapshot;
 pub mod start;
+mod varint;
 
 use std::future::Future;
 use std::ops::Range;

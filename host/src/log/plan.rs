@@ -125,18 +125,26 @@ pub struct TailEntry {
     counts: BySecond,
     /// The sum of `counts`, for ranges that hold all of it.
     total: Counts,
+    /// The seconds from the first of `counts` to the last.
+    span: Range<u64>,
 }
 
 impl TailEntry {
     /// The entry `number` of `slot` has `counts`.
     pub fn new(slot: Slot, number: u64, counts: BySecond) -> Self {
         let total = model::sum(&counts, 0..u64::MAX);
-        Self { slot, number, counts, total }
+        let (first, last) = (counts.first_key_value(), counts.last_key_value());
+        let span = first.zip(last).map_or(0..0, |((first, _), (last, _))| *first..last.saturating_add(1));
+        Self { slot, number, counts, total, span }
+    }
+
+    /// May some of it lie in the range? Most of a tail does not, when one asks for what was long ago.
+    pub fn touches(&self, range: &Range<u64>) -> bool {
+        self.span.start < range.end && range.start < self.span.end
     }
 
     fn lies_within(&self, range: &Range<u64>) -> bool {
-        let seconds = (self.counts.first_key_value(), self.counts.last_key_value());
-        matches!(seconds, (Some((first, _)), Some((last, _))) if range.start <= *first && *last < range.end)
+        range.start <= self.span.start && self.span.end <= range.end
     }
 }
 
@@ -186,7 +194,7 @@ fn add_up(plan: &Plan, view: &View, mut add: impl FnMut(usize, Counts)) {
         add(plan.step_of(window.range.start), window.counts);
     }
     let rolled = rolled_up(&view.windows);
-    for entry in &view.tail {
+    for entry in view.tail.iter().filter(|entry| entry.touches(&plan.range)) {
         let is_new = entry.number >= rolled[entry.slot.index()];
         if plan.step.is_none() && is_new && entry.lies_within(&plan.range) {
             add(0, entry.total);

@@ -314,7 +314,7 @@ impl LogStore for RedbStore {
         let tail = self.tail.clone();
         self.run(move |database| {
             // The tail first: what leaves it meanwhile is in the windows that are read after it.
-            let tail = tail.entries();
+            let tail = tail.entries(&plan.range);
             let transaction = database.begin_read()?;
             let upto = checkpoints::windows(&transaction)?;
             Ok(View { windows: windows::read(&transaction, &plan, upto)?, tail })

@@ -5,6 +5,7 @@
 //! goes back, is noticed.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
@@ -233,9 +234,9 @@ impl Tail {
         }
     }
 
-    /// All of them, as they are now.
-    pub(super) fn entries(&self) -> Vec<Arc<TailEntry>> {
-        self.lock().iter().flatten().cloned().collect()
+    /// Those of which some may lie in the range, as they are now.
+    pub(super) fn entries(&self, range: &Range<u64>) -> Vec<Arc<TailEntry>> {
+        self.lock().iter().flatten().filter(|entry| entry.touches(range)).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, [VecDeque<Arc<TailEntry>>; Slot::COUNT]> {

@@ -172,9 +172,9 @@ struct Reader {
     hours: ReadOnlyTable<u64, &'static [u8]>,
     days: ReadOnlyTable<u64, &'static [u8]>,
     /// The hours of the days that were looked at.
-    known_hours: BTreeMap<u64, BTreeMap<u64, Counts>>,
+    known_hours: BTreeMap<u64, Vec<(u64, Counts)>>,
     /// The minutes of the hour that was looked at last, and which one that is.
-    known_minutes: (Option<u64>, BTreeMap<u64, Counts>),
+    known_minutes: (Option<u64>, Vec<(u64, Counts)>),
 }
 
 impl Reader {
@@ -184,7 +184,7 @@ impl Reader {
             hours: transaction.open_table(table(Resolution::Hour))?,
             days: transaction.open_table(table(Resolution::Day))?,
             known_hours: BTreeMap::new(),
-            known_minutes: (None, BTreeMap::new()),
+            known_minutes: (None, Vec::new()),
         })
     }
 
@@ -204,7 +204,7 @@ impl Reader {
         add: &mut impl FnMut(Range<u64>, Counts),
     ) -> Result<(), WorkError> {
         for day in starts(range, Resolution::Day) {
-            for (start, counts) in self.hours_of(day)?.range(range.clone()) {
+            for (start, counts) in self.hours_of(day)?.iter().filter(|(start, _)| range.contains(start)) {
                 add(*start..start + Resolution::Hour.seconds(), *counts);
             }
         }
@@ -221,7 +221,8 @@ impl Reader {
         let first = Resolution::Minute.window_start(range.start);
         for hour in starts(range, Resolution::Hour) {
             self.look_at_minutes_of(hour)?;
-            for (start, sum) in self.known_minutes.1.range(first..range.end) {
+            let touched = first..range.end;
+            for (start, sum) in self.known_minutes.1.iter().filter(|(start, _)| touched.contains(start)) {
                 let whole = *start..start + Resolution::Minute.seconds();
                 let clipped = range.start.max(whole.start)..range.end.min(whole.end);
                 if plan.cut(clipped.clone()).next().as_ref() == Some(&whole) {
@@ -238,18 +239,18 @@ impl Reader {
         Ok(())
     }
 
-    fn hours_of(&mut self, day: u64) -> Result<&BTreeMap<u64, Counts>, WorkError> {
+    fn hours_of(&mut self, day: u64) -> Result<&[(u64, Counts)], WorkError> {
         if !self.known_hours.contains_key(&day) {
             let expected = match self.days.get(day)? {
                 Some(stored) => open_sum(Resolution::Day, day, stored.value())?,
                 None => Counts::default(),
             };
-            let (mut hours, mut sum) = (BTreeMap::new(), Counts::default());
+            let (mut hours, mut sum) = (Vec::new(), Counts::default());
             for row in self.hours.range(day..day + Resolution::Day.seconds())? {
                 let (start, stored) = row?;
                 let counts = open_sum(Resolution::Hour, start.value(), stored.value())?;
                 sum += counts;
-                hours.insert(start.value(), counts);
+                hours.push((start.value(), counts));
             }
             if sum != expected {
                 return Err(damage(format!("the day at {day} does not agree with its hours")));
@@ -265,13 +266,14 @@ impl Reader {
             return Ok(());
         }
         let hours = self.hours_of(Resolution::Day.window_start(hour))?;
-        let expected = hours.get(&hour).copied().unwrap_or_default();
-        let (mut minutes, mut sum) = (BTreeMap::new(), Counts::default());
+        let expected =
+            hours.iter().find(|(start, _)| *start == hour).map_or(Counts::default(), |(_, sum)| *sum);
+        let (mut minutes, mut sum) = (Vec::new(), Counts::default());
         for row in self.minutes.range(hour..hour + Resolution::Hour.seconds())? {
             let (start, stored) = row?;
             let minute = open_minute_sum(start.value(), stored.value())?;
             sum += minute;
-            minutes.insert(start.value(), minute);
+            minutes.push((start.value(), minute));
         }
         if sum != expected {
             return Err(damage(format!("the hour at {hour} does not agree with its minutes")));
