@@ -14,7 +14,7 @@ use std::sync::Arc;
 use common::serve::{Process, rollcall};
 use rollcall_harness::mqtt::{Client, PUBACK, Version};
 use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::let_go_once;
+use rollcall_host::intake::remove_old_once;
 use rollcall_host::log::RedbStore;
 use rollcall_host::log::row::OPEN_BOOTS_MAX;
 use rollcall_host::model::{Record, RecordKind, TimeError, UnixMs, hashed_id};
@@ -149,7 +149,7 @@ async fn record_for_months(data: &Path, now: u64) {
 }
 
 #[test]
-fn what_was_let_go_of_is_not_counted_again_and_what_nobody_can_tell_is_refused_with_its_number() {
+fn what_was_removed_is_not_counted_again_and_what_nobody_can_tell_is_refused_with_its_number() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let now = UnixMs::now().0;
@@ -162,7 +162,7 @@ fn what_was_let_go_of_is_not_counted_again_and_what_nobody_can_tell_is_refused_w
     let before = counted(&data, &range);
     let gone = runtime.block_on(async {
         let store = RedbStore::open(&data).unwrap();
-        let_go_once(&store, "31d".parse().unwrap(), UnixMs(now)).await.unwrap()
+        remove_old_once(&store, "31d".parse().unwrap(), UnixMs(now)).await.unwrap()
     });
     assert_eq!(gone, 256);
 
@@ -176,7 +176,7 @@ fn what_was_let_go_of_is_not_counted_again_and_what_nobody_can_tell_is_refused_w
         // Of bare messages that are gone no identity is kept.
         let (is_good, said) = import(&all, &data);
         assert!(!is_good && said.contains("\n0 imported"), "{said}");
-        assert!(said.contains("52 refused: of days of which the store has let go of messages"), "{said}");
+        assert!(said.contains("52 refused: of days of which the store has removed messages"), "{said}");
         assert_eq!(counted(&data, &range), before);
     }
     // Of a device that is not known: of such a day it may have been counted, and of another one it was not.

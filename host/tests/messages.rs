@@ -14,7 +14,7 @@ use common::{device, record};
 use futures_util::StreamExt;
 use rollcall_host::api::{Api, Ending, router};
 use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::let_go_once;
+use rollcall_host::intake::remove_old_once;
 use rollcall_host::log::{Fault, MemoryStore};
 use rollcall_host::model::{Record, TimeError, UnixMs};
 use rollcall_host::ops::Ops;
@@ -117,7 +117,7 @@ async fn an_empty_range_is_complete_and_a_wrong_question_is_refused() {
 }
 
 #[tokio::test]
-async fn a_range_of_which_messages_were_let_go_of_is_gone_and_the_answer_says_since_when_all_are_there() {
+async fn a_range_of_which_messages_were_removed_is_gone_and_the_answer_says_since_when_all_are_there() {
     const DAY_MS: u64 = 86_400_000;
     let store = Arc::new(MemoryStore::default());
     let mut ingest = Ingest::open(store.clone()).await.unwrap();
@@ -133,7 +133,7 @@ async fn a_range_of_which_messages_were_let_go_of_is_gone_and_the_answer_says_si
     let all = lines(&api, "start=0&end=9999999999").await;
     assert!(all.last().unwrap().contains(r#""complete":true,"messages":300"#), "{all:?}");
     let now = UnixMs(first + 100 * DAY_MS);
-    assert_eq!(let_go_once(&*store, "31d".parse().unwrap(), now).await.unwrap(), 192);
+    assert_eq!(remove_old_once(&*store, "31d".parse().unwrap(), now).await.unwrap(), 192);
 
     for query in
         ["start=0&end=9999999999", "start=0&end=1&device=device-1", "start=1795392000&end=1795392003"]

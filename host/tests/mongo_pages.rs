@@ -52,7 +52,7 @@ struct Written {
 
 async fn holds(store: &MongoStore, written: &BTreeMap<DeviceId, (u64, Written)>, limit: usize) {
     let rows = all_are_whole(store, written, limit).await;
-    let listed = read_in_one_order(store, limit).await;
+    let listed = read_in_one_order(store, limit.max(LISTED)).await;
     assert!(
         listed.iter().map(|row| (row.device, row.upto)).eq(rows.iter().map(|row| (row.device, row.upto)))
     );
@@ -85,6 +85,9 @@ async fn read(store: &MongoStore, limit: usize) -> Vec<Row> {
     }
 }
 
+/// A list is read at least so many at a time: each time, all slots are asked.
+const LISTED: usize = 70;
+
 /// All rows of all slots, of which only one has some.
 async fn read_in_one_order(store: &MongoStore, limit: usize) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -111,7 +114,7 @@ async fn all_are_whole(
         let (number, _) = &written[&row.device];
         assert_eq!(*row, self::row(*number, row.upto, row.upto >= CLOSES), "of {}", row.device);
     }
-    let listed = read_in_one_order(store, limit).await;
+    let listed = read_in_one_order(store, limit.max(LISTED)).await;
     assert!(listed.is_sorted_by(|one, other| one.device < other.device), "not in order");
     for row in listed {
         let (number, _) = &written[&row.device];

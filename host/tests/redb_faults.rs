@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
 use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::let_go_once;
+use rollcall_host::intake::remove_old_once;
 use rollcall_host::log::plan::{self, Plan};
 use rollcall_host::log::rollup::CHUNK_ENTRIES;
 use rollcall_host::log::{LogStore, RedbStore, StoreError};
@@ -285,7 +285,7 @@ async fn rows_that_were_lost_by_anothers_failure_are_written_again_before_any_ch
 async fn whatever_operation_of_a_cut_fails_all_or_nothing_of_it_is_done_and_nothing_is_counted_otherwise() {
     const ENTRIES: u64 = 4 * CHUNK_ENTRIES + 5;
     // The last entry below the checkpoints stays.
-    const LET_GO: u64 = 3 * CHUNK_ENTRIES;
+    const REMOVED: u64 = 3 * CHUNK_ENTRIES;
     let slot = Slot::of(&record(0, 0).device);
     let plan = Plan::new(0..u64::MAX / 2);
     let long_after = UnixMs(1_700_000_000_000 + 90 * 86_400_000);
@@ -299,13 +299,13 @@ async fn whatever_operation_of_a_cut_fails_all_or_nothing_of_it_is_done_and_noth
             one_by_one(&mut ingest, 0..ENTRIES).await;
             disk.will_be_found(found);
             disk.fail_after(fails_at);
-            let done = let_go_once(&*store, "31d".parse().unwrap(), long_after).await;
+            let done = remove_old_once(&*store, "31d".parse().unwrap(), long_after).await;
             let failed = disk.failed();
             drop((ingest, store));
 
             let store = Arc::new(disk.open());
             let start = store.start(slot).await.unwrap();
-            assert!([0, LET_GO].contains(&start.first), "{found:?} {fails_at}: {start:?}");
+            assert!([0, REMOVED].contains(&start.first), "{found:?} {fails_at}: {start:?}");
             assert!(done.is_err() || start.first > 0, "{found:?} {fails_at}: it was said to be durable");
             let checkpoint = store.checkpoint(slot).await.unwrap();
             assert!(start.first <= checkpoint.windows.min(checkpoint.rows));
@@ -316,8 +316,8 @@ async fn whatever_operation_of_a_cut_fails_all_or_nothing_of_it_is_done_and_noth
             assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Duplicate), "{found:?} {fails_at}");
             let counted = plan::total(&plan, &store.view(&plan).await.unwrap()).total();
             assert_eq!(counted, ENTRIES, "{found:?}, operation {fails_at}");
-            let_go_once(&*store, "31d".parse().unwrap(), long_after).await.unwrap();
-            assert_eq!(store.start(slot).await.unwrap().first, LET_GO);
+            remove_old_once(&*store, "31d".parse().unwrap(), long_after).await.unwrap();
+            assert_eq!(store.start(slot).await.unwrap().first, REMOVED);
             if !failed {
                 assert!(fails_at > 3, "only {fails_at} operations in a cut");
                 break;

@@ -1,4 +1,4 @@
-//! Stores that have let go of messages: their repair, the room that they take, and `serve --keep-messages`.
+//! Stores that have removed messages: their repair, the room that they take, and `serve --keep-messages`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use common::place::{Place, Redb, on_each_place, run};
 use common::serve::{Process, rollcall, said};
 use common::{brute_force, device, record};
 use rollcall_host::intake::ingest::Ingest;
-use rollcall_host::intake::{self, KeepMessages, let_go_once, recount};
+use rollcall_host::intake::{self, KeepMessages, recount, remove_old_once};
 use rollcall_host::log::plan::{Plan, total};
 use rollcall_host::log::{LogStore, StoreAddress, devices};
 use rollcall_host::model::{Entry, Record, RecordKind, TimeError, UnixMs, Verdict, WriterId};
@@ -30,7 +30,7 @@ on_each_place! {
     whatever_is_damaged_after_a_cut_is_repaired_or_named_and_nothing_is_counted_otherwise
     a_repair_after_a_cut_changes_no_answer_and_can_be_cut_off_anywhere
     hours_of_devices_that_stay_damaged_keep_nothing_from_being_stored
-    a_process_that_is_killed_while_it_lets_go_of_messages_leaves_the_rest_to_the_next
+    a_process_that_is_killed_while_it_removes_messages_leaves_the_rest_to_the_next
 }
 
 /// A sample of a device that sends every hour, and starts again every ten days.
@@ -46,7 +46,7 @@ fn sample(random: &mut fastrand::Rng, number: u64, nth: u64) -> Record {
     }
 }
 
-/// 80 days of messages, of which those of the first ones are let go of.
+/// 80 days of messages, of which those of the first ones are removed.
 async fn cut(random: &mut fastrand::Rng, address: &StoreAddress) -> Vec<Record> {
     const HOURS: u64 = 80 * 24;
     let store = Arc::new(address.open().await.unwrap());
@@ -73,7 +73,7 @@ async fn cut(random: &mut fastrand::Rng, address: &StoreAddress) -> Vec<Record> 
         all.push(record);
     }
     ingest.write_all_rows().await.unwrap();
-    let gone = let_go_once(&*store, "31d".parse().unwrap(), now).await.unwrap();
+    let gone = remove_old_once(&*store, "31d".parse().unwrap(), now).await.unwrap();
     assert!(gone > 128, "{gone}");
     for slot in Slot::all() {
         let first = store.start(slot).await.unwrap().first;
@@ -262,7 +262,7 @@ async fn lengths(place: &Redb, keep: Option<KeepMessages>) -> Vec<u64> {
         }
         ingest.write_all_rows().await.unwrap();
         if let Some(keep) = keep {
-            let_go_once(&*store, keep, UnixMs(BEGIN_MS + day * DAY_MS)).await.unwrap();
+            remove_old_once(&*store, keep, UnixMs(BEGIN_MS + day * DAY_MS)).await.unwrap();
         }
         if (day + 1) % 31 == 0 {
             lengths.push(length(place.directory()));
@@ -299,11 +299,11 @@ fn disk_use_stays_level_over_three_periods_and_compact_gives_room_back() {
     assert_eq!(code, Some(0), "{text}");
     assert!(2 * length(place.directory()) < length(endless.directory()), "{text}");
     let (code, text) = said(&mut rollcall("doctor", &store));
-    assert!(code == Some(0) && text.contains("older messages were let go of"), "{text}");
+    assert!(code == Some(0) && text.contains("older messages were removed"), "{text}");
 }
 
 #[test]
-fn serve_lets_go_of_what_is_older_than_it_is_to_keep_and_says_so() {
+fn serve_removes_what_is_older_than_it_is_to_keep_and_says_so() {
     let mut random = common::random();
     let place = Redb::fresh();
     let store = format!("redb:{}", place.directory().display());
@@ -330,7 +330,7 @@ fn serve_lets_go_of_what_is_older_than_it_is_to_keep_and_says_so() {
     let mut serve = rollcall("serve", &store);
     serve.args(["--keep-messages", "31d"]);
     let host = Process::start_as(serve);
-    while host.get("/metrics").contains("rollcall_entries_let_go_total 0") {
+    while host.get("/metrics").contains("rollcall_entries_removed_total 0") {
         std::thread::yield_now();
     }
     while host.get("/v1/messages?start=0&end=9999999999").contains(" 200 ") {
@@ -338,8 +338,8 @@ fn serve_lets_go_of_what_is_older_than_it_is_to_keep_and_says_so() {
     }
     assert_eq!(counted(&host), before);
     let metrics = host.get("/metrics");
-    assert!(metrics.contains("rollcall_entries_let_go_total 448"), "{metrics}");
-    assert!(metrics.contains("rollcall_messages_let_go_total 448"), "{metrics}");
+    assert!(metrics.contains("rollcall_entries_removed_total 448"), "{metrics}");
+    assert!(metrics.contains("rollcall_messages_removed_total 448"), "{metrics}");
     let (code, text) = said(&mut rollcall("doctor", &store));
     assert!(code == Some(0) && text.contains("at entry 448 of"), "{text}");
     drop(host);
@@ -357,7 +357,7 @@ fn serve_lets_go_of_what_is_older_than_it_is_to_keep_and_says_so() {
 }
 
 #[test]
-fn an_older_version_reads_a_store_until_something_is_let_go_of() {
+fn an_older_version_reads_a_store_until_something_is_removed() {
     use redb::{ReadableDatabase, TableDefinition};
     let mut random = common::random();
     let place = Redb::fresh();
@@ -370,7 +370,7 @@ fn an_older_version_reads_a_store_until_something_is_let_go_of() {
     };
     run(async {
         let store = place.address().open().await.unwrap();
-        assert_eq!(let_go_once(&store, "31d".parse().unwrap(), UnixMs::now()).await.unwrap(), 0);
+        assert_eq!(remove_old_once(&store, "31d".parse().unwrap(), UnixMs::now()).await.unwrap(), 0);
     });
     let (before, tables) = format();
     assert_eq!(before, 6);
@@ -424,7 +424,7 @@ fn argument(address: &StoreAddress) -> String {
     }
 }
 
-fn a_process_that_is_killed_while_it_lets_go_of_messages_leaves_the_rest_to_the_next<P: Place>() {
+fn a_process_that_is_killed_while_it_removes_messages_leaves_the_rest_to_the_next<P: Place>() {
     let mut random = common::random();
     let place = P::fresh();
     let address = place.address();
@@ -463,7 +463,7 @@ fn a_process_that_is_killed_while_it_lets_go_of_messages_leaves_the_rest_to_the_
         let mut serve = rollcall("serve", &argument(&address));
         serve.args(["--keep-messages", "31d"]);
         let host = Process::start_as(serve);
-        while host.get("/metrics").contains("rollcall_entries_let_go_total 0") {
+        while host.get("/metrics").contains("rollcall_entries_removed_total 0") {
             std::thread::yield_now();
         }
         // By SIGKILL.
@@ -476,7 +476,7 @@ fn a_process_that_is_killed_while_it_lets_go_of_messages_leaves_the_rest_to_the_
     assert!(kills > 1);
     run(async {
         let store = Arc::new(address.open().await.unwrap());
-        let_go_once(&*store, "31d".parse().unwrap(), now).await.unwrap();
+        remove_old_once(&*store, "31d".parse().unwrap(), now).await.unwrap();
         let plan = Plan::new(0..4_000_000_000);
         assert_eq!(
             total(&plan, &store.view(&plan).await.unwrap()),

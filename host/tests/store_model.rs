@@ -47,7 +47,7 @@ enum Step {
     Fill(usize, u64, u64),
     Roll(usize, Which),
     WriteRows(usize, BTreeMap<u64, NewRow>, Option<u64>),
-    /// Lets go of so many chunks, and says that the log started so many entries before where it does.
+    /// Removes so many chunks, and says that the log started so many entries before where it does.
     Cut(usize, u64, u64),
     Count(u64, u64),
     Reopen,
@@ -100,7 +100,7 @@ impl Part {
         let gone = (self.start.first + chunks * CHUNK_ENTRIES).min(self.log.len() as u64);
         let mut start = self.start.clone();
         let entries = self.log[self.start.first as usize..gone as usize].iter();
-        entries.for_each(|entry| start.let_go(entry, UnixMs((START_S + SPAN_S / 2) * 1000)));
+        entries.for_each(|entry| start.remove(entry, UnixMs((START_S + SPAN_S / 2) * 1000)));
         let is_below = start.first < self.stored.windows.min(self.stored.rows);
         (Cut { slot: slot(place), from, start, imported: Vec::new() }, is_below)
     }

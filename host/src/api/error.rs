@@ -61,10 +61,10 @@ impl From<StoreError> for Problem {
 impl From<NotAll> for Problem {
     fn from(error: NotAll) -> Self {
         match error {
-            NotAll::LetGo(second) => {
+            NotAll::Removed(second) => {
                 let at = UnixMs(second.saturating_mul(1000)).to_rfc3339();
                 let detail = format!(
-                    "messages of this range were let go of for their age; ask from {at} on, since when all are kept"
+                    "messages of this range were removed for their age; ask from {at} on, since when all are kept"
                 );
                 let (parameter, complete_from) = (Some("start".to_owned()), Some(at));
                 Self { title: "gone", status: 410, detail, parameter, complete_from }

@@ -78,7 +78,7 @@ enum AnyLine {
     ),
     responses(
         (status = 200, description = "A line each, and one that says whether these are all.", content((AnyLine = "application/x-ndjson"), (String = "text/csv"))),
-        (status = 410, description = "Some messages of the range were let go of for their age. `complete_from` is the first instant from which on all are kept.", content_type = "application/problem+json", body = Problem, example = json!({"title": "gone", "status": 410, "detail": "messages of this range were let go of for their age; ask from 2026-09-01T00:00:00Z on, since when all are kept", "parameter": "start", "complete_from": "2026-09-01T00:00:00Z"})),
+        (status = 410, description = "Some messages of the range were removed for their age. `complete_from` is the first instant from which on all are kept.", content_type = "application/problem+json", body = Problem, example = json!({"title": "gone", "status": 410, "detail": "messages of this range were removed for their age; ask from 2026-09-01T00:00:00Z on, since when all are kept", "parameter": "start", "complete_from": "2026-09-01T00:00:00Z"})),
     ),
 )]
 pub(super) async fn get<S: LogStore>(

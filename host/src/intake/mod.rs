@@ -22,6 +22,6 @@ pub use self::keep_storing::keep_storing;
 pub use self::rebuild::rebuild;
 pub use self::recount::recount;
 #[cfg(feature = "testing")]
-pub use self::retention::let_go_once;
-pub use self::retention::{BadKeepMessages, KeepMessages, let_go};
+pub use self::retention::remove_old_once;
+pub use self::retention::{BadKeepMessages, KeepMessages, remove_old};
 pub use self::timing::ClockReading;

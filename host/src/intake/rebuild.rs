@@ -1,6 +1,6 @@
 //! Windows and rows made anew from the log, for a store that nobody else uses.
 //!
-//! Where messages were let go of, rows that can be read are kept. One that cannot is made from what is left, and then it is
+//! Where messages were removed, rows that can be read are kept. One that cannot is made from what is left, and then it is
 //! known of each of its boots only from the first sequence on that is left, and nothing of what is missing from before.
 //! That is enough to count nothing twice: what can still come was sampled within 30 days, and the log has 31.
 
@@ -35,7 +35,7 @@ pub async fn rebuild(rebuild: Rebuild) -> Result<(), RebuildError> {
     rebuild.end().await
 }
 
-/// Makes the rows that are lost of a store that has let go of messages, as far as their hours are; from there on they are
+/// Makes the rows that are lost of a store that has removed messages, as far as their hours are; from there on they are
 /// made as all others are.
 async fn make_lost_rows<S: LogStore>(store: &S) -> Result<(), StoreError> {
     let mut starts = Vec::with_capacity(Slot::COUNT);
@@ -134,7 +134,7 @@ async fn rows<S: LogStore>(
         state.counts = Minutes::default();
         state.known_from = state.known_from.max(known_from);
         if start.first > 0 {
-            // What lies before may have been let go of.
+            // What lies before may have been removed.
             for boot in &mut state.boots {
                 boot.open_from = boot.open_from.max(boot.ranges.first().map_or(0, |range| range.first));
             }

@@ -1,4 +1,4 @@
-//! What is older than it is to be kept is let go of: the first entries of each log, a few chunks at a time.
+//! What is older than it is to be kept is removed: the first entries of each log, a few chunks at a time.
 //!
 //! Counts stay: only entries go that windows and rows hold, and what is known of them goes on to be known. An entry is as
 //! old as the later of the two times that it has, its `received_at` and its log time: so a host's clock that went back or
@@ -19,7 +19,7 @@ use crate::log::{LogStore, RELEASE_AFTER, StoreError};
 use crate::model::{Clock, Entry, UnixMs};
 use crate::ops::{Failure, GivenUp, Ops, Part, Supervised, supervise};
 
-/// How long until it is looked again, when there was something to let go of and when there was nothing.
+/// How long until it is looked again, when there was something to remove and when there was nothing.
 const LOOK_AGAIN: (Duration, Duration) = (RELEASE_AFTER, Duration::from_secs(600));
 
 /// So many chunks go at a time at most, and no more once they have so many records: a flush waits so long.
@@ -61,11 +61,11 @@ impl FromStr for KeepMessages {
     }
 }
 
-/// Lets go of what is older than `keep`, for ever.
+/// Removes what is older than `keep`, for ever.
 ///
 /// # Errors
 /// [`GivenUp`] when it fails again and again.
-pub async fn let_go<S: LogStore>(
+pub async fn remove_old<S: LogStore>(
     store: Arc<S>,
     keep: KeepMessages,
     clock: Clock,
@@ -76,13 +76,17 @@ pub async fn let_go<S: LogStore>(
     supervise(Part::Retention, &ops, std::future::pending(), retention).await
 }
 
-/// Lets go of all that is older than `keep` at `now`, and says how many entries those were. What others may still take for
+/// Removes all that is older than `keep` at `now`, and says how many entries those were. What others may still take for
 /// entries of the log is not given back.
 ///
 /// # Errors
-/// [`StoreError`]. What was let go of before it stays so.
+/// [`StoreError`]. What was removed before it stays so.
 #[cfg(feature = "testing")]
-pub async fn let_go_once<S: LogStore>(store: &S, keep: KeepMessages, now: UnixMs) -> Result<u64, StoreError> {
+pub async fn remove_old_once<S: LogStore>(
+    store: &S,
+    keep: KeepMessages,
+    now: UnixMs,
+) -> Result<u64, StoreError> {
     let mut entries = 0;
     for slot in Slot::all() {
         while let Some(gone) = step(store, slot, keep, now).await? {
@@ -102,7 +106,7 @@ struct Retention<S> {
 impl<S: LogStore> Supervised for Retention<S> {
     async fn run(&mut self) -> Result<(), Failure> {
         self.ops.healthy(Part::Retention);
-        // Where logs started at the look before: what is below that was let go of long enough ago.
+        // Where logs started at the look before: what is below that was removed long enough ago.
         let mut before = BTreeMap::new();
         loop {
             let looked = self.look(&mut before).await;
@@ -111,11 +115,11 @@ impl<S: LogStore> Supervised for Retention<S> {
             let again = match looked {
                 Ok(0) => LOOK_AGAIN.1,
                 Ok(entries) => {
-                    tracing::info!(entries, "let go of old messages");
+                    tracing::info!(entries, "removed old messages");
                     LOOK_AGAIN.0
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot let go of old messages; trying again");
+                    tracing::warn!(%error, "cannot remove old messages; trying again");
                     LOOK_AGAIN.0
                 }
             };
@@ -125,7 +129,7 @@ impl<S: LogStore> Supervised for Retention<S> {
 }
 
 impl<S: LogStore> Retention<S> {
-    /// Lets go of what is old, and gives back the room of what was at the look before; how many entries were let go of. A slot
+    /// Removes what is old, and gives back the room of what was at the look before; how many entries were removed. A slot
     /// of which nothing can go does not keep the others.
     async fn look(&self, before: &mut BTreeMap<Slot, u64>) -> Result<u64, StoreError> {
         let (mut entries, mut failed) = (0, None);
@@ -142,7 +146,7 @@ impl<S: LogStore> Retention<S> {
         match failed {
             Some(error) => Err(error),
             None => {
-                self.ops.metrics.let_go.complete_from(start::horizon(&starts));
+                self.ops.metrics.removed.complete_from(start::horizon(&starts));
                 Ok(entries)
             }
         }
@@ -157,7 +161,7 @@ impl<S: LogStore> Retention<S> {
         }
         while let Some(gone) = step(&*self.store, slot, self.keep, self.steady.now()).await? {
             *entries += gone.entries;
-            self.ops.metrics.let_go.gone(gone.entries, gone.messages);
+            self.ops.metrics.removed.gone(gone.entries, gone.messages);
             tokio::time::sleep(STEP_PAUSE).await;
         }
         self.store.start(slot).await
@@ -178,13 +182,13 @@ impl Steady {
     }
 }
 
-/// What a step has let go of.
+/// What a step has removed.
 struct Gone {
     entries: u64,
     messages: u64,
 }
 
-/// Lets go of the first chunks of a log; `None` when there is nothing that may go.
+/// Removes the first chunks of a log; `None` when there is nothing that may go.
 async fn step<S: LogStore>(
     store: &S,
     slot: Slot,
@@ -210,12 +214,12 @@ async fn step<S: LogStore>(
         for entry in &chunk {
             messages += entry.records.len();
             imported.extend(start::identities(entry));
-            start.let_go(entry, before);
+            start.remove(entry, before);
         }
     }
     let entries = start.first - from;
     let cut = Cut { slot, from, start, imported };
-    // Where somebody else has let go of them at the same time, there may be more.
+    // Where somebody else has removed them at the same time, there may be more.
     Ok((entries > 0 && store.cut(&cut).await?).then_some(Gone { entries, messages: messages as u64 }))
 }
 

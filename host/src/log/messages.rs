@@ -35,8 +35,8 @@ pub struct Messages {
 #[derive(Debug, thiserror::Error)]
 pub enum NotAll {
     /// Some of them are too old to be kept. All are there that were sampled in this Unix second or later.
-    #[error("messages from before {at} were let go of", at = UnixMs(.0.saturating_mul(1000)).to_rfc3339())]
-    LetGo(u64),
+    #[error("messages from before {at} were removed", at = UnixMs(.0.saturating_mul(1000)).to_rfc3339())]
+    Removed(u64),
     /// They cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -68,7 +68,7 @@ impl Messages {
         }
         if starts.iter().any(|(_, start)| start.lacks_any(&seconds)) {
             let from = starts.iter().map(|(_, start)| start.complete_from(seconds.end)).max();
-            return Err(NotAll::LetGo(from.unwrap_or_default()));
+            return Err(NotAll::Removed(from.unwrap_or_default()));
         }
         let plan = Plan::new(seconds.clone());
         let (ends, view) = view(store, &plan).await?;
@@ -81,7 +81,7 @@ impl Messages {
     /// Some more of them, in the order of their slot's log; `None` when there are no more.
     ///
     /// # Errors
-    /// [`StoreError`]; [`StoreError::Corrupt`] when the log has not what was counted, and it was not let go of.
+    /// [`StoreError`]; [`StoreError::Corrupt`] when the log has not what was counted, and it was not removed.
     pub async fn next<S: LogStore>(&mut self, store: &S) -> Result<Option<Vec<Record>>, StoreError> {
         while self.left != Some(0) {
             let Some(part) = self.parts.front_mut() else { break };
@@ -132,11 +132,11 @@ impl Messages {
         }
     }
 
-    /// What is not there any more may have been let go of since.
+    /// What is not there any more may have been removed since.
     async fn must_be_kept<S: LogStore>(&self, store: &S) -> Result<(), StoreError> {
         for slot in Slot::all() {
             if store.start(slot).await?.lacks_any(&self.seconds) {
-                let reason = "messages were let go of while they were read".to_owned();
+                let reason = "messages were removed while they were read".to_owned();
                 return Err(StoreError::Unavailable(reason));
             }
         }

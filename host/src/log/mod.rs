@@ -65,7 +65,7 @@ pub struct RowWrite {
     pub checkpoint: Option<u64>,
 }
 
-/// How long entries stay that were let go of, where others may be reading the same log: longer than a call may take.
+/// How long entries stay that were removed, where others may be reading the same log: longer than a call may take.
 pub const RELEASE_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a store did not do what it was asked for.
@@ -91,7 +91,7 @@ pub trait LogStore: Send + Sync + 'static {
     fn append(&self, entries: &[Entry]) -> impl Future<Output = Result<Vec<Slot>, StoreError>> + Send;
 
     /// The entries of `slot` from number `from` on, in order, `limit` at most. All of them are durable: what
-    /// is returned here may be acknowledged. Those that were let go of are not among them.
+    /// is returned here may be acknowledged. Those that were removed are not among them.
     fn read(
         &self,
         slot: Slot,
@@ -148,18 +148,18 @@ pub trait LogStore: Send + Sync + 'static {
     /// Where the log of `slot` starts.
     fn start(&self, slot: Slot) -> impl Future<Output = Result<Start, StoreError>> + Send;
 
-    /// Lets go of the first entries of a log, and keeps what is to be kept of them; all of it is durable then. Nothing is
+    /// Removes the first entries of a log, and keeps what is to be kept of them; all of it is durable then. Nothing is
     /// done, and `false` the answer, when the log does not start any more where the cut says that it does.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when not both checkpoints are beyond what is to be the first entry.
     fn cut(&self, cut: &Cut) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Gives back some of the room of entries below `below`, which were let go of [`RELEASE_AFTER`] ago or longer; is there
+    /// Gives back some of the room of entries below `below`, which were removed [`RELEASE_AFTER`] ago or longer; is there
     /// more to give back? Where a cut does that itself, there is never any.
     fn release(&self, slot: Slot, below: u64) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Which of these are identities of imported documents whose entries were let go of?
+    /// Which of these are identities of imported documents whose entries were removed?
     fn imported(&self, identities: &[Identity])
     -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 

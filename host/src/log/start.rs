@@ -1,7 +1,7 @@
-//! Where a log starts, once its first messages were let go of, and which days are not all in it any more.
+//! Where a log starts, once its first messages were removed, and which days are not all in it any more.
 //!
 //! What was made from messages stays when they go: windows and rows. It cannot be made again from what is left, so it is
-//! known, to the day, of which samples messages were let go of. Most were sampled before one instant, the horizon; a clock
+//! known, to the day, of which samples messages were removed. Most were sampled before one instant, the horizon; a clock
 //! that was wrong, or an import, makes single days after it, which are listed.
 
 use std::ops::Range;
@@ -18,12 +18,12 @@ pub const LATER_DAYS_MAX: usize = 128;
 
 const DAY_S: u64 = Resolution::Day.seconds();
 
-/// The start of a slot's log; that of a log of which nothing was let go of is the default.
+/// The start of a slot's log; that of a log of which nothing was removed is the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// The number of the first entry that is left.
     pub first: u64,
-    /// Of days before this Unix second, the first one of a day, messages may have been let go of.
+    /// Of days before this Unix second, the first one of a day, messages may have been removed.
     horizon: u64,
     /// The days from the horizon on of which some were, by their first seconds, in order.
     later: Vec<u64>,
@@ -49,7 +49,7 @@ pub struct Cut {
 }
 
 impl Start {
-    /// May messages that were sampled in this Unix second have been let go of?
+    /// May messages that were sampled in this Unix second have been removed?
     pub fn lacks(&self, second: u64) -> bool {
         second < self.horizon || self.later.binary_search(&Resolution::Day.window_start(second)).is_ok()
     }
@@ -60,7 +60,7 @@ impl Start {
         !seconds.is_empty() && (seconds.start < self.horizon || self.later.iter().any(lies_in))
     }
 
-    /// The first second of those before `end` from which on, up to it, no message was let go of.
+    /// The first second of those before `end` from which on, up to it, no message was removed.
     pub fn complete_from(&self, end: u64) -> u64 {
         let later = self.later.iter().rev().find(|day| **day < end);
         later.map_or(self.horizon, |day| day.saturating_add(DAY_S))
@@ -84,7 +84,7 @@ impl Start {
 
     /// The entry goes, which is the first that is left, and was received before `before` as all that go do: days up to it
     /// are what is ordinary.
-    pub fn let_go(&mut self, entry: &Entry, before: UnixMs) {
+    pub fn remove(&mut self, entry: &Entry, before: UnixMs) {
         self.first = entry.number + 1;
         for record in &entry.records {
             let day = Resolution::Day.window_start(record.sampled_at.second());
@@ -108,7 +108,7 @@ impl Start {
     }
 }
 
-/// The Unix second from which on no message of any log was let go of, but those of single days.
+/// The Unix second from which on no message of any log was removed, but those of single days.
 pub fn horizon<'a>(starts: impl IntoIterator<Item = &'a Start>) -> u64 {
     starts.into_iter().map(|start| start.horizon).max().unwrap_or_default()
 }
@@ -144,7 +144,7 @@ mod tests {
     fn a_message_far_ahead_of_the_others_spoils_its_own_day_only() {
         let before = UnixMs(100 * DAY_S * 1000);
         let mut start = Start::default();
-        start.let_go(&entry(0, &[3, 90, 20_000, 7, 200]), before);
+        start.remove(&entry(0, &[3, 90, 20_000, 7, 200]), before);
         assert_eq!((start.first, start.days()), (1, (91 * DAY_S, &[200 * DAY_S, 20_000 * DAY_S][..])));
         assert!(start.lacks(0) && start.lacks(91 * DAY_S - 1) && start.lacks(200 * DAY_S + 5));
         assert!(!start.lacks(91 * DAY_S) && !start.lacks(199 * DAY_S) && !start.lacks(201 * DAY_S));
@@ -154,7 +154,7 @@ mod tests {
         let lacks_any = |range: Range<u64>| start.lacks_any(&(range.start * DAY_S..range.end * DAY_S + 1));
         assert!(lacks_any(0..1) && lacks_any(92..200) && lacks_any(200..200) && lacks_any(90..300));
         assert!(!lacks_any(91..199) && !lacks_any(201..1_000) && !start.lacks_any(&(5..5)));
-        start.let_go(&entry(1, &[201]), UnixMs(300 * DAY_S * 1000));
+        start.remove(&entry(1, &[201]), UnixMs(300 * DAY_S * 1000));
         assert_eq!(start.days(), (202 * DAY_S, &[20_000 * DAY_S][..]));
         start.first = 64;
         let (horizon, later) = start.days();
@@ -169,7 +169,7 @@ mod tests {
     fn the_list_of_days_is_bounded_and_no_day_is_left_out() {
         let mut start = Start::default();
         let days: Vec<_> = (0..LATER_DAYS_MAX as u64 + 40).map(|nth| 1_000 + 2 * nth).collect();
-        start.let_go(&entry(0, &days), UnixMs(0));
+        start.remove(&entry(0, &days), UnixMs(0));
         assert!(start.days().1.len() <= LATER_DAYS_MAX);
         assert!(days.iter().all(|day| start.lacks(day * DAY_S)));
         assert!(!start.lacks((days[days.len() - 1] - 1) * DAY_S));

@@ -19,7 +19,7 @@ use rollcall_wire::codec::Rejection;
 use super::by_status::ByStatus;
 use super::credentials_file::CredentialsFile;
 use super::door::TurnedAway;
-use super::let_go::LetGo;
+use super::removed::Removed;
 use super::{Answered, Dropped, HttpRefused, Part, Refused};
 use crate::model::{Statuses, UnixMs};
 
@@ -112,8 +112,8 @@ pub struct Metrics {
     entries_beyond_rows: Gauge,
     devices: Gauge,
     devices_by_state: Family<InState, Gauge>,
-    /// What was let go of.
-    pub let_go: LetGo,
+    /// What was removed.
+    pub removed: Removed,
     source_wait_seconds: Gauge,
     /// How often the host's clock was set.
     pub clock_steps: Counter,
@@ -212,9 +212,9 @@ impl Default for Metrics {
             devices: names.add("devices", "Devices that have a row"),
             devices_by_state: names
                 .add("devices_by_state", "Devices by how they were when all were looked at last"),
-            let_go: LetGo {
-                entries: names.add("entries_let_go", "Entries of the log that were let go of for their age"),
-                messages: names.add("messages_let_go", "Messages in these entries; their counts stay"),
+            removed: Removed {
+                entries: names.add("entries_removed", "Entries of the log that were removed for their age"),
+                messages: names.add("messages_removed", "Messages in these entries; their counts stay"),
                 complete_from: names.with_unit(
                     "messages_complete_from_timestamp",
                     "Messages that were sampled from here on are all kept, as Unix time; 0 when all are",

@@ -131,7 +131,7 @@ macro_rules! contract {
                 messages_of_a_range_are_found_each_once_however_late_they_came_and_however_the_clock_was_set
                 a_cut_log_starts_later_and_its_windows_stay
                 an_export_goes_on_when_messages_of_other_days_go
-                no_answer_changes_by_what_is_let_go_of
+                no_answer_changes_by_what_is_removed
                 doctor_finds_nothing_wrong_with_what_an_ingest_wrote
                 doctor_names_a_window_and_a_row_that_are_not_as_the_log_says
             );

@@ -1,8 +1,8 @@
-//! Messages that are let go of: what was counted of them stays.
+//! Messages that are removed: what was counted of them stays.
 
 use std::collections::BTreeSet;
 
-use rollcall_host::intake::{KeepMessages, let_go_once};
+use rollcall_host::intake::{KeepMessages, remove_old_once};
 use rollcall_host::log::devices;
 use rollcall_host::log::messages::{Messages, NotAll};
 use rollcall_host::log::start::{Cut, Start, identities};
@@ -18,10 +18,10 @@ fn keep() -> KeepMessages {
     "31d".parse().unwrap()
 }
 
-/// The cut that lets go of these entries, which were received before `before`.
+/// The cut that removes these entries, which were received before `before`.
 fn cut_of(from: &Start, gone: &[Entry], before: UnixMs) -> Cut {
     let mut start = from.clone();
-    gone.iter().for_each(|entry| start.let_go(entry, before));
+    gone.iter().for_each(|entry| start.remove(entry, before));
     Cut { slot: gone[0].slot, from: from.first, start, imported: gone.iter().flat_map(identities).collect() }
 }
 
@@ -153,7 +153,7 @@ async fn agrees<S: LogStore>(store: &S, fleet: &mut Fleet) {
                     fleet.counted.iter().filter(|record| range.contains(&record.sampled_at.second()));
                 assert_eq!(found, expected.count(), "{range:?}");
             }
-            Err(NotAll::LetGo(from)) => assert!(from > range.start, "{range:?} {from}"),
+            Err(NotAll::Removed(from)) => assert!(from > range.start, "{range:?} {from}"),
             Err(NotAll::Store(error)) => panic!("{range:?}: {error}"),
         }
     }
@@ -169,7 +169,7 @@ async fn devices_agree<S: LogStore>(store: &S, fleet: &Fleet) {
     }
 }
 
-pub(crate) async fn no_answer_changes_by_what_is_let_go_of<F: Fixture>() {
+pub(crate) async fn no_answer_changes_by_what_is_removed<F: Fixture>() {
     let random = common::random();
     let mut fixture = Arc::new(F::fresh().await);
     let mut fleet = Fleet { random, now_ms: common::START_S * 1000, counted: Vec::new(), next: 0 };
@@ -191,7 +191,7 @@ pub(crate) async fn no_answer_changes_by_what_is_let_go_of<F: Fixture>() {
             match fleet.random.u8(..40) {
                 0..20 => ingest.roll().await.unwrap(),
                 20..24 => ingest.write_all_rows().await.unwrap(),
-                24 => gone += let_go_once(fixture.store(), keep(), UnixMs(fleet.now_ms)).await.unwrap(),
+                24 => gone += remove_old_once(fixture.store(), keep(), UnixMs(fleet.now_ms)).await.unwrap(),
                 25 => {
                     for slot in Slot::all() {
                         let first = fixture.store().start(slot).await.unwrap().first;
@@ -206,7 +206,7 @@ pub(crate) async fn no_answer_changes_by_what_is_let_go_of<F: Fixture>() {
             ingest.roll().await.unwrap();
             ingest.write_all_rows().await.unwrap();
         }
-        gone += let_go_once(fixture.store(), keep(), UnixMs(fleet.now_ms)).await.unwrap();
+        gone += remove_old_once(fixture.store(), keep(), UnixMs(fleet.now_ms)).await.unwrap();
         agrees(fixture.store(), &mut fleet).await;
         devices_agree(fixture.store(), &fleet).await;
         assert_eq!(wrong(&*fixture).await, Vec::<String>::new(), "life {life}");
@@ -214,7 +214,7 @@ pub(crate) async fn no_answer_changes_by_what_is_let_go_of<F: Fixture>() {
         let Ok(alone) = Arc::try_unwrap(fixture) else { panic!("the store is in use") };
         fixture = Arc::new(alone.reopened().await);
     }
-    assert!(gone >= 64, "nothing was let go of");
+    assert!(gone >= 64, "nothing was removed");
     agrees(fixture.store(), &mut fleet).await;
     let slots: BTreeSet<_> = (0..4).map(|number| Slot::of(&common::device(number))).collect();
     for slot in slots {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use axum::Router;
 use rollcall_host::api::{self, Api, Guard};
-use rollcall_host::intake::{FlushInterval, KeepMessages, keep_storing, let_go, recount};
+use rollcall_host::intake::{FlushInterval, KeepMessages, keep_storing, recount, remove_old};
 use rollcall_host::log::{AnyStore, LateStore, StoreAddress};
 use rollcall_host::model::{Clock, Statuses, WriterId};
 use rollcall_host::ops::door::DESCRIPTORS_KEPT;
@@ -126,8 +126,9 @@ async fn run(role: Role) -> anyhow::Result<()> {
             Some(source) => {
                 let (opened, is_empty) = oneshot::channel();
                 let (interval, writer, clock) = (role.flush_interval, WriterId::draw(), Clock::system());
-                let retention =
-                    role.keep_messages.map(|keep| let_go(store.clone(), keep, clock.clone(), ops.clone()));
+                let retention = role
+                    .keep_messages
+                    .map(|keep| remove_old(store.clone(), keep, clock.clone(), ops.clone()));
                 let ingest = keep_storing(store, messages, interval, writer, clock, ops.clone(), opened);
                 let taken = take(source, tokio::spawn(ingest), is_empty, ops, &mut http, &mut shutdown);
                 match retention {

@@ -19,7 +19,7 @@ use crate::ops::check::Reporter;
 /// How often a device is read that is written meanwhile.
 const READS_MAX: usize = 16;
 
-/// A number a device, which is 0 where both agree. Of days of which messages were let go of nothing is said.
+/// A number a device, which is 0 where both agree. Of days of which messages were removed nothing is said.
 #[derive(Default)]
 pub(super) struct DeviceSums {
     start: Start,

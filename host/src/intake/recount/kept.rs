@@ -1,4 +1,4 @@
-//! The windows of days of which messages were let go of. Nothing is left to count them again by; but seconds have to add up to
+//! The windows of days of which messages were removed. Nothing is left to count them again by; but seconds have to add up to
 //! their minute, minutes to their hour, and hours to the day.
 
 use std::collections::{BTreeMap, BTreeSet};

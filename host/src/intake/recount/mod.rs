@@ -283,7 +283,7 @@ fn read(
         for logged in entries {
             if logged.entry.number != next {
                 if snapshot.starts()?[slot.index()].first > next {
-                    let reason = "messages were let go of while they were read; try again".to_owned();
+                    let reason = "messages were removed while they were read; try again".to_owned();
                     return Err(StoreError::Unavailable(reason).into());
                 }
                 return Err(StoreError::Corrupt(format!("entry {next} of slot {slot} is gone")).into());

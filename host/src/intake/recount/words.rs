@@ -28,14 +28,14 @@ pub(super) fn starts(begins: &[String], (complete_from, days): (u64, usize)) -> 
     let from = UnixMs(complete_from.saturating_mul(1000)).to_rfc3339();
     let but = if days > 0 { format!(" but for {days} single days") } else { String::new() };
     format!(
-        "older messages were let go of; those sampled from {from} on are all there{but}; {}",
+        "older messages were removed; those sampled from {from} on are all there{but}; {}",
         begins.join(", ")
     )
 }
 
 pub(super) fn torn_day(day: u64) -> String {
     let at = UnixMs(day.saturating_mul(1000)).to_rfc3339();
-    format!("the windows of the day at {at} do not add up, and its messages were let go of")
+    format!("the windows of the day at {at} do not add up, and its messages were removed")
 }
 
 /// `17 of status 3, 2 of status 5, 4 times known to a second, 1 undecided`.

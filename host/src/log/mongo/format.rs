@@ -14,7 +14,7 @@ use crate::log::plan::TailEntry;
 use crate::log::{Logged, StoreError, key};
 use crate::model::{BySecond, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 
-/// The version of the documents' form, in a database whose first messages were let go of.
+/// The version of the documents' form, in a database whose first messages were removed.
 pub(super) const FORMAT_VERSION: i64 = 8;
 
 /// The version of one that has all its messages, which older versions of Rollcall read too. Older ones are converted by

@@ -1,6 +1,6 @@
-//! What a repair of a database keeps that has let go of messages: it could not be made again from those that are left.
+//! What a repair of a database keeps that has removed messages: it could not be made again from those that are left.
 //!
-//! These are the windows of days of which messages were let go of, which say themselves what they hold; the rows of devices
+//! These are the windows of days of which messages were removed, which say themselves what they hold; the rows of devices
 //! that can be read; and their hours. Where the seconds of such a day add up to what its hours or itself say, the others are
 //! set right by them. It may be cut off and begun again.
 
@@ -43,14 +43,14 @@ impl Kept {
         let days: Vec<StoredWindow> =
             view::find(store, &mut session, collection(Resolution::Day), filter, fields).await?;
         if days.is_empty() {
-            let what = "the windows of days are gone, and cannot be made anew, for messages were let go of";
+            let what = "the windows of days are gone, and cannot be made anew, for messages were removed";
             return Err(StoreError::Corrupt(what.to_owned()));
         }
         let days = days.iter().map(|day| day.range(Resolution::Day).start).collect();
         Ok(Self { starts, filters, days })
     }
 
-    /// Lets go of what is made from the log, and of nothing else.
+    /// Removes what is made from the log, and of nothing else.
     pub(super) async fn keep(self, store: &MongoStore) -> Result<(), StoreError> {
         let Self { starts, filters, days } = self;
         for name in [Resolution::Minute, Resolution::Hour, Resolution::Day].map(collection) {

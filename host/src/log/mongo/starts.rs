@@ -1,5 +1,5 @@
 //! Where logs start, `{_id: 3, first: 640, horizon: 1721433600, later: []}`, and the identities of imported documents whose
-//! entries were let go of, `{_id: "porch/0123456789abcdef/7"}`.
+//! entries were removed, `{_id: "porch/0123456789abcdef/7"}`.
 //!
 //! A start moves first, and the entries below it are deleted a while later, in steps: no read gives them, and whoever was cut
 //! off in between leaves them to the next one. Who appends looks afterwards whether its number is still one of the log's.
@@ -73,7 +73,7 @@ pub(super) async fn of(
     stored.into_iter().next().map_or(Ok(Start::default()), |stored| Ok(stored.start()?.1))
 }
 
-/// These entries were inserted in this session: the slots of which one has a number that was let go of, and is in no log. Its
+/// These entries were inserted in this session: the slots of which one has a number that was removed, and is in no log. Its
 /// document is deleted with those that had the number before.
 ///
 /// Read anew each time: whoever stood still for a month, as a virtual machine does, has no clock that tells him so.

@@ -24,7 +24,7 @@ impl Run {
         self.base + self.entries.len() as u64
     }
 
-    /// Lets go of what is below `upto`: it is in the windows.
+    /// Removes what is below `upto`: it is in the windows.
     fn advance(&mut self, upto: u64) {
         if upto >= self.end() {
             *self = Self { base: upto, entries: VecDeque::new() };
@@ -43,7 +43,7 @@ impl Tail {
         let mut further = *upto;
         for slot in Slot::all() {
             let (run, upto) = (&mut self.0[slot.index()], upto[slot.index()]);
-            // Somebody who asked later has seen a later checkpoint, and let go of what is needed here.
+            // Somebody who asked later has seen a later checkpoint, and removed what is needed here.
             if upto < run.base {
                 continue;
             }

@@ -1,6 +1,6 @@
-//! What a repair of a store keeps that has let go of messages: it could not be made again from those that are left.
+//! What a repair of a store keeps that has removed messages: it could not be made again from those that are left.
 //!
-//! These are the windows of days of which messages were let go of, the rows of devices that can be read, and their hours.
+//! These are the windows of days of which messages were removed, the rows of devices that can be read, and their hours.
 //! Windows and hours are copied as they stand, so that one that is damaged stays so and is named by whoever reads it; but the
 //! hours of a day are made of its minutes where these add up to it, and a day of its hours. What is gone altogether is
 //! noticed by sums and numbers, and then nothing is repaired: a backup has it.
@@ -63,7 +63,7 @@ pub(super) fn copy(from: &ReadTransaction, to: &WriteTransaction) -> Result<(), 
 }
 
 fn gone(what: &str) -> WorkError {
-    damage(format!("{what}, which cannot be made anew, for messages were let go of"))
+    damage(format!("{what}, which cannot be made anew, for messages were removed"))
 }
 
 /// Copies the windows of days that lack messages; the sum of these days.

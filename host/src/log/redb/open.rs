@@ -10,7 +10,7 @@ use redb::{Builder, Database, ReadTransaction, TableDefinition, TableError, Writ
 
 use super::{RedbStore, WorkError, checkpoints, damage, damaged, hours, load, packed, rows, tail, windows};
 
-/// The version of the tables and of what is in them, in a store whose first messages were let go of.
+/// The version of the tables and of what is in them, in a store whose first messages were removed.
 pub(super) const FORMAT: u64 = 7;
 
 /// The version of a store that has all its messages, which older versions of Rollcall read too. Older ones are converted
@@ -231,7 +231,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// Were messages let go of?
+    /// Were messages removed?
     pub(super) fn is_cut(self) -> bool {
         self.format == FORMAT
     }

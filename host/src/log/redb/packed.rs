@@ -48,7 +48,7 @@ pub(super) fn pack(
 }
 
 /// Deletes chunks of a slot.
-pub(super) fn let_go(
+pub(super) fn remove(
     transaction: &WriteTransaction,
     slot: Slot,
     entries: Range<u64>,

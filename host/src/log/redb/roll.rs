@@ -30,7 +30,7 @@ pub(super) fn apply(transaction: &WriteTransaction, chunk: &Chunk) -> Result<(),
     if is_packed { Ok(()) } else { packed::pack(transaction, chunk, &tail::take(transaction, chunk)?) }
 }
 
-/// Counts of the days of which no message was let go of.
+/// Counts of the days of which no message was removed.
 fn left(transaction: &WriteTransaction, counts: &BySecond) -> Result<BySecond, WorkError> {
     let starts = starts::written(transaction)?;
     let is_left = |second: &u64| starts.iter().all(|start| !start.lacks(*second));

@@ -1,4 +1,4 @@
-//! Where logs start, and the identities of imported documents whose entries were let go of.
+//! Where logs start, and the identities of imported documents whose entries were removed.
 //!
 //! Both tables are made by the first cut, which gives the store a format of its own: until then older versions read it.
 
@@ -101,7 +101,7 @@ pub(super) fn cut(transaction: &WriteTransaction, cut: &Cut) -> Result<bool, Wor
     let mut table = transaction.open_table(STARTS)?;
     let (_, kept) = stored(&table, *slot)?;
     store(&mut table, *slot, start, kept + new)?;
-    packed::let_go(transaction, *slot, *from..start.first)?;
+    packed::remove(transaction, *slot, *from..start.first)?;
     Ok(true)
 }
 

@@ -17,7 +17,7 @@ pub(super) trait EachTable {
     ) -> Result<(), Self::Error>;
 }
 
-/// The tables of the log, and of what was let go of it: all others are made from it.
+/// The tables of the log, and of what was removed from it: all others are made from it.
 pub(super) fn each_table_of_the_log<W: EachTable>(work: &mut W) -> Result<(), W::Error> {
     work.table(tail::TAIL)?;
     work.table(packed::CHUNKS)?;

@@ -11,7 +11,7 @@ pub(crate) struct IntakeArgs {
     /// device has 8 messages unacknowledged: at 1s it can send 8 samples a second.
     #[arg(long, env = "ROLLCALL_FLUSH_INTERVAL", value_name = "TIME", default_value = "0")]
     pub(crate) flush_interval: FlushInterval,
-    /// How long messages are kept: 31d or more, as 90d. Older ones are let go of, a few at a time; what was counted of them
+    /// How long messages are kept: 31d or more, as 90d. Older ones are removed, a few at a time; what was counted of them
     /// stays, and so does what is known of devices. /v1/messages tells those that are left, and says from when on these are
     /// all. Without it, all are kept.
     #[arg(long, env = "ROLLCALL_KEEP_MESSAGES", value_name = "TIME")]

@@ -140,7 +140,7 @@ const COMPACT_EXAMPLE: &str = "\
 Example:
   rollcall compact --store redb:/var/lib/rollcall
 
-Stop `rollcall serve` first. The room of messages that were let go of (--keep-messages) is used again for new ones, and the
+Stop `rollcall serve` first. The room of messages that were removed (--keep-messages) is used again for new ones, and the
 file stays as long as it was: this makes it shorter. Killed, it leaves a whole store; run it again.";
 
 const DOCTOR_EXAMPLE: &str = "\

@@ -1,6 +1,6 @@
 //! Records into a log, each once, whatever is there already and whoever else writes.
 //!
-//! What an ingest cannot tell, the log can, and of messages that were let go of, what was kept of them: the identities of
+//! What an ingest cannot tell, the log can, and of messages that were removed, what was kept of them: the identities of
 //! documents, and the days that they were of. What is of such a day, and not known to be new, is not taken.
 
 use std::collections::{BTreeMap, HashSet};
@@ -46,8 +46,8 @@ pub(super) struct Candidate {
 pub(super) struct Committed {
     /// Those that were not there.
     pub(super) imported: u64,
-    /// Those of which nobody can tell whether they were counted: they may be among messages that were let go of.
-    pub(super) let_go: u64,
+    /// Those of which nobody can tell whether they were counted: they may be among messages that were removed.
+    pub(super) in_doubt: u64,
 }
 
 /// The identities in a slot's log that the ingest does not know: those of all that is no device's own sample, of messages
@@ -93,11 +93,11 @@ impl<S: LogStore> Importer<S> {
         for candidate in others {
             by_slot.entry(Slot::of(&candidate.record.device)).or_default().push(candidate);
         }
-        let mut committed = Committed { imported, let_go: 0 };
+        let mut committed = Committed { imported, in_doubt: 0 };
         for (slot, records) in by_slot {
             let others = self.commit_others(slot, records).await;
             committed.imported += others.imported;
-            committed.let_go += others.let_go;
+            committed.in_doubt += others.in_doubt;
         }
         // What is left over after an error is rolled up by the next call, or at the next start.
         if let Err(error) = self.roll().await {
@@ -169,8 +169,8 @@ impl<S: LogStore> Importer<S> {
             identified.filter(|(_, identity)| !known.ids.contains(identity) && met.insert(*identity)).unzip();
         let kept = self.store.imported(&identities).await?;
         let new: Vec<_> = new.into_iter().zip(kept).filter(|(_, kept)| !kept).map(|(new, _)| *new).collect();
-        let (let_go, lacking): (Vec<_>, Vec<_>) =
-            new.into_iter().partition(|candidate| known.may_be_let_go(candidate));
+        let (in_doubt, lacking): (Vec<_>, Vec<_>) =
+            new.into_iter().partition(|candidate| known.may_be_removed(candidate));
         if !lacking.is_empty() {
             let (number, received_at) = (known.next, UnixMs::now());
             let log_time = self.ingest.log_time(slot, received_at);
@@ -180,7 +180,7 @@ impl<S: LogStore> Importer<S> {
                 return Ok(None);
             }
         }
-        Ok(Some(Committed { imported: lacking.len() as u64, let_go: let_go.len() as u64 }))
+        Ok(Some(Committed { imported: lacking.len() as u64, in_doubt: in_doubt.len() as u64 }))
     }
 
     async fn roll(&mut self) -> Result<(), StoreError> {
@@ -212,16 +212,16 @@ impl Known {
                 }
             }
             if entries.len() < READ_ENTRIES {
-                // Only now: what was let go of while the log was read is of days that it tells.
+                // Only now: what was removed while the log was read is of days that it tells.
                 self.start = store.start(slot).await?;
                 return Ok(());
             }
         }
     }
 
-    /// May it be among the messages that were let go of? Another host may have dated it a little otherwise. Of documents the
+    /// May it be among the messages that were removed? Another host may have dated it a little otherwise. Of documents the
     /// identities were kept.
-    fn may_be_let_go(&self, candidate: &Candidate) -> bool {
+    fn may_be_removed(&self, candidate: &Candidate) -> bool {
         if candidate.record.kind == RecordKind::Imported && !candidate.is_bare {
             return false;
         }

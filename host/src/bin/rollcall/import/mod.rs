@@ -30,8 +30,8 @@ use crate::output::Output;
 const BATCH: usize = 4096;
 
 /// Why a message is not taken that is one.
-const LET_GO: &str =
-    "of days of which the store has let go of messages: nobody can tell whether it was counted";
+const IN_DOUBT: &str =
+    "of days of which the store has removed messages: nobody can tell whether it was counted";
 
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
@@ -153,11 +153,11 @@ async fn run(store: Arc<AnyStore>, source: &mut Source) -> anyhow::Result<Summar
         summary.read += u64::from(!last);
         if batch.len() == BATCH || last {
             let read = batch.len() as u64;
-            let Committed { imported, let_go } = importer.commit(std::mem::take(&mut batch)).await;
+            let Committed { imported, in_doubt } = importer.commit(std::mem::take(&mut batch)).await;
             summary.imported += imported;
-            summary.known += read - imported - let_go;
-            if let_go > 0 {
-                *summary.refused.entry(LET_GO.to_owned()).or_default() += let_go;
+            summary.known += read - imported - in_doubt;
+            if in_doubt > 0 {
+                *summary.refused.entry(IN_DOUBT.to_owned()).or_default() += in_doubt;
             }
         }
         if last {

@@ -1,17 +1,17 @@
-//! What was let go of since the start of the process, because it was older than messages are kept.
+//! What was removed since the start of the process, because it was older than messages are kept.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 /// See the module.
 #[derive(Debug)]
-pub struct LetGo {
+pub struct Removed {
     pub(super) entries: Counter,
     pub(super) messages: Counter,
     pub(super) complete_from: Gauge,
 }
 
-impl LetGo {
+impl Removed {
     /// So many entries went, with so many messages.
     pub fn gone(&self, entries: u64, messages: u64) {
         self.entries.inc_by(entries);
