@@ -39,11 +39,12 @@ use crate::stack::{self, BrokerChoice, StoreChoice};
 pub(crate) const HELP: &str = "\
 Measures the host and prints each figure beside its target: durable messages a second, processor time, disk,
 memory with 10,000 connections, both over TLS too; how a device is served while others take what they can of the
-host; the latency of questions about devices, of status_count and series at 1 and 10 million messages, restart; what is written for a message and its
-processor time at 1,000 to 400,000 devices, a million devices in one process; then what the firmware of an emulated
-board takes. Release builds; a fresh store under target/; about forty minutes, and it ends by itself.
+host; the latency of questions about devices, of status_count and series at 1 and 10 million messages, restart; what is
+written for a message and its processor time at 1,000 to 400,000 devices, a million devices in one process; then what the
+firmware of an emulated board takes. Release builds; a fresh store under target/; about forty minutes, and it ends by itself.
 
-  cargo xtask bench [--firmware|--growth|--tls|--floods|--questions] [--messages N] [--store redb|mongodb]
+  cargo xtask bench [--firmware|--growth|--tls|--floods|--questions|--history] [--messages N]
+                    [--store redb|mongodb]
   cargo xtask bench --devices N [--store redb|mongodb]
   cargo xtask bench --against COMMIT [--messages N] [--store redb|mongodb]
   cargo xtask bench --broker rabbitmq
@@ -55,6 +56,7 @@ board takes. Release builds; a fresh store under target/; about forty minutes, a
   --floods       measure only how a device is served while others take what they can: three minutes
   --questions    measure only how quick questions about 10,000 devices are, and what readers of the page cost the ingest:
                  three minutes
+  --history      measure only status_count, series and restart, with thirty days of messages: ten minutes
   --against C    measure throughput, disk use and the latency of status_count of this commit and of C, which is built
                  under target/ too, in turns, three times each; prints medians and how they compare
   --messages N   fill the store up to N messages instead of 10,000,000, for a shorter run
@@ -79,6 +81,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let only_tls = arguments.contains("--tls");
     let only_floods = arguments.contains("--floods");
     let only_questions = arguments.contains("--questions");
+    let only_history = arguments.contains("--history");
     let messages = arguments.opt_value_from_str("--messages")?.unwrap_or(MESSAGES);
     let devices: Option<usize> = arguments.opt_value_from_str("--devices")?;
     let against: Option<String> = arguments.opt_value_from_str("--against")?;
@@ -115,6 +118,9 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     }
     if only_questions {
         return questions::measure(fresh).map(|()| ExitCode::SUCCESS);
+    }
+    if only_history {
+        return history::grow(&fresh()?, messages).map(|()| ExitCode::SUCCESS);
     }
     if only_floods {
         return floods::measure(fresh()?).map(|()| ExitCode::SUCCESS);
