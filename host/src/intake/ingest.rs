@@ -32,7 +32,7 @@ const WRITE_ROWS: usize = 2048;
 
 /// Rows are written when so many records came for each that is changed, which take about as many bytes in the log as a row:
 /// all rows together cost no more than the log does (docs/decisions/0003-a-row-a-device.md).
-const RECORDS_A_ROW: u64 = 8;
+const RECORDS_A_ROW: u64 = 10;
 
 /// No sweep over the rows of a slot begins for fewer records than these, unless time has come. With 1,000 devices and
 /// 512 in its place, rows cost MongoDB 16 of 81 bytes written a message and two thirds of its processor time. A restart
@@ -246,7 +246,7 @@ impl<S: LogStore> Ingest<S> {
             let known = self.partitions[slot.index()].stored();
             let is_behind = checkpoint.windows < known.windows || checkpoint.rows < known.rows;
             let lost = mutant!(StateKeptAfterError, false, is_behind);
-            // Of a process that stood still while others let go of what it had not read.
+            // Of a process that stood still while others removed what it had not read.
             let is_gone = self.partitions[slot.index()].next() < self.store.start(slot).await?.first;
             if lost {
                 tracing::warn!(%slot, ?known, stored = ?checkpoint, "the store lost windows or rows that were not durable yet; they are made again from the log");
@@ -281,7 +281,7 @@ impl<S: LogStore> Ingest<S> {
             && self.store.start(slot).await?.first > from
         {
             let reason =
-                format!("old messages of slot {slot} were let go of while it was read; it is read again");
+                format!("old messages of slot {slot} were removed while it was read; it is read again");
             return Err(StoreError::Unavailable(reason));
         }
         for entry in &entries {
