@@ -89,6 +89,18 @@ impl Absent {
         Self { missing: none.clone(), unknown: none, known_from: None, partly_known: 0 }
     }
 
+    /// Takes what is absent of other devices, of the same steps.
+    pub fn merge(&mut self, other: Self) {
+        let Self { missing, unknown, known_from, partly_known } = other;
+        let add = |sums: &mut [u64], more: Vec<u64>| {
+            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(more));
+        };
+        add(&mut self.missing, missing);
+        add(&mut self.unknown, unknown);
+        self.known_from = self.known_from.max(known_from);
+        self.partly_known += partly_known;
+    }
+
     /// Takes a device as its row says, which is exact at `as_of`.
     pub fn add(&mut self, steps: &Steps, device: &FleetDevice, as_of: UnixMs) {
         let known_from = device.row.known_from;

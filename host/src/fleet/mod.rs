@@ -9,6 +9,8 @@ mod device;
 mod gaps;
 mod list;
 
+use std::collections::VecDeque;
+
 use rollcall_wire::{DeviceId, Slot};
 
 pub use self::completeness::{Absent, Steps};
@@ -29,7 +31,7 @@ const READ_ROWS: usize = 512;
 /// # Errors
 /// [`StoreError`].
 pub async fn scan<S: LogStore>(store: &S, mut each: impl FnMut(FleetDevice)) -> Result<(), StoreError> {
-    let mut pages = Pages::default();
+    let mut pages = Pages::of(Slot::all());
     while let Some(rows) = pages.next(store).await? {
         for row in &rows {
             each(FleetDevice::new(row)?);
@@ -39,22 +41,26 @@ pub async fn scan<S: LogStore>(store: &S, mut each: impl FnMut(FleetDevice)) -> 
     Ok(())
 }
 
-/// All rows, slot by slot and some at a time.
-#[derive(Default)]
+/// All rows of some slots, slot by slot and some at a time.
 struct Pages {
-    /// How many slots are read to their ends.
-    slots: usize,
+    /// Those that are not read to their ends.
+    slots: VecDeque<Slot>,
     after: Option<DeviceId>,
 }
 
 impl Pages {
+    fn of(slots: impl Iterator<Item = Slot>) -> Self {
+        Self { slots: slots.collect(), after: None }
+    }
+
     /// The next rows, if there are some.
     async fn next<S: LogStore>(&mut self, store: &S) -> Result<Option<Vec<Row>>, StoreError> {
-        while let Some(slot) = Slot::all().nth(self.slots) {
-            let rows = store.rows(slot, self.after, READ_ROWS).await?;
+        while let Some(slot) = self.slots.front() {
+            let rows = store.rows(*slot, self.after, READ_ROWS).await?;
             self.after = rows.last().map(|row| row.device);
             if rows.len() < READ_ROWS {
-                (self.slots, self.after) = (self.slots + 1, None);
+                self.slots.pop_front();
+                self.after = None;
             }
             if !rows.is_empty() {
                 return Ok(Some(rows));
@@ -71,10 +77,23 @@ impl Pages {
 pub async fn absent<S: LogStore>(store: &S, steps: &Steps, now: UnixMs) -> Result<AsOf<Absent>, StoreError> {
     let slots: Vec<_> = Slot::all().collect();
     let as_of = devices::as_of(store, &slots, now).await?;
+    // Two halves side by side, for there are many rows.
+    let (one, other) = slots.split_at(slots.len() / 2);
+    let half = |slots: &[Slot]| absent_of_slots(store, steps, as_of, slots.to_vec());
+    let (mut absent, other) = tokio::try_join!(half(one), half(other))?;
+    absent.merge(other);
+    Ok(AsOf { value: absent, as_of })
+}
+
+async fn absent_of_slots<S: LogStore>(
+    store: &S,
+    steps: &Steps,
+    as_of: UnixMs,
+    slots: Vec<Slot>,
+) -> Result<Absent, StoreError> {
     let mut absent = Absent::new(steps);
-    let mut pages = Pages::default();
-    let mut next = pages.next(store).await?;
-    while let Some(rows) = next {
+    let mut pages = Pages::of(slots.into_iter());
+    while let Some(rows) = pages.next(store).await? {
         let steps = steps.clone();
         // A device can have thousands of gaps, each over thousands of steps; other requests do not wait for it.
         let added = tokio::task::spawn_blocking(move || {
@@ -83,11 +102,9 @@ pub async fn absent<S: LogStore>(store: &S, steps: &Steps, now: UnixMs) -> Resul
             }
             Ok::<_, StoreError>(absent)
         });
-        // Meanwhile.
-        next = pages.next(store).await?;
         absent = added.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
     }
-    Ok(AsOf { value: absent, as_of })
+    Ok(absent)
 }
 
 /// What is not in the log of one device's samples, if its row is exact at `as_of`.
