@@ -222,6 +222,10 @@ impl LogStore for Panicking {
         self.store.rows(slot, after, limit).await
     }
 
+    async fn first_rows(&self, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.store.first_rows(after, limit).await
+    }
+
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
         self.store.write_rows(writes).await
     }

@@ -55,6 +55,10 @@ impl<S: LogStore> LogStore for LateStore<S> {
         self.there()?.rows(slot, after, limit).await
     }
 
+    async fn first_rows(&self, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.there()?.first_rows(after, limit).await
+    }
+
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
         self.there()?.write_rows(writes).await
     }

@@ -14,7 +14,9 @@ use super::plan::{Plan, TailEntry, View, Window};
 use super::rollup::{Chunk, Resolution};
 use super::row::Row;
 use super::start::{Cut, Identity, Start, Starts};
-use super::{Checkpoint, Checkpoints, LogStore, Logged, Recount, RowWrite, Snapshot, StoreError, WindowRow};
+use super::{
+    Checkpoint, Checkpoints, LogStore, Logged, Recount, RowWrite, Snapshot, StoreError, WindowRow, merge,
+};
 use crate::model::{self, BySecond, Entry, UnixMs};
 use crate::ops::check::{self, Report};
 
@@ -145,6 +147,10 @@ impl LogStore for MemoryStore {
 
     async fn rows(&self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.state().rows(slot, after, limit)
+    }
+
+    async fn first_rows(&self, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        merge::first_rows(self, after, limit).await
     }
 
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use super::row::Row;
 use super::{LogStore, StoreError};
 
 /// See [`LogStore::first_rows`].
-pub(super) async fn first_rows<S: LogStore + ?Sized>(
+pub(super) async fn first_rows<S: LogStore>(
     store: &S,
     after: Option<DeviceId>,
     limit: usize,

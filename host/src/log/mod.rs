@@ -121,9 +121,7 @@ pub trait LogStore: Send + Sync + 'static {
         &self,
         after: Option<DeviceId>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send {
-        merge::first_rows(self, after, limit)
-    }
+    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
     /// Stores rows, each unless the one that is there is as far or further; then adds what they have sealed to hour
     /// rows, each unless it has it; and then moves the checkpoints, never back. It needs no durability of its own, but no

@@ -193,6 +193,10 @@ impl LogStore for UnsteadyStore {
         self.call(Call::Any, async |store, _| store.rows(slot, after, limit).await).await
     }
 
+    async fn first_rows(&self, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.call(Call::Any, async |store, _| store.first_rows(after, limit).await).await
+    }
+
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
         self.call(Call::Rows, async |store, torn| {
             let mut writes = writes.to_vec();

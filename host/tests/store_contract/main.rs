@@ -68,6 +68,10 @@ macro_rules! delegate_reads {
             $store.rows(slot, after, limit).await
         }
 
+        async fn first_rows(&$self, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+            $store.first_rows(after, limit).await
+        }
+
         async fn write_rows(&$self, writes: &[RowWrite]) -> Result<(), StoreError> {
             $store.write_rows(writes).await
         }

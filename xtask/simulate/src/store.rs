@@ -264,6 +264,10 @@ impl LogStore for Store {
         each!(self, store => store.rows(slot, after, limit).await)
     }
 
+    async fn first_rows(&self, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        each!(self, store => store.first_rows(after, limit).await)
+    }
+
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
         each!(self, store => store.write_rows(writes).await)
     }
@@ -329,6 +333,10 @@ impl LogStore for Faulty {
 
     async fn rows(&self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.call(Call::Read, self.store.rows(slot, after, limit)).await
+    }
+
+    async fn first_rows(&self, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.call(Call::Read, self.store.first_rows(after, limit)).await
     }
 
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {

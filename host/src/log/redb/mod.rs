@@ -57,7 +57,7 @@ use super::plan::{Plan, View};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::start::{Cut, Identity, Start};
-use super::{Checkpoint, LogStore, RowWrite, StoreError, codec};
+use super::{Checkpoint, LogStore, RowWrite, StoreError, codec, merge};
 use crate::model::{Entry, UnixMs};
 
 type Open = dyn Fn() -> Result<Database, WorkError> + Send + Sync;
@@ -280,6 +280,10 @@ impl LogStore for RedbStore {
 
     async fn rows(&self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.run(move |database| rows::read(&database.begin_read()?, slot, after, limit)).await
+    }
+
+    async fn first_rows(&self, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        merge::first_rows(self, after, limit).await
     }
 
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
