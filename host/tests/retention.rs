@@ -16,7 +16,7 @@ use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::intake::{self, KeepMessages, recount, remove_old_once};
 use rollcall_host::log::plan::{Plan, total};
 use rollcall_host::log::{LogStore, StoreAddress, devices};
-use rollcall_host::model::{Entry, Record, RecordKind, TimeError, UnixMs, Verdict, WriterId};
+use rollcall_host::model::{Record, RecordKind, TimeError, UnixMs, Verdict};
 use rollcall_host::ops::check::{Outcome, Report};
 use rollcall_wire::{BootId, SampleId, Sequence, Slot};
 use tokio::sync::mpsc;
@@ -496,6 +496,7 @@ fn a_process_that_is_killed_while_it_removes_messages_leaves_the_rest_to_the_nex
 #[test]
 fn a_host_that_slept_while_messages_went_takes_no_number_that_is_gone() {
     use common::place::Mongo;
+    use rollcall_host::model::{Entry, WriterId};
     if !Mongo::available() {
         return;
     }

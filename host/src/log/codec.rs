@@ -264,8 +264,15 @@ fn numbers_sum(mut bytes: &[u8]) -> Option<Numbers> {
     for _ in 0..varint::get(rest)? {
         let _distance = varint::get(rest)?;
         for _ in 0..varint::get(rest)? {
-            let number = numbers.get_mut(usize::try_from(varint::get(rest)?).ok()?)?;
-            *number = number.checked_add(varint::get(rest)?)?;
+            // Nearly all are of two bytes.
+            let (which, count) = if let [which @ ..0x80, count @ ..0x80, after @ ..] = *rest {
+                *rest = after;
+                (u64::from(*which), u64::from(*count))
+            } else {
+                (varint::get(rest)?, varint::get(rest)?)
+            };
+            let number = numbers.get_mut(usize::try_from(which).ok()?)?;
+            *number = number.checked_add(count)?;
         }
     }
     Some(numbers)
