@@ -255,27 +255,32 @@ pub(super) fn minute_sum(start: u64, bytes: &[u8]) -> Result<Counts, StoreError>
         .ok_or_else(|| StoreError::Corrupt(format!("the window of the minute at {start}")))
 }
 
-/// Adds up all [`StoredSecond`]s without putting them anywhere: a query reads hundreds of minutes of which it needs no more.
+/// Adds up all [`StoredSecond`]s without putting them anywhere: a question reads hundreds of minutes of which it needs no more.
 fn numbers_sum(mut bytes: &[u8]) -> Option<Numbers> {
-    let mut numbers = Numbers::default();
+    // By place, of which a byte tells fewer than there are here.
+    let mut sums = [0_u64; 0x80];
     // In postcard a length and its elements follow each other: varints all of them, but for the byte of a number's place,
-    // which is one as well.
+    // which is one as well. Nearly all are of one byte.
     let rest = &mut bytes;
     for _ in 0..varint::get(rest)? {
-        let _distance = varint::get(rest)?;
-        for _ in 0..varint::get(rest)? {
-            // Nearly all are of two bytes.
-            let (which, count) = if let [which @ ..0x80, count @ ..0x80, after @ ..] = *rest {
-                *rest = after;
-                (u64::from(*which), u64::from(*count))
-            } else {
-                (varint::get(rest)?, varint::get(rest)?)
-            };
-            let number = numbers.get_mut(usize::try_from(which).ok()?)?;
-            *number = number.checked_add(count)?;
+        let (_distance, some) = two(rest)?;
+        for _ in 0..some {
+            let (place, count) = two(rest)?;
+            let sum = sums.get_mut(usize::try_from(place).ok()?)?;
+            *sum = sum.wrapping_add(count);
         }
     }
-    Some(numbers)
+    let (numbers, others) = sums.split_first_chunk()?;
+    others.iter().all(|sum| *sum == 0).then_some(*numbers)
+}
+
+#[inline]
+fn two(rest: &mut &[u8]) -> Option<(u64, u64)> {
+    if let [one @ ..0x80, other @ ..0x80, after @ ..] = *rest {
+        *rest = after;
+        return Some((u64::from(*one), u64::from(*other)));
+    }
+    Some((varint::get(rest)?, varint::get(rest)?))
 }
 
 fn seconds(counts: &BySecond) -> Vec<StoredSecond> {
