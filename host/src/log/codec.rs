@@ -257,7 +257,7 @@ pub(super) fn minute_sum(start: u64, bytes: &[u8]) -> Result<Counts, StoreError>
 
 /// Adds up all [`StoredSecond`]s without putting them anywhere: a question reads hundreds of minutes of which it needs no more.
 fn numbers_sum(mut bytes: &[u8]) -> Option<Numbers> {
-    // By place, of which a byte tells fewer than there are here.
+    // By place: as many as a byte of a varint can tell, most of which have to stay 0.
     let mut sums = [0_u64; 0x80];
     // In postcard a length and its elements follow each other: varints all of them, but for the byte of a number's place,
     // which is one as well. Nearly all are of one byte.
@@ -274,6 +274,7 @@ fn numbers_sum(mut bytes: &[u8]) -> Option<Numbers> {
     others.iter().all(|sum| *sum == 0).then_some(*numbers)
 }
 
+/// Reads two varints, both at once where each is a byte.
 #[inline]
 fn two(rest: &mut &[u8]) -> Option<(u64, u64)> {
     if let [one @ ..0x80, other @ ..0x80, after @ ..] = *rest {

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use rollcall_host::intake::ingest::Ingest;
 use rollcall_host::log::LogStore;
 use rollcall_host::model::{Counts, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
+use rollcall_host::ops::check::{Outcome, Report};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
+use tokio::sync::mpsc;
 
 /// Where the random times begin: not on any window's boundary.
 pub(crate) const START_S: u64 = 1_721_433_677;
@@ -109,4 +111,17 @@ pub(crate) fn brute_force<'a>(records: impl IntoIterator<Item = &'a Record>, ran
         }
     }
     counts
+}
+
+/// What doctor says is wrong, out of all that it reports.
+pub(crate) async fn failures(mut reports: mpsc::Receiver<Report>) -> Vec<String> {
+    let mut failures = Vec::new();
+    while let Some(report) = reports.recv().await {
+        if let Report::Check(check) = report
+            && check.outcome == Outcome::Fail
+        {
+            failures.push(format!("{}: {}", check.name, check.found));
+        }
+    }
+    failures
 }

@@ -4,17 +4,9 @@ use super::*;
 
 /// What it says is wrong.
 pub(crate) async fn wrong<F: Fixture>(fixture: &F) -> Vec<String> {
-    let (sender, mut reports) = mpsc::channel(1000);
+    let (sender, reports) = mpsc::channel(1000);
     fixture.checks(sender).await;
-    let mut wrong = Vec::new();
-    while let Some(report) = reports.recv().await {
-        if let Report::Check(check) = report
-            && check.outcome == Outcome::Fail
-        {
-            wrong.push(format!("{}: {}", check.name, check.found));
-        }
-    }
-    wrong
+    common::failures(reports).await
 }
 
 pub(crate) async fn doctor_finds_nothing_wrong_with_what_an_ingest_wrote<F: Fixture>() {

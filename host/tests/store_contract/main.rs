@@ -40,7 +40,7 @@ use rollcall_host::log::row::Row;
 use rollcall_host::log::start::{Cut, Identity, Start};
 use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
 use rollcall_host::model::{Counts, Entry, Record, RecordKind, UnixMs, Verdict};
-use rollcall_host::ops::check::{Outcome, Report};
+use rollcall_host::ops::check::Report;
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot};
 use tokio::sync::mpsc;
 
