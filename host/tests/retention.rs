@@ -279,12 +279,13 @@ fn disk_use_stays_level_over_three_periods_and_compact_gives_room_back() {
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && text.contains("another process uses"), "{text}");
     drop(used);
-    let before = length(place.directory());
+    // Where it was killed it is repaired when it is opened, and may come out a little longer or shorter.
     let (code, text) = said(&mut rollcall("compact", &store));
     println!("{text}");
     assert_eq!(code, Some(0), "{text}");
-    assert_eq!(text.trim(), format!("{before} bytes before, {} after", length(place.directory())));
-    assert!(length(place.directory()) < before);
+    let after = format!(" bytes before, {} after", length(place.directory()));
+    let before = text.trim().strip_suffix(&after).and_then(|before| before.parse::<u64>().ok());
+    assert!(before.is_some_and(|before| length(place.directory()) < before), "{text}");
     // What is in use, without the room that the steps have left.
     let (code, text) = said(&mut rollcall("compact", &format!("redb:{}", endless.directory().display())));
     assert_eq!(code, Some(0), "{text}");
