@@ -3,16 +3,12 @@
 //!
 //! Minutes stand in the order in which they came, and one may stand there several times: all of it is a sum. What
 //! the last minute has is written anew when it grows, so that the same samples in the same order are always the
-//! same bytes.
-//!
-//! One byte tells a number in most cases: 2 bits how many minutes after the one before (3: a difference follows), 3
-//! bits which of its numbers (7: a byte follows), 3 bits how often (0: what is beyond 7 follows).
+//! same bytes (`run.rs`).
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::codec::{self, Numbers};
-use super::varint;
+use super::run;
 use crate::model::{Counts, Record, UnixMs};
 
 /// The minute of Unix time in which an instant lies. Later than the year 10000 none is told from another.
@@ -30,19 +26,6 @@ pub struct Minutes {
     minute: u32,
 }
 
-const ADVANCE_SHIFT: u32 = 6;
-const NUMBER_SHIFT: u32 = 3;
-/// What of a first byte says that more follows, of each of the three.
-const DIFFERENCE_FOLLOWS: u8 = 3;
-const NUMBER_FOLLOWS: u8 = 7;
-const COUNT_FOLLOWS: u8 = 0;
-
-/// The most that a first byte says of a count.
-const COUNT_MAX: u64 = 7;
-
-/// More samples of a minute are none that were counted: what says so is damaged.
-const COUNT_END: u64 = 1 << 48;
-
 impl Minutes {
     /// Counts a record in its minute.
     pub fn count(&mut self, record: &Record) {
@@ -59,7 +42,7 @@ impl Minutes {
         let mut sum = *counts;
         let mut difference = i64::from(minute) - i64::from(self.minute);
         if difference == 0
-            && let Some((last, so_far)) = read(&mut &self.bytes[self.tail as usize..])
+            && let Some((last, so_far)) = run::read(&mut &self.bytes[self.tail as usize..])
         {
             difference = last;
             sum += so_far;
@@ -67,14 +50,14 @@ impl Minutes {
         }
         self.tail = self.bytes.len() as u32;
         self.minute = minute;
-        write(&mut self.bytes, difference, &codec::numbers(&sum));
+        run::write(&mut self.bytes, difference, &sum);
     }
 
     /// Each minute with its counts; a minute may come several times.
     pub fn iter(&self) -> impl Iterator<Item = (u32, Counts)> + '_ {
         let (mut rest, mut minute) = (self.bytes.as_slice(), 0);
         std::iter::from_fn(move || {
-            let (difference, counts) = read(&mut rest)?;
+            let (difference, counts) = run::read(&mut rest)?;
             minute += difference;
             Some((minute as u32, counts))
         })
@@ -100,73 +83,11 @@ impl Minutes {
         let (mut rest, mut tail, mut minute) = (bytes, 0, 0_i64);
         while !rest.is_empty() {
             tail = u32::try_from(bytes.len() - rest.len()).ok()?;
-            let (difference, _) = read(&mut rest)?;
+            let (difference, _) = run::read(&mut rest)?;
             minute = minute.checked_add(difference).filter(|minute| u32::try_from(*minute).is_ok())?;
         }
         Some(Self { bytes: bytes.to_vec(), tail, minute: minute as u32 })
     }
-}
-
-/// One minute: its distance from the one before, and what it has. Nothing is written of a minute that has nothing.
-fn write(bytes: &mut Vec<u8>, difference: i64, numbers: &Numbers) {
-    let mut difference = Some(difference);
-    for (number, count) in (0_u8..).zip(numbers).filter(|(_, count)| **count > 0) {
-        let (advance, far) = match difference.take() {
-            None => (0, None),
-            Some(near @ 0..=2) => (near as u8, None),
-            Some(far) => (DIFFERENCE_FOLLOWS, Some(far)),
-        };
-        let short = if *count <= COUNT_MAX { *count as u8 } else { COUNT_FOLLOWS };
-        bytes.push(advance << ADVANCE_SHIFT | number.min(NUMBER_FOLLOWS) << NUMBER_SHIFT | short);
-        if let Some(far) = far {
-            varint::put(bytes, (far << 1 ^ far >> 63) as u64);
-        }
-        if number >= NUMBER_FOLLOWS {
-            bytes.push(number);
-        }
-        if *count > COUNT_MAX {
-            varint::put(bytes, *count - COUNT_MAX - 1);
-        }
-    }
-}
-
-/// Reads one minute, if there is a whole one, as [`write()`] writes it and not otherwise.
-fn read(bytes: &mut &[u8]) -> Option<(i64, Counts)> {
-    let mut numbers = Numbers::default();
-    let first = *bytes.first()? >> ADVANCE_SHIFT;
-    let mut difference = i64::from(first);
-    let mut last = None;
-    while let Some((head, rest)) = bytes.split_first() {
-        if last.is_some() && head >> ADVANCE_SHIFT > 0 {
-            break;
-        }
-        *bytes = rest;
-        if head >> ADVANCE_SHIFT == DIFFERENCE_FOLLOWS {
-            let far = varint::get(bytes)?;
-            difference = (far >> 1) as i64 ^ -((far & 1) as i64);
-            if (0..DIFFERENCE_FOLLOWS.into()).contains(&difference) {
-                return None;
-            }
-        }
-        let mut number = head >> NUMBER_SHIFT & NUMBER_FOLLOWS;
-        if number == NUMBER_FOLLOWS {
-            let (more, rest) = bytes.split_first()?;
-            (number, *bytes) = (*more, rest);
-            if number < NUMBER_FOLLOWS {
-                return None;
-            }
-        }
-        if last.is_some_and(|last| last >= number) {
-            return None;
-        }
-        last = Some(number);
-        let count = match head & COUNT_MAX as u8 {
-            COUNT_FOLLOWS => varint::get(bytes).filter(|more| *more < COUNT_END)? + COUNT_MAX + 1,
-            short => short.into(),
-        };
-        *numbers.get_mut(usize::from(number))? = count;
-    }
-    Some((difference, codec::counts(&numbers)))
 }
 
 impl Serialize for Minutes {
@@ -187,6 +108,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::log::codec;
     use proptest::prelude::*;
     use rollcall_wire::Status;
 

@@ -21,6 +21,7 @@ mod rebuild;
 pub mod redb;
 pub mod rollup;
 pub mod row;
+mod run;
 mod snapshot;
 pub mod start;
 mod varint;

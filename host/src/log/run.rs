@@ -1,0 +1,83 @@
+//! Counts at places one after the other, as bytes: the minutes of a device, and the seconds of a minute.
+//!
+//! One byte tells a number in most cases: 2 bits how many places after the one before (3: a difference follows), 3
+//! bits which of its numbers (7: a byte follows), 3 bits how often (0: what is beyond 7 follows).
+
+use super::codec::{self, Numbers};
+use super::varint;
+use crate::model::Counts;
+
+const ADVANCE_SHIFT: u32 = 6;
+const NUMBER_SHIFT: u32 = 3;
+/// What of a first byte says that more follows, of each of the three.
+const DIFFERENCE_FOLLOWS: u8 = 3;
+const NUMBER_FOLLOWS: u8 = 7;
+const COUNT_FOLLOWS: u8 = 0;
+
+/// The most that a first byte says of a count.
+const COUNT_MAX: u64 = 7;
+
+/// More samples at a place are none that were counted: what says so is damaged.
+const COUNT_END: u64 = 1 << 48;
+
+/// One place: its distance from the one before, and its counts. Nothing is written of counts of nothing.
+pub(super) fn write(bytes: &mut Vec<u8>, difference: i64, counts: &Counts) {
+    let mut difference = Some(difference);
+    for (number, count) in (0_u8..).zip(codec::numbers(counts)).filter(|(_, count)| *count > 0) {
+        let (advance, far) = match difference.take() {
+            None => (0, None),
+            Some(near @ 0..=2) => (near as u8, None),
+            Some(far) => (DIFFERENCE_FOLLOWS, Some(far)),
+        };
+        let short = if count <= COUNT_MAX { count as u8 } else { COUNT_FOLLOWS };
+        bytes.push(advance << ADVANCE_SHIFT | number.min(NUMBER_FOLLOWS) << NUMBER_SHIFT | short);
+        if let Some(far) = far {
+            varint::put(bytes, (far << 1 ^ far >> 63) as u64);
+        }
+        if number >= NUMBER_FOLLOWS {
+            bytes.push(number);
+        }
+        if count > COUNT_MAX {
+            varint::put(bytes, count - COUNT_MAX - 1);
+        }
+    }
+}
+
+/// Reads one place, if there is a whole one, as [`write()`] writes it and not otherwise.
+pub(super) fn read(bytes: &mut &[u8]) -> Option<(i64, Counts)> {
+    let mut numbers = Numbers::default();
+    let first = *bytes.first()? >> ADVANCE_SHIFT;
+    let mut difference = i64::from(first);
+    let mut last = None;
+    while let Some((head, rest)) = bytes.split_first() {
+        if last.is_some() && head >> ADVANCE_SHIFT > 0 {
+            break;
+        }
+        *bytes = rest;
+        if head >> ADVANCE_SHIFT == DIFFERENCE_FOLLOWS {
+            let far = varint::get(bytes)?;
+            difference = (far >> 1) as i64 ^ -((far & 1) as i64);
+            if (0..DIFFERENCE_FOLLOWS.into()).contains(&difference) {
+                return None;
+            }
+        }
+        let mut number = head >> NUMBER_SHIFT & NUMBER_FOLLOWS;
+        if number == NUMBER_FOLLOWS {
+            let (more, rest) = bytes.split_first()?;
+            (number, *bytes) = (*more, rest);
+            if number < NUMBER_FOLLOWS {
+                return None;
+            }
+        }
+        if last.is_some_and(|last| last >= number) {
+            return None;
+        }
+        last = Some(number);
+        let count = match head & COUNT_MAX as u8 {
+            COUNT_FOLLOWS => varint::get(bytes).filter(|more| *more < COUNT_END)? + COUNT_MAX + 1,
+            short => short.into(),
+        };
+        *numbers.get_mut(usize::from(number))? = count;
+    }
+    Some((difference, codec::counts(&numbers)))
+}
