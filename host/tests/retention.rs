@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::damage::{self, Damage};
-use common::place::{Place, Redb, on_each_place, run};
+use common::place::{Place, Redb, migrate, on_each_place, refusal, run};
 use common::serve::{Process, rollcall, said};
 use common::{brute_force, device, record};
 use rollcall_host::intake::ingest::Ingest;
@@ -28,7 +28,8 @@ const BEGIN_MS: u64 = 1_700_000_000_000;
 on_each_place! {
     whatever_is_damaged_after_a_cut_is_repaired_or_named_and_nothing_is_counted_otherwise
     a_repair_after_a_cut_changes_no_answer_and_can_be_cut_off_anywhere
-    hours_of_devices_that_stay_damaged_keep_nothing_from_being_stored
+    windows_of_devices_that_stay_damaged_keep_nothing_from_being_stored
+    a_store_of_the_format_before_that_has_removed_messages_is_converted
     a_process_that_is_killed_while_it_removes_messages_leaves_the_rest_to_the_next
 }
 
@@ -270,7 +271,7 @@ fn disk_use_stays_level_over_three_periods_and_compact_gives_room_back() {
     let kept = run(lengths(&endless, None));
     let lengths = run(lengths(&place, Some("31d".parse().unwrap())));
     println!("bytes after each period: {lengths:?}, and where all is kept {kept:?}");
-    // The file grows by steps of up to its length, and windows and hours of devices stay.
+    // The file grows by steps of up to its length, and windows stay.
     assert!(lengths[3] <= 2 * lengths[0] && lengths[3] < kept[3], "{lengths:?} {kept:?}");
 
     let store = format!("redb:{}", place.directory().display());
@@ -349,7 +350,7 @@ fn serve_removes_what_is_older_than_it_is_to_keep_and_says_so() {
 }
 
 #[test]
-fn an_older_version_reads_a_store_until_something_is_removed() {
+fn a_store_says_by_its_format_that_messages_were_removed() {
     use redb::{ReadableDatabase, TableDefinition};
     let mut random = common::random();
     let place = Redb::fresh();
@@ -365,9 +366,9 @@ fn an_older_version_reads_a_store_until_something_is_removed() {
         assert_eq!(remove_old_once(&store, "31d".parse().unwrap(), UnixMs::now()).await.unwrap(), 0);
     });
     let (before, tables) = format();
-    assert_eq!(before, 6);
+    assert_eq!(before, 8);
     run(cut(&mut random, &place.address()));
-    assert_eq!(format(), (7, tables + 2));
+    assert_eq!(format(), (9, tables + 2));
 }
 
 #[test]
@@ -392,7 +393,7 @@ fn a_start_of_a_log_that_is_damaged_is_named_and_nothing_is_changed() {
     assert!(fs::read(&file).unwrap() == before);
 }
 
-fn hours_of_devices_that_stay_damaged_keep_nothing_from_being_stored<P: Place>() {
+fn windows_of_devices_that_stay_damaged_keep_nothing_from_being_stored<P: Place>() {
     let mut random = common::random();
     let place = P::fresh();
     let address = place.address();
@@ -404,6 +405,22 @@ fn hours_of_devices_that_stay_damaged_keep_nothing_from_being_stored<P: Place>()
         repair(&address).await.unwrap();
         assert!(!wrong(&address).await.is_empty());
         go_on(&mut random, &Arc::new(address.open().await.unwrap())).await;
+    });
+}
+
+fn a_store_of_the_format_before_that_has_removed_messages_is_converted<P: Place>() {
+    let mut random = common::random();
+    let place = P::fresh();
+    let address = place.address();
+    run(async {
+        let records = cut(&mut random, &address).await;
+        place.age(P::BEFORE + 1).await;
+        assert!(refusal(&address).await.contains("rollcall migrate"));
+        assert!(migrate(&address).await.unwrap(), "nothing to convert");
+        assert_eq!(wrong(&address).await, Vec::<String>::new());
+        assert_eq!(errors(&address, &records).await, Vec::<String>::new());
+        go_on(&mut random, &Arc::new(address.open().await.unwrap())).await;
+        assert_eq!(wrong(&address).await, Vec::<String>::new());
     });
 }
 

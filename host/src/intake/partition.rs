@@ -51,7 +51,7 @@ struct Sweep {
     written: usize,
     /// So many are with the store now.
     writing: usize,
-    /// Is something that they had sealed in their hour rows, and not here any more?
+    /// Is something that they had sealed in their windows, and not here any more?
     moved: bool,
 }
 

@@ -16,7 +16,7 @@ use crate::log::start::Start;
 use crate::log::{LogStore, Rebuild, RebuildError, RowWrite, StoreError};
 use crate::model::{Entry, RecordKind, UnixMs};
 
-/// How many entries, rows, and devices with all their hours are read at a time.
+/// How many entries, rows, and devices with all their windows are read at a time.
 const READ_ENTRIES: usize = 256;
 const READ_ROWS: usize = 4096;
 const READ_DEVICES: usize = 16;
@@ -35,7 +35,7 @@ pub async fn rebuild(rebuild: Rebuild) -> Result<(), RebuildError> {
     rebuild.end().await
 }
 
-/// Makes the rows that are lost of a store that has removed messages, as far as their hours are; from there on they are
+/// Makes the rows that are lost of a store that has removed messages, as far as their windows are; from there on they are
 /// made as all others are.
 async fn make_lost_rows<S: LogStore>(store: &S) -> Result<(), StoreError> {
     let mut starts = Vec::with_capacity(Slot::COUNT);
@@ -62,7 +62,7 @@ async fn make_lost_rows<S: LogStore>(store: &S) -> Result<(), StoreError> {
 /// A device that has messages and no row.
 struct Lost {
     first_seen: UnixMs,
-    /// Its hours hold what it has counted below this entry.
+    /// Its windows hold what it has counted below this entry.
     below: u64,
 }
 
@@ -94,9 +94,9 @@ async fn lost<S: LogStore>(
     for devices in devices.chunks(READ_DEVICES) {
         let views = store.devices(devices, 0..u32::MAX).await?;
         for (device, view) in devices.iter().zip(views) {
-            let below = view.hours.iter().map(|hour| hour.below).max().unwrap_or_default();
+            let below = view.windows.iter().map(|window| window.below).max().unwrap_or_default();
             if below > end {
-                return Err(StoreError::Corrupt(format!("an hour of device {device} is beyond its log")));
+                return Err(StoreError::Corrupt(format!("a window of device {device} is beyond its log")));
             }
             lost.entry(*device).and_modify(|lost| lost.below = below);
         }
@@ -104,7 +104,7 @@ async fn lost<S: LogStore>(
     Ok(lost)
 }
 
-/// Their rows, each up to where its hours are.
+/// Their rows, each up to where its windows are.
 async fn rows<S: LogStore>(
     store: &S,
     slot: Slot,
@@ -115,7 +115,7 @@ async fn rows<S: LogStore>(
     let end = lost.values().map(|lost| lost.below).max().unwrap_or_default();
     each(store, slot, start.first, end, |entry| {
         seen.take(entry, |device| lost.get(device).is_some_and(|lost| entry.number < lost.below));
-        // All that is counted here is in hours.
+        // All that is counted here is in windows.
         seen.all_moved();
     })
     .await?;

@@ -4,8 +4,8 @@
 //! A sample is new if and only if it is not in the set: no order, prefetch or overtaking makes it otherwise,
 //! and a jump forward is a range of its own. What is kept is bounded, by names; what falls behind a bound is
 //! neither new nor counted: [`Sighting::CannotTell`]. Beside it stands what is counted of each device by minute and not
-//! in its hour rows yet. A pure function of the log's prefix: only [`Seen::take`] changes it, and only by logged entries;
-//! but of what is sealed, that goes which is in the hour rows.
+//! in its windows yet. A pure function of the log's prefix: only [`Seen::take`] changes it, and only by logged entries;
+//! but of what is sealed, that goes which is in the windows.
 
 mod devices;
 
@@ -44,7 +44,7 @@ pub struct Seen {
     devices: Devices,
     /// How many were changed since their rows were taken.
     changed: usize,
-    /// What is sealed of those few of which something is, and may not be in their hour rows.
+    /// What is sealed of those few of which something is, and may not be in their windows.
     sealed: HashMap<DeviceId, Vec<Sealed>>,
 }
 
@@ -119,7 +119,7 @@ impl Seen {
         for id in full {
             let counts = &mut self.device(&id).state.counts;
             if counts.len() >= SEAL_BYTES {
-                let sealed = Sealed { below: entry.number + 1, minutes: std::mem::take(counts) };
+                let sealed = Sealed::new(entry.number + 1, std::mem::take(counts));
                 self.sealed.entry(id).or_default().push(sealed);
             }
         }
@@ -149,7 +149,7 @@ impl Seen {
         self.sealed.clear();
     }
 
-    /// What a device has sealed up to entry `upto` is in its hour rows; was there something?
+    /// What a device has sealed up to entry `upto` is in its windows; was there something?
     pub fn moved(&mut self, id: &DeviceId, upto: u64) -> bool {
         let Some(sealed) = self.sealed.get_mut(id) else { return false };
         let before = sealed.len();

@@ -11,7 +11,7 @@ use super::devices::DeviceView;
 #[cfg(feature = "mongodb")]
 use super::mongo::{self, MongoAddress, MongoStore};
 use super::plan::{Plan, View};
-use super::rebuild::Rebuild;
+use super::rebuild::{Migration, Rebuild};
 use super::redb::{self, BackupError, Compacted, LocalRequests, Progress, RedbStore};
 use super::rollup::Chunk;
 use super::row::Row;
@@ -132,22 +132,19 @@ impl StoreAddress {
         })
     }
 
-    /// Opens a store that an older version wrote, or whose rebuild was cut off; `None` when it is one of today's already,
-    /// or there is none.
+    /// Opens a store that an older version wrote, or whose rebuild was cut off, and converts what needs no rebuild.
     ///
     /// # Errors
     /// As [`StoreAddress::open`].
-    pub async fn open_to_migrate(&self) -> Result<Option<Rebuild>, OpenError> {
-        let older = match self {
-            Self::Redb(directory) => {
-                RedbStore::open_to_migrate(directory)?.map(|(store, begun)| (AnyStore::Redb(store), begun))
-            }
+    pub async fn open_to_migrate(&self) -> Result<Migration<Rebuild>, OpenError> {
+        Ok(match self {
+            Self::Redb(directory) => RedbStore::open_to_migrate(directory)?
+                .map(|(store, begun)| Rebuild::new(AnyStore::Redb(store), begun)),
             #[cfg(feature = "mongodb")]
             Self::Mongo(address) => MongoStore::open_to_migrate(address)
                 .await?
-                .map(|(store, begun)| (AnyStore::Mongo(store), begun)),
-        };
-        Ok(older.map(|(store, begun)| Rebuild::new(store, begun)))
+                .map(|(store, begun)| Rebuild::new(AnyStore::Mongo(store), begun)),
+        })
     }
 
     /// Opens a store of today's format, whatever what is made from its log is like.

@@ -12,9 +12,8 @@
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 use serde::{Deserialize, Serialize};
 
-use super::varint;
-use super::{Logged, StoreError};
-use crate::model::{BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
+use super::{Logged, StoreError, run};
+use crate::model::{self, BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 
 /// What an entry of today's form begins with, and those of the two forms before it.
 const ENTRY_VERSION: u8 = 4;
@@ -235,53 +234,54 @@ pub(super) fn entry_counts(slot: Slot, number: u64, bytes: &[u8]) -> Result<BySe
     }
 }
 
-/// A minute's counts by second.
-pub(super) fn minute_bytes(counts: &BySecond) -> Vec<u8> {
-    postcard::to_allocvec(&seconds(counts)).expect("plain data always serialises into memory")
+/// What a minute of today's form begins with. Earlier ones begin with how many seconds they have, which is never 0.
+const MINUTE_WITH_SUM: u8 = 0;
+
+/// A minute's counts by second: their sum, and then each second at its place, the first at 1.
+pub(super) fn minute_bytes(start: u64, by_second: &BySecond) -> Vec<u8> {
+    let mut bytes = vec![MINUTE_WITH_SUM];
+    run::write(&mut bytes, 0, &model::sum(by_second, 0..u64::MAX));
+    let mut last = 0;
+    for (second, counts) in by_second.iter().filter(|(_, counts)| **counts != Counts::default()) {
+        let place = second.saturating_sub(start).cast_signed().saturating_add(1);
+        run::write(&mut bytes, place - last, counts);
+        last = place;
+    }
+    bytes
 }
 
-/// Reads what [`minute_bytes`] wrote.
+/// Reads what [`minute_bytes`] wrote of this minute, or an earlier version.
 pub(super) fn minute(start: u64, bytes: &[u8]) -> Result<BySecond, StoreError> {
-    let seconds = postcard::from_bytes(bytes).ok();
-    seconds
-        .and_then(by_second)
-        .ok_or_else(|| StoreError::Corrupt(format!("the window of the minute at {start}")))
+    let read = || match bytes.split_first()? {
+        (&MINUTE_WITH_SUM, rest) => minute_with_sum(start, rest),
+        _ => by_second(postcard::from_bytes(bytes).ok()?),
+    };
+    read().ok_or_else(|| no_minute(start))
+}
+
+fn minute_with_sum(start: u64, mut rest: &[u8]) -> Option<BySecond> {
+    let (_, sum) = run::read(&mut rest)?;
+    let (mut by_second, mut place) = (BySecond::new(), 0);
+    while !rest.is_empty() {
+        let (difference, counts) = run::read(&mut rest)?;
+        place = u64::checked_add_signed(place, difference).filter(|place| (1..=60).contains(place))?;
+        by_second.insert(start.checked_add(place - 1)?, counts);
+    }
+    (model::sum(&by_second, 0..u64::MAX) == sum).then_some(by_second)
 }
 
 /// The sum of a minute's counts, as [`minute`] reads them.
 pub(super) fn minute_sum(start: u64, bytes: &[u8]) -> Result<Counts, StoreError> {
-    numbers_sum(bytes)
-        .map(|numbers| counts(&numbers))
-        .ok_or_else(|| StoreError::Corrupt(format!("the window of the minute at {start}")))
-}
-
-/// Adds up all [`StoredSecond`]s without putting them anywhere: a question reads hundreds of minutes of which it needs no more.
-fn numbers_sum(mut bytes: &[u8]) -> Option<Numbers> {
-    // By place: as many as a byte of a varint can tell, most of which have to stay 0.
-    let mut sums = [0_u64; 0x80];
-    // In postcard a length and its elements follow each other: varints all of them, but for the byte of a number's place,
-    // which is one as well. Nearly all are of one byte.
-    let rest = &mut bytes;
-    for _ in 0..varint::get(rest)? {
-        let (_distance, some) = two(rest)?;
-        for _ in 0..some {
-            let (place, count) = two(rest)?;
-            let sum = sums.get_mut(usize::try_from(place).ok()?)?;
-            *sum = sum.wrapping_add(count);
+    match bytes.split_first() {
+        Some((&MINUTE_WITH_SUM, mut rest)) => {
+            run::read(&mut rest).map(|(_, sum)| sum).ok_or_else(|| no_minute(start))
         }
+        _ => Ok(model::sum(&minute(start, bytes)?, 0..u64::MAX)),
     }
-    let (numbers, others) = sums.split_first_chunk()?;
-    others.iter().all(|sum| *sum == 0).then_some(*numbers)
 }
 
-/// Reads two varints, both at once where each is a byte.
-#[inline]
-fn two(rest: &mut &[u8]) -> Option<(u64, u64)> {
-    if let [one @ ..0x80, other @ ..0x80, after @ ..] = *rest {
-        *rest = after;
-        return Some((u64::from(*one), u64::from(*other)));
-    }
-    Some((varint::get(rest)?, varint::get(rest)?))
+fn no_minute(start: u64) -> StoreError {
+    StoreError::Corrupt(format!("the window of the minute at {start}"))
 }
 
 fn seconds(counts: &BySecond) -> Vec<StoredSecond> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rollcall_wire::{DeviceId, Slot};
 use tokio::sync::mpsc;
 
-use super::devices::{self, DeviceView, HourRow};
+use super::devices::{self, DeviceView, DeviceWindow, Span};
 use super::plan::{Plan, TailEntry, View, Window};
 use super::rollup::{Chunk, Resolution};
 use super::row::Row;
@@ -31,7 +31,7 @@ pub enum Fault {
     Tear,
     /// Nothing is rolled up, and an error is returned. Appends are not concerned.
     RefuseRollup,
-    /// So many rows, hour rows and checkpoints are stored, one after the other, and an error is returned. Only the
+    /// So many rows, windows of devices and checkpoints are stored, one after the other, and an error is returned. Only the
     /// writing of rows is concerned.
     TearRows(usize),
     /// A view never answers. Nothing else is concerned.
@@ -49,7 +49,7 @@ struct State {
     entries: BTreeMap<(Slot, u64), Entry>,
     checkpoints: BTreeMap<Slot, Checkpoint>,
     rows: BTreeMap<(Slot, DeviceId), Row>,
-    hours: BTreeMap<(Slot, DeviceId, u32), HourRow>,
+    device_windows: BTreeMap<(Slot, DeviceId, Span), DeviceWindow>,
     /// By resolution and start; a minute's by second, the others' at their start.
     windows: BTreeMap<(Resolution, u64), BySecond>,
     starts: Starts,
@@ -256,14 +256,14 @@ impl State {
             }
         }
         for (slot, row) in rows() {
-            let key = |hour| (slot, row.device, hour);
-            let Ok(hours) =
-                devices::moved(&row.sealed, |hour| Ok::<_, Infallible>(self.hours.get(&key(hour)).cloned()));
-            for hour in hours {
+            let key = |span| (slot, row.device, span);
+            let stored = |span| Ok::<_, Infallible>(self.device_windows.get(&key(span)).cloned());
+            let Ok(windows) = devices::moved(&row.sealed, stored);
+            for window in windows {
                 if !step() {
                     return false;
                 }
-                self.hours.insert(key(hour.hour), hour);
+                self.device_windows.insert(key(window.span), window);
             }
         }
         for write in writes {
@@ -280,8 +280,11 @@ impl State {
     fn device(&self, device: DeviceId, hours: Range<u32>) -> DeviceView {
         let slot = Slot::of(&device);
         let row = self.rows.get(&(slot, device)).map(|row| Row { closed: None, ..row.clone() });
-        let hours = self.hours.range((slot, device, hours.start)..(slot, device, hours.end));
-        DeviceView { row, hours: hours.map(|(_, hour)| hour.clone()).collect() }
+        let key = |number| (slot, device, Span::of_number(number));
+        let windows = Span::numbers(&hours)
+            .into_iter()
+            .flat_map(|numbers| self.device_windows.range(key(numbers.start)..key(numbers.end)));
+        DeviceView { row, windows: windows.map(|(_, window)| window.clone()).collect() }
     }
 }
 
@@ -316,15 +319,16 @@ impl Snapshot for State {
         Ok(rows.take(limit).map(|(_, row)| row.clone()).collect())
     }
 
-    fn hours(
+    fn device_windows(
         &mut self,
         slot: Slot,
-        from: Option<(DeviceId, u32)>,
+        from: Option<(DeviceId, Span)>,
         limit: usize,
-    ) -> Result<Vec<(DeviceId, HourRow)>, StoreError> {
-        let hours =
-            self.hours.iter().filter(|((of, device, hour), _)| *of == slot && Some((*device, *hour)) >= from);
-        Ok(hours.take(limit).map(|((_, device, _), hour)| (*device, hour.clone())).collect())
+    ) -> Result<Vec<(DeviceId, DeviceWindow)>, StoreError> {
+        let is_wanted =
+            |(of, device, span): &(Slot, DeviceId, Span)| *of == slot && Some((*device, *span)) >= from;
+        let windows = self.device_windows.iter().filter(|(key, _)| is_wanted(key));
+        Ok(windows.take(limit).map(|((_, device, _), window)| (*device, window.clone())).collect())
     }
 
     fn device(&mut self, device: DeviceId) -> Result<DeviceView, StoreError> {

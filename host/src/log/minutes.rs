@@ -1,4 +1,4 @@
-//! Counts by minute as bytes that can be added to: a device has them in memory, in its row and in its hour rows, a
+//! Counts by minute as bytes that can be added to: a device has them in memory, in its row and in its windows, a
 //! million of them at once.
 //!
 //! Minutes stand in the order in which they came, and one may stand there several times: all of it is a sum. What

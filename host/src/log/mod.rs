@@ -38,7 +38,7 @@ pub use self::late::LateStore;
 #[cfg(feature = "testing")]
 pub use self::memory::{Fault, MemoryStore};
 use self::plan::{Plan, View};
-pub use self::rebuild::{Rebuild, RebuildError};
+pub use self::rebuild::{Migration, Rebuild, RebuildError};
 pub use self::redb::RedbStore;
 use self::rollup::Chunk;
 use self::row::Row;
@@ -124,9 +124,9 @@ pub trait LogStore: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
-    /// Stores rows, each unless the one that is there is as far or further; then adds what they have sealed to hour
-    /// rows, each unless it has it; and then moves the checkpoints, never back. It needs no durability of its own, but no
-    /// checkpoint and no hour row outlives its rows.
+    /// Stores rows, each unless the one that is there is as far or further; then adds what they have sealed to
+    /// windows of their own, each unless it has it; and then moves the checkpoints, never back. It needs no durability of its own, but no
+    /// checkpoint and no window of a device outlives its row.
     fn write_rows(&self, writes: &[RowWrite]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// When the first entry of these slots was received that may be missing from rows that are read after this; `None`

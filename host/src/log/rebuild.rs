@@ -16,6 +16,27 @@ const READ_ENTRIES: usize = 256;
 /// How often it is said how far the log is read.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
+/// What there is to do for a store to become one of today's format.
+#[derive(Debug)]
+pub enum Migration<T> {
+    /// It is one, or there is none.
+    Nothing,
+    /// It was done.
+    Done,
+    /// Windows and rows have to be made anew.
+    Rebuild(T),
+}
+
+impl<T> Migration<T> {
+    pub(super) fn map<U>(self, rebuild: impl FnOnce(T) -> U) -> Migration<U> {
+        match self {
+            Self::Nothing => Migration::Nothing,
+            Self::Done => Migration::Done,
+            Self::Rebuild(store) => Migration::Rebuild(rebuild(store)),
+        }
+    }
+}
+
 /// A store that nobody else uses, whose windows and rows are to be made anew.
 pub struct Rebuild {
     store: Arc<AnyStore>,

@@ -34,7 +34,7 @@ pub struct Row {
     pub upto: u64,
     /// [`DeviceState::to_bytes`].
     pub state: Vec<u8>,
-    /// What it has counted and sealed that may not be in its hour rows, in the order in which it was sealed.
+    /// What it has counted and sealed that may not be in its windows, in the order in which it was sealed.
     pub sealed: Vec<Sealed>,
     /// [`ClosedBoots::to_bytes`]; when written, `None` leaves what is stored, and when read, there is none.
     pub closed: Option<Vec<u8>>,

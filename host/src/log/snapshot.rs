@@ -3,7 +3,7 @@
 
 use rollcall_wire::{DeviceId, Slot};
 
-use super::devices::{DeviceView, HourRow};
+use super::devices::{DeviceView, DeviceWindow, Span};
 use super::plan::Upto;
 use super::rollup::Resolution;
 use super::row::Row;
@@ -51,19 +51,19 @@ pub trait Snapshot {
     /// [`StoreError`].
     fn rows(&mut self, slot: Slot, after: Option<DeviceId>, limit: usize) -> Result<Vec<Row>, StoreError>;
 
-    /// The hour rows of `slot`'s devices, those of a device in order and one after the other, from this device and hour
-    /// on, `limit` at most.
+    /// The windows of `slot`'s devices, those of a device in order and one after the other, from this one on, `limit` at
+    /// most.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn hours(
+    fn device_windows(
         &mut self,
         slot: Slot,
-        from: Option<(DeviceId, u32)>,
+        from: Option<(DeviceId, Span)>,
         limit: usize,
-    ) -> Result<Vec<(DeviceId, HourRow)>, StoreError>;
+    ) -> Result<Vec<(DeviceId, DeviceWindow)>, StoreError>;
 
-    /// The row of a device, with its closed boots, and all of its hour rows, read after it.
+    /// The row of a device, with its closed boots, and all of its windows, read after it.
     ///
     /// # Errors
     /// [`StoreError`].

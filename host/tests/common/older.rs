@@ -1,10 +1,16 @@
 //! Stores of older formats, made of today's: what their versions of Rollcall would have written.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use rollcall_host::log::minutes::Minutes;
+use rollcall_host::model::Counts;
 
 const FILE: &str = "rollcall.redb";
+
+/// From this number on windows of devices are of a day.
+const DAYS: u32 = 1 << 31;
 
 /// What follows each value since format 3.
 const SEAL_BYTES: usize = 4;
@@ -13,6 +19,7 @@ type Tail = TableDefinition<'static, u64, &'static [u8]>;
 type Chunks = TableDefinition<'static, (u64, u16), &'static [u8]>;
 type Progress = TableDefinition<'static, u8, &'static [u8]>;
 type Devices = TableDefinition<'static, (u8, &'static str), &'static [u8]>;
+type DeviceWindows = TableDefinition<'static, (u8, &'static str, u32), &'static [u8]>;
 type Sums = TableDefinition<'static, u64, [u64; 7]>;
 
 const TAIL: Tail = Tail::new("tail");
@@ -30,11 +37,15 @@ pub(crate) fn change(directory: &Path, change: impl FnOnce(&WriteTransaction)) {
     transaction.commit().unwrap();
 }
 
-/// Makes a store of format 1 to 5 out of one of today's. Rows of devices and their hours, which are made anew, stay as they
+/// Makes a store of format 1 to 7 out of one of today's. Rows of devices and their hours, which are made anew, stay as they
 /// are where their form had only other fields.
 pub(crate) fn as_format(directory: &Path, format: u64) {
     change(directory, |transaction| {
-        as_format_5(transaction);
+        // As 7, where messages were removed.
+        as_format_6(transaction);
+        if format < 6 {
+            as_format_5(transaction);
+        }
         if format < 5 {
             as_format_4(transaction);
         }
@@ -50,6 +61,113 @@ pub(crate) fn as_format(directory: &Path, format: u64) {
             .insert("format", format)
             .unwrap();
     });
+}
+
+/// Minutes had no sum, and devices no windows of a day.
+fn as_format_6(transaction: &WriteTransaction) {
+    each(transaction, Tail::new("window_minutes"), "window_minutes", |start, value| {
+        let minute = Minutes::from_bytes(&value[1..]).unwrap();
+        let mut minute = minute.iter();
+        let (_, sum) = minute.next().unwrap();
+        let mut total = Counts::default();
+        let mut last = 0;
+        let seconds = minute.map(|(place, counts)| {
+            total += counts;
+            let second = start + u64::from(place) - 1;
+            let distance = second - std::mem::replace(&mut last, second);
+            (distance, numbers(&counts))
+        });
+        let seconds: Seconds = seconds.collect();
+        assert_eq!(total, sum);
+        postcard::to_allocvec(&seconds).unwrap()
+    });
+    let mut devices = transaction.open_table(Devices::new("devices")).unwrap();
+    let mut rows = Vec::new();
+    for row in devices.iter().unwrap() {
+        let (key, value) = row.unwrap();
+        let (slot, device) = key.value();
+        rows.push((slot, device.to_owned(), plain(value.value()).to_vec()));
+    }
+    for (slot, device, row) in rows {
+        let (sealed_counts, state): (Vec<(u64, &[u8])>, _) = postcard::take_from_bytes(&row[8..]).unwrap();
+        let by_hour = postcard::to_allocvec(&by_hour(sealed_counts)).unwrap();
+        let row = [&row[..8], &by_hour, state].concat();
+        devices
+            .insert((slot, device.as_str()), sealed("devices", device.as_bytes(), row).as_slice())
+            .unwrap();
+    }
+    let mut windows = transaction.open_table(DeviceWindows::new("device_hours")).unwrap();
+    let mut days = Vec::new();
+    for row in windows.iter().unwrap() {
+        let (key, value) = row.unwrap();
+        let (slot, device, number) = key.value();
+        if number >= DAYS {
+            days.push(((slot, device.to_owned(), number), value.value().to_vec()));
+        }
+    }
+    for ((slot, device, number), value) in days {
+        windows.remove((slot, device.as_str(), number)).unwrap();
+        let mut new = -1_i64;
+        for (hour, below, minutes) in hours_of_day(number, plain(&value)) {
+            let key = (slot, device.as_str(), hour);
+            let held = windows.get(key).unwrap().map(|held| plain(held.value()).to_vec());
+            new += i64::from(held.is_none());
+            let merged = sealed("device_hours", &key_bytes(key), merged(held.as_deref(), below, &minutes));
+            windows.insert(key, merged.as_slice()).unwrap();
+        }
+        change_progress(transaction, slot, |(_, _, windows)| *windows = windows.strict_add_signed(new));
+    }
+}
+
+/// What was sealed for windows of a day, for those of hours.
+fn by_hour(sealed: Vec<(u64, &[u8])>) -> Vec<(u64, &[u8])> {
+    sealed.into_iter().map(|(below, minutes)| (below & !(1 << 63), minutes)).collect()
+}
+
+/// A day's window in pieces: hour, up to where it is, and its minutes.
+fn hours_of_day(number: u32, day: &[u8]) -> Vec<(u32, u64, Minutes)> {
+    let (below, minutes): (u64, _) = postcard::take_from_bytes(day).unwrap();
+    let mut hours = BTreeMap::<u32, Minutes>::new();
+    for (minute, counts) in Minutes::from_bytes(minutes).unwrap().iter() {
+        hours.entry((number ^ DAYS) * 24 + minute / 60).or_default().add(minute % 60, &counts);
+    }
+    hours.into_iter().map(|(hour, minutes)| (hour, below, minutes)).collect()
+}
+
+/// An hour's window with more in it.
+fn merged(held: Option<&[u8]>, below: u64, minutes: &Minutes) -> Vec<u8> {
+    let (held_below, held): (u64, _) =
+        held.map_or((0, &[][..]), |held| postcard::take_from_bytes(held).unwrap());
+    let mut all = BTreeMap::<u32, Counts>::new();
+    for (minute, counts) in Minutes::from_bytes(held).unwrap().iter().chain(minutes.iter()) {
+        *all.entry(minute).or_default() += counts;
+    }
+    let mut minutes = Minutes::default();
+    all.iter().for_each(|(minute, counts)| minutes.add(*minute, counts));
+    [&postcard::to_allocvec(&below.max(held_below)).unwrap(), minutes.as_bytes()].concat()
+}
+
+fn key_bytes(key: (u8, &str, u32)) -> Vec<u8> {
+    <(u8, &str, u32) as redb::Value>::as_bytes(&key)
+}
+
+/// Each number that is not zero, by its place.
+fn numbers(counts: &Counts) -> Vec<(u8, u64)> {
+    let others = [counts.one_second, counts.unknown, counts.late, counts.undecided];
+    (0..).zip(counts.statuses.into_iter().chain(others)).filter(|(_, count)| *count > 0).collect()
+}
+
+/// How far windows, rows, their number and that of closed boots are, what is in the windows, and how many windows devices
+/// have.
+type Made = ((u64, u64, u64, u64), [u64; 11], u64);
+
+fn change_progress(transaction: &WriteTransaction, slot: u8, change: impl FnOnce(&mut Made)) {
+    let mut progress = transaction.open_table(PROGRESS).unwrap();
+    let stored = plain(progress.get(slot).unwrap().unwrap().value()).to_vec();
+    let mut made: Made = postcard::from_bytes(&stored).unwrap();
+    change(&mut made);
+    let bytes = postcard::to_allocvec(&made).unwrap();
+    progress.insert(slot, sealed("progress", &[slot], bytes).as_slice()).unwrap();
 }
 
 /// Counts told neither what came late nor what is undecided.
@@ -266,13 +384,16 @@ fn numbers_below(end: u8, mut seconds: Seconds) -> Seconds {
     seconds
 }
 
-/// Makes a database of format 2 to 6 out of one of today's.
+/// Makes a database of format 2 to 8 out of one of today's.
 #[cfg(feature = "mongodb")]
 pub(crate) async fn as_mongo_format(database: &mongodb::Database, format: i64) {
     use mongodb::bson::{Document, doc};
     let collection = |name: &str| database.collection::<Document>(name);
-    // All rows stood alone.
-    collection("device_rows").drop().await.unwrap();
+    days_as_hours(database).await;
+    if format < 7 {
+        // All rows stood alone.
+        collection("device_rows").drop().await.unwrap();
+    }
     if format < 6 {
         collection("device_hours").drop().await.unwrap();
         collection("devices").update_many(doc! {}, doc! { "$unset": { "sealed": "" } }).await.unwrap();
@@ -286,7 +407,7 @@ pub(crate) async fn as_mongo_format(database: &mongodb::Database, format: i64) {
         ("hours", "counts"),
         ("days", "counts"),
     ];
-    for (name, counts) in with_counts {
+    for (name, counts) in with_counts.into_iter().filter(|_| format < 7) {
         let mut cursor = collection(name).find(doc! {}).await.unwrap();
         while cursor.advance().await.unwrap() {
             let mut document = cursor.deserialize_current().unwrap();
@@ -311,6 +432,57 @@ pub(crate) async fn as_mongo_format(database: &mongodb::Database, format: i64) {
     }
     let version = doc! { "$set": { "version": format } };
     collection("meta").update_one(doc! { "_id": "format" }, version).await.unwrap();
+}
+
+/// Devices had no windows of a day.
+#[cfg(feature = "mongodb")]
+async fn days_as_hours(database: &mongodb::Database) {
+    use mongodb::bson::{Binary, Document, doc, spec::BinarySubtype};
+    let binary = |bytes| Binary { subtype: BinarySubtype::Generic, bytes };
+    let windows = database.collection::<Document>("device_hours");
+    let mut cursor = windows.find(doc! { "_id": { "$regex": "/8[0-9a-f]{7}$" } }).await.unwrap();
+    while cursor.advance().await.unwrap() {
+        let day = cursor.deserialize_current().unwrap();
+        let (device, number) = day.get_str("_id").unwrap().rsplit_once('/').unwrap();
+        let below = postcard::to_allocvec(&day.get_i64("below").unwrap().cast_unsigned()).unwrap();
+        let bytes = [&below, day.get_binary_generic("minutes").unwrap().as_slice()].concat();
+        for (hour, below, minutes) in hours_of_day(u32::from_str_radix(number, 16).unwrap(), &bytes) {
+            let id = doc! { "_id": format!("{device}/{hour:08x}") };
+            let held = windows.find_one(id.clone()).await.unwrap().map(|held| {
+                let below = held.get_i64("below").unwrap().cast_unsigned();
+                let below = postcard::to_allocvec(&below).unwrap();
+                [&below, held.get_binary_generic("minutes").unwrap().as_slice()].concat()
+            });
+            let merged = merged(held.as_deref(), below, &minutes);
+            let (below, minutes): (u64, _) = postcard::take_from_bytes(&merged).unwrap();
+            let set = doc! { "below": below.cast_signed(), "minutes": binary(minutes.to_vec()) };
+            windows.update_one(id, doc! { "$set": set }).upsert(true).await.unwrap();
+        }
+        windows.delete_one(doc! { "_id": day.get_str("_id").unwrap() }).await.unwrap();
+    }
+    type Packed<'a> = Vec<(&'a str, u64, &'a [u8], Vec<(u64, &'a [u8])>)>;
+    let pages = database.collection::<Document>("device_rows");
+    let mut cursor = pages.find(doc! {}).await.unwrap();
+    while cursor.advance().await.unwrap() {
+        let page = cursor.deserialize_current().unwrap();
+        let rows: Packed<'_> = postcard::from_bytes(page.get_binary_generic("rows").unwrap()).unwrap();
+        let rows =
+            rows.into_iter().map(|(device, upto, state, sealed)| (device, upto, state, by_hour(sealed)));
+        let rows: Packed<'_> = rows.collect();
+        let set = doc! { "rows": binary(postcard::to_allocvec(&rows).unwrap()) };
+        let id = doc! { "_id": page.get_str("_id").unwrap() };
+        pages.update_one(id, doc! { "$set": set }).await.unwrap();
+    }
+    let alone = database.collection::<Document>("devices");
+    let mut cursor = alone.find(doc! { "sealed": { "$exists": true } }).await.unwrap();
+    while cursor.advance().await.unwrap() {
+        let row = cursor.deserialize_current().unwrap();
+        let sealed: Vec<(u64, &[u8])> =
+            postcard::from_bytes(row.get_binary_generic("sealed").unwrap()).unwrap();
+        let set = doc! { "sealed": binary(postcard::to_allocvec(&by_hour(sealed)).unwrap()) };
+        let id = doc! { "_id": row.get_str("_id").unwrap() };
+        alone.update_one(id, doc! { "$set": set }).await.unwrap();
+    }
 }
 
 /// Counts, by second or not, that do not tell these.

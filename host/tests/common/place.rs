@@ -13,7 +13,7 @@ use std::task::Poll;
 use rollcall_host::intake::{self, ingest::Ingest};
 use rollcall_host::log::devices;
 use rollcall_host::log::plan::{Plan, total};
-use rollcall_host::log::{AnyStore, LogStore, RebuildError, StoreAddress};
+use rollcall_host::log::{AnyStore, LogStore, Migration, RebuildError, StoreAddress};
 use rollcall_host::model::{Record, UnixMs, Verdict};
 use rollcall_wire::codec::Rejection;
 use rollcall_wire::{BootId, SampleId, Sequence};
@@ -30,6 +30,8 @@ use rollcall_host::log::mongo::MongoAddress;
 pub(crate) trait Place: Sized {
     /// The formats that can be converted.
     const OLDER: &[u64];
+    /// The one before today's, of which nothing is made anew.
+    const BEFORE: u64;
     /// What is made from the log, by its tables or collections.
     const MADE: &[&str];
     /// What may happen to each of them.
@@ -56,6 +58,7 @@ impl Redb {
 
 impl Place for Redb {
     const OLDER: &[u64] = &[1, 2, 3, 4, 5];
+    const BEFORE: u64 = 6;
     const MADE: &[&str] = &[
         "progress",
         "devices",
@@ -94,6 +97,7 @@ impl Mongo {
 #[cfg(feature = "mongodb")]
 impl Place for Mongo {
     const OLDER: &[u64] = &[2, 3, 4, 5, 6];
+    const BEFORE: u64 = 7;
     const MADE: &[&str] =
         &["checkpoints", "devices", "device_rows", "device_hours", "minutes", "hours", "days"];
     // A collection that has no document is as good as none.
@@ -178,8 +182,11 @@ pub(crate) fn filled<P: Place>(random: &mut fastrand::Rng) -> (P, Vec<Record>) {
 }
 
 pub(crate) async fn migrate(address: &StoreAddress) -> anyhow::Result<bool> {
-    let Some(older) = address.open_to_migrate().await? else { return Ok(false) };
-    intake::rebuild(older).await?;
+    match address.open_to_migrate().await? {
+        Migration::Nothing => return Ok(false),
+        Migration::Done => {}
+        Migration::Rebuild(older) => intake::rebuild(older).await?,
+    }
     Ok(true)
 }
 

@@ -83,8 +83,8 @@ pub(crate) async fn device_counts_agree_with_the_oracle_through_late_samples_and
     let mut ingest = Ingest::open(Arc::new(Link(fixture.clone()))).await.unwrap();
     ingest.write_all_rows().await.unwrap();
     assert_device_counts(&mut random, fixture.store(), &ids).await;
-    let hours = fixture.store().devices(&ids, 0..u32::MAX).await.unwrap();
-    assert!(hours.iter().filter(|view| !view.hours.is_empty()).count() > 8, "nothing was sealed");
+    let views = fixture.store().devices(&ids, 0..u32::MAX).await.unwrap();
+    assert!(views.iter().filter(|view| !view.windows.is_empty()).count() > 8, "nothing was sealed");
     assert_eq!(wrong(&*fixture).await, Vec::<String>::new());
 }
 

@@ -2,6 +2,7 @@
 //! may be cut off and run again.
 
 use rollcall_host::intake;
+use rollcall_host::log::Migration;
 
 use crate::config::MigrateArgs;
 use crate::output::Output;
@@ -13,8 +14,11 @@ use crate::output::Output;
 pub(crate) async fn migrate(config: MigrateArgs) -> anyhow::Result<()> {
     let mut output = Output::default();
     match config.store.store()?.open_to_migrate().await? {
-        None => output.line("nothing to convert: the store has today's format, or there is none yet"),
-        Some(older) => {
+        Migration::Nothing => {
+            output.line("nothing to convert: the store has today's format, or there is none yet");
+        }
+        Migration::Done => output.line("converted"),
+        Migration::Rebuild(older) => {
             intake::rebuild(older).await?;
             output.line("converted");
         }

@@ -8,7 +8,7 @@ use rollcall_wire::{DeviceId, Slot};
 use super::rows::READ_ROWS;
 use super::sums::{Cell, Weights};
 use super::{Stop, read, words};
-use crate::log::devices::{DeviceView, HourRow};
+use crate::log::devices::{DeviceView, DeviceWindow};
 use crate::log::minutes::minute_of;
 use crate::log::row::Row;
 use crate::log::start::Start;
@@ -25,7 +25,7 @@ pub(super) struct DeviceSums {
     start: Start,
     weights: Weights,
     sums: HashMap<DeviceId, u128>,
-    /// Those with hours that are further than their rows, however often they are read.
+    /// Those with windows that are further than their rows, however often they are read.
     torn: Vec<DeviceId>,
 }
 
@@ -45,30 +45,30 @@ impl DeviceSums {
     ) -> Result<Vec<Row>, Stop> {
         let mut newer = Vec::new();
         let (mut from, mut listed) = (None, 0_u64);
-        // The hours of one device.
-        let mut held: Option<(DeviceId, Vec<HourRow>)> = None;
+        // The windows of one device.
+        let mut held: Option<(DeviceId, Vec<DeviceWindow>)> = None;
         loop {
-            let hours = snapshot.hours(slot, from, READ_ROWS)?;
-            let read = hours.len();
+            let windows = snapshot.device_windows(slot, from, READ_ROWS)?;
+            let read = windows.len();
             listed += read as u64;
-            for (device, hour) in hours {
-                from = Some((device, hour.hour.saturating_add(1)));
+            for (device, window) in windows {
+                from = Some((device, window.span.next()));
                 match &mut held {
-                    Some((of, hours)) if *of == device => hours.push(hour),
+                    Some((of, windows)) if *of == device => windows.push(window),
                     _ => {
-                        if let Some((of, hours)) = held.replace((device, vec![hour])) {
-                            newer.extend(self.store(snapshot, rows, of, hours)?);
+                        if let Some((of, windows)) = held.replace((device, vec![window])) {
+                            newer.extend(self.store(snapshot, rows, of, windows)?);
                         }
                     }
                 }
             }
-            reporter.progress(|| format!("reading the hours of slot {slot}'s devices: {listed}"))?;
+            reporter.progress(|| format!("reading the windows of slot {slot}'s devices: {listed}"))?;
             if read < READ_ROWS {
                 break;
             }
         }
-        if let Some((of, hours)) = held {
-            newer.extend(self.store(snapshot, rows, of, hours)?);
+        if let Some((of, windows)) = held {
+            newer.extend(self.store(snapshot, rows, of, windows)?);
         }
         for device in rows.keys() {
             if !self.sums.contains_key(device) {
@@ -83,9 +83,9 @@ impl DeviceSums {
         snapshot: &mut dyn Snapshot,
         rows: &BTreeMap<DeviceId, Row>,
         device: DeviceId,
-        hours: Vec<HourRow>,
+        windows: Vec<DeviceWindow>,
     ) -> Result<Option<Row>, Stop> {
-        let mut view = DeviceView { row: rows.get(&device).cloned(), hours };
+        let mut view = DeviceView { row: rows.get(&device).cloned(), windows };
         let is_torn = view.is_torn();
         if is_torn {
             view = whole(snapshot, device)?;
@@ -187,6 +187,6 @@ pub(super) fn look_again(
         let cell = Cell { start: u64::from(*minute) * 60, seconds: 60 };
         format!("device {device}: {}", words::window_difference(cell, stored, logged))
     });
-    let torn = view.is_torn().then(|| format!("device {device}: hours are further than its row"));
+    let torn = view.is_torn().then(|| format!("device {device}: windows are further than its row"));
     Ok(torn.into_iter().chain(named).collect())
 }

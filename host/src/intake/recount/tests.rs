@@ -7,7 +7,7 @@ use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Status};
 
 use super::*;
 use crate::intake::seen::Seen;
-use crate::log::devices::{DeviceView, HourRow, moved};
+use crate::log::devices::{DeviceView, DeviceWindow, Span, moved};
 use crate::log::plan::Upto;
 use crate::log::row::Row;
 use crate::log::start::Starts;
@@ -29,9 +29,9 @@ struct Beside {
     log: Vec<Entry>,
     windows: BTreeMap<(Resolution, u64), WindowRow>,
     rows: BTreeMap<DeviceId, Row>,
-    hours: BTreeMap<(DeviceId, u32), HourRow>,
-    /// Hour rows that rows have been stored for.
-    moving: Vec<(DeviceId, HourRow)>,
+    device_windows: BTreeMap<(DeviceId, Span), DeviceWindow>,
+    /// Windows of devices that rows have been stored for.
+    moving: Vec<(DeviceId, DeviceWindow)>,
     checkpoint: Checkpoint,
     /// How many lengths of windows have the next chunk already.
     rolled: usize,
@@ -52,7 +52,7 @@ impl Beside {
             log: Vec::new(),
             windows: BTreeMap::new(),
             rows: BTreeMap::new(),
-            hours: BTreeMap::new(),
+            device_windows: BTreeMap::new(),
             moving: Vec::new(),
             checkpoint: Checkpoint::default(),
             rolled: 0,
@@ -130,10 +130,10 @@ impl Beside {
         }
     }
 
-    /// A sweep begins, or some of its rows are written, or one of their hours; with the last of them, the checkpoint moves.
+    /// A sweep begins, or some of its rows are written, or one of their windows; with the last of them, the checkpoint moves.
     fn write_rows(&mut self) {
-        if let Some((device, hour)) = self.moving.pop() {
-            self.hours.insert((device, hour.hour), hour);
+        if let Some((device, window)) = self.moving.pop() {
+            self.device_windows.insert((device, window.span), window);
             if self.moving.iter().all(|(of, _)| *of != device) {
                 self.seen.moved(&device, self.rows[&device].upto);
             }
@@ -143,9 +143,9 @@ impl Beside {
         let (mut devices, checkpoint) = self.sweep.take().unwrap_or_else(|| (self.seen.take_changed(), upto));
         for device in devices.split_off(devices.len().saturating_sub(2)) {
             let row = self.seen.row(device, upto);
-            let stored = |hour| Ok::<_, Infallible>(self.hours.get(&(device, hour)).cloned());
+            let stored = |span| Ok::<_, Infallible>(self.device_windows.get(&(device, span)).cloned());
             let Ok(moved) = moved(&row.sealed, stored);
-            self.moving.extend(moved.into_iter().map(|hour| (device, hour)));
+            self.moving.extend(moved.into_iter().map(|window| (device, window)));
             self.rows.insert(device, row);
         }
         if devices.is_empty() {
@@ -185,22 +185,22 @@ impl Snapshot for Beside {
         Ok(rows.take(limit).cloned().collect())
     }
 
-    fn hours(
+    fn device_windows(
         &mut self,
         slot: Slot,
-        from: Option<(DeviceId, u32)>,
+        from: Option<(DeviceId, Span)>,
         limit: usize,
-    ) -> Result<Vec<(DeviceId, HourRow)>, StoreError> {
+    ) -> Result<Vec<(DeviceId, DeviceWindow)>, StoreError> {
         self.go_on();
-        let hours = self.hours.iter().filter(|(key, _)| slot == self.slot && Some(**key) >= from);
-        Ok(hours.take(limit).map(|((device, _), hour)| (*device, hour.clone())).collect())
+        let windows = self.device_windows.iter().filter(|(key, _)| slot == self.slot && Some(**key) >= from);
+        Ok(windows.take(limit).map(|((device, _), window)| (*device, window.clone())).collect())
     }
 
     fn device(&mut self, device: DeviceId) -> Result<DeviceView, StoreError> {
         let row = self.rows.get(&device).cloned();
         self.go_on();
-        let hours = self.hours.range((device, 0)..=(device, u32::MAX)).map(|(_, hour)| hour.clone());
-        Ok(DeviceView { row, hours: hours.collect() })
+        let windows = self.device_windows.iter().filter(|((of, _), _)| *of == device);
+        Ok(DeviceView { row, windows: windows.map(|(_, window)| window.clone()).collect() })
     }
 
     fn read(&mut self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Logged>, StoreError> {
@@ -241,7 +241,7 @@ fn a_store_that_goes_on_meanwhile_is_never_said_to_be_wrong() {
             assert_eq!(looked(&mut beside), (vec![], 4));
         }
         assert!(beside.checkpoint.windows > 0 && beside.checkpoint.rows > 0, "nothing was made from the log");
-        assert!(!beside.hours.is_empty(), "nothing was sealed");
+        assert!(!beside.device_windows.is_empty(), "nothing was sealed");
     }
 }
 
@@ -249,19 +249,19 @@ fn a_store_that_goes_on_meanwhile_is_never_said_to_be_wrong() {
 fn spoil(beside: &mut Beside) -> String {
     let random = &mut beside.random;
     if random.u8(..3) == 0
-        && let Some((device, hour)) = random.choice(beside.hours.keys().copied().collect::<Vec<_>>())
+        && let Some((device, span)) = random.choice(beside.device_windows.keys().copied().collect::<Vec<_>>())
     {
         // What its row has too is not gone.
         if beside.rows.get(&device).is_some_and(|row| row.sealed.is_empty()) {
-            beside.hours.remove(&(device, hour));
+            beside.device_windows.remove(&(device, span));
         } else {
             let one = Counts { one_second: 1, ..Counts::default() };
-            beside.hours.get_mut(&(device, hour)).unwrap().minutes.add(7, &one);
+            beside.device_windows.get_mut(&(device, span)).unwrap().minutes.add(7, &one);
         }
-        return format!(
-            "device {device}: the minute at {}",
-            &UnixMs(u64::from(hour) * 3_600_000).to_rfc3339()[..13]
-        );
+        // To the hour, or to the day.
+        let shown = if matches!(span, Span::Hour(_)) { 13 } else { 10 };
+        let at = UnixMs(u64::from(span.start()) * 60_000).to_rfc3339();
+        return format!("device {device}: the minute at {}", &at[..shown]);
     }
     if random.bool() {
         let at = random.usize(..beside.windows.len());
@@ -305,7 +305,7 @@ fn whatever_is_not_as_the_log_says_is_named() {
         beside.steps = 0;
         let what = spoil(&mut beside);
         let (wrong, _) = looked(&mut beside);
-        // An hour has many minutes.
+        // An hour has many minutes, and a day.
         let named = wrong.iter().filter(|wrong| wrong.contains(&what)).count();
         assert!(named > 0 && wrong.len() <= named + usize::from(named > 9), "{what}: {wrong:?}");
     }

@@ -1,5 +1,4 @@
 use super::*;
-use crate::model;
 use proptest::prelude::*;
 
 fn record() -> impl Strategy<Value = Record> {
@@ -42,15 +41,18 @@ proptest! {
     }
 
     #[test]
-    fn a_minute_comes_back(entries in prop::collection::vec(record(), 0..50)) {
-        let at = UnixMs(0);
-        let entry = Entry {
-            slot: Slot::new(5).unwrap(), number: 9, writer: WriterId::NOBODY,
-            received_at: at, log_time: at, records: entries,
-        };
-        let (counts, bytes) = (entry.counts(), minute_bytes(&entry.counts()));
-        prop_assert_eq!(minute_sum(60, &bytes).unwrap(), model::sum(&counts, 0..u64::MAX));
-        prop_assert_eq!(minute(60, &bytes).unwrap(), counts);
+    fn a_minute_comes_back_in_todays_form_and_the_one_before(
+        records in prop::collection::vec((record(), 0..60_u64), 1..50),
+    ) {
+        let mut counts = BySecond::new();
+        for (record, second) in records {
+            counts.entry(1_700_000_040 + second).or_default().count(&record);
+        }
+        let before = postcard::to_allocvec(&seconds(&counts)).unwrap();
+        for bytes in [minute_bytes(1_700_000_040, &counts), before] {
+            prop_assert_eq!(minute_sum(1_700_000_040, &bytes).unwrap(), model::sum(&counts, 0..u64::MAX));
+            prop_assert_eq!(&minute(1_700_000_040, &bytes).unwrap(), &counts);
+        }
     }
 
     #[test]

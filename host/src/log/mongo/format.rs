@@ -3,7 +3,7 @@
 //! Field names are whole words: the `entries` collection is compressed with zstd, to which they cost nothing.
 
 use std::borrow::Cow;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use mongodb::bson::{DateTime, Document, doc};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
@@ -15,11 +15,15 @@ use crate::log::{Logged, StoreError, key};
 use crate::model::{BySecond, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 
 /// The version of the documents' form, in a database whose first messages were removed.
-pub(super) const FORMAT_VERSION: i64 = 8;
+pub(super) const FORMAT_VERSION: i64 = 10;
 
-/// The version of one that has all its messages, which older versions of Rollcall read too. Older ones are converted by
-/// `rollcall migrate`.
-pub(super) const FORMAT_WHOLE: i64 = 7;
+/// The version of one that has all its messages. Older ones are converted by `rollcall migrate`.
+pub(super) const FORMAT_WHOLE: i64 = 9;
+
+/// The two before: what is in these is read as it is, beside what is written now, which older versions cannot read. Each
+/// becomes the one [`FORMATS_ON`] later.
+pub(super) const ONLY_RENUMBERED: RangeInclusive<i64> = 7..=8;
+pub(super) const FORMATS_ON: i64 = 2;
 
 /// The oldest version that can be converted.
 pub(super) const OLDEST_FORMAT: i64 = 2;

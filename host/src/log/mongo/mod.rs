@@ -5,8 +5,8 @@
 
 mod address;
 mod checks;
+mod device_windows;
 mod format;
-mod hours;
 mod import;
 mod kept;
 mod open;
@@ -295,8 +295,8 @@ impl LogStore for MongoStore {
     async fn write_rows(&self, writes: &[RowWrite]) -> Result<(), StoreError> {
         in_time(async {
             rows::write(self, writes).await?;
-            // Only now: hour rows may hold no more than rows say, whoever reads them.
-            hours::add(self, writes).await?;
+            // Only now: windows of devices may hold no more than rows say, whoever reads them.
+            device_windows::add(self, writes).await?;
             // Only now: the checkpoint says that every row is there, and a majority has them by then.
             let checkpoints =
                 writes.iter().filter_map(|write| Some(rows_checkpoint_update(write.slot, write.checkpoint?)));
@@ -310,7 +310,7 @@ impl LogStore for MongoStore {
     }
 
     async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {
-        in_time(hours::devices(self, devices, &hours)).await
+        in_time(device_windows::devices(self, devices, &hours)).await
     }
 
     async fn view(&self, plan: &Plan) -> Result<View, StoreError> {

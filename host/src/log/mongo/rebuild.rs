@@ -7,13 +7,15 @@
 use mongodb::bson::{Document, doc};
 use serde::{Deserialize, Serialize};
 
-use super::format::{FORMAT_VERSION, FORMAT_WHOLE, OLDEST_FORMAT};
+use super::format::{FORMAT_VERSION, FORMAT_WHOLE, FORMATS_ON, OLDEST_FORMAT, ONLY_RENUMBERED};
 use super::kept::Kept;
 use super::open::{Stamp, connected, prepare, stamp};
 use super::windows::collection;
-use super::{MongoAddress, MongoOpenError, MongoStore, hours, in_time, rows, starts, unavailable, words};
-use crate::log::StoreError;
+use super::{
+    MongoAddress, MongoOpenError, MongoStore, device_windows, in_time, rows, starts, unavailable, words,
+};
 use crate::log::rollup::Resolution;
+use crate::log::{Migration, StoreError};
 
 /// How far a rebuild is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,17 +28,26 @@ pub(super) enum Stage {
 }
 
 impl MongoStore {
-    /// Opens a database that an older version wrote, and says whether its rebuild has begun already; `None` when it is
-    /// one of today's, or there is none.
+    /// Opens a database that an older version wrote, and converts what needs no rebuild; of one that does, has it begun
+    /// already?
     ///
     /// # Errors
     /// As [`MongoStore::open`].
-    pub async fn open_to_migrate(address: &MongoAddress) -> Result<Option<(Self, bool)>, MongoOpenError> {
+    pub async fn open_to_migrate(address: &MongoAddress) -> Result<Migration<(Self, bool)>, MongoOpenError> {
         let (store, stamp) = stamped(address).await?;
-        let Some(stamp) = stamp else { return Ok(None) };
-        match stamp.version {
-            FORMAT_WHOLE..=FORMAT_VERSION => Ok(stamp.rebuild.map(|stage| (store, stage == Stage::Filling))),
-            OLDEST_FORMAT..FORMAT_WHOLE => Ok(Some((store, false))),
+        let Some(Stamp { version, rebuild }) = stamp else { return Ok(Migration::Nothing) };
+        let is_renumbered = ONLY_RENUMBERED.contains(&version);
+        if is_renumbered {
+            let set = store.set_stamp(doc! { "$set": { "version": version + FORMATS_ON } }).await;
+            set.map_err(|error| MongoOpenError::Unavailable(address.clone(), error.to_string()))?;
+        }
+        match version {
+            OLDEST_FORMAT..=FORMAT_VERSION if is_renumbered || version >= FORMAT_WHOLE => Ok(match rebuild {
+                Some(stage) => Migration::Rebuild((store, stage == Stage::Filling)),
+                None if is_renumbered => Migration::Done,
+                None => Migration::Nothing,
+            }),
+            OLDEST_FORMAT..FORMAT_WHOLE => Ok(Migration::Rebuild((store, false))),
             other => Err(MongoOpenError::OtherFormat(address.clone(), other, FORMAT_VERSION)),
         }
     }
@@ -74,7 +85,7 @@ impl MongoStore {
         in_time(async {
             self.checkpoints().delete_many(doc! {}).await.map_err(unavailable)?;
             let windows = [Resolution::Minute, Resolution::Hour, Resolution::Day].map(collection);
-            for name in windows.into_iter().chain([rows::ALONE, rows::PAGES, hours::COLLECTION]) {
+            for name in windows.into_iter().chain([rows::ALONE, rows::PAGES, device_windows::COLLECTION]) {
                 self.database.collection::<Document>(name).drop().await.map_err(unavailable)?;
             }
             prepare(&self.database).await.map_err(unavailable)

@@ -10,13 +10,13 @@ use rollcall_wire::{DeviceId, Slot};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
+use super::device_windows::{self, StoredDeviceWindow};
 use super::format::{StoredEntry, keys};
-use super::hours::{self, StoredHour};
 use super::windows::{StoredCheckpoint, StoredWindow, collection};
 use super::{
     BATCH_DOCUMENTS, MongoStore, StoreError, corrupt, in_time, rows, starts, unavailable, unreadable_entry,
 };
-use crate::log::devices::{DeviceView, HourRow};
+use crate::log::devices::{DeviceView, DeviceWindow, Span};
 use crate::log::rollup::Resolution;
 use crate::log::row::Row;
 use crate::log::start::Starts;
@@ -104,23 +104,24 @@ impl Snapshot for MongoSnapshot {
         wait(runtime, rows::read(store, session, slot, after, limit))
     }
 
-    fn hours(
+    fn device_windows(
         &mut self,
         slot: Slot,
-        from: Option<(DeviceId, u32)>,
+        from: Option<(DeviceId, Span)>,
         limit: usize,
-    ) -> Result<Vec<(DeviceId, HourRow)>, StoreError> {
-        let stored = self.find::<StoredHour>(hours::COLLECTION, hours::filter_from(slot, from), limit)?;
-        stored.iter().map(StoredHour::hour).collect()
+    ) -> Result<Vec<(DeviceId, DeviceWindow)>, StoreError> {
+        let filter = device_windows::filter_from(slot, from);
+        let stored = self.find::<StoredDeviceWindow>(device_windows::COLLECTION, filter, limit)?;
+        stored.iter().map(StoredDeviceWindow::window).collect()
     }
 
     fn device(&mut self, device: DeviceId) -> Result<DeviceView, StoreError> {
         let Self { store, session, runtime } = self;
         let row = wait(runtime, rows::some(store, session, &[(Slot::of(&device), device)]))?.remove(&device);
-        let filter = hours::filter(&device, &(0..u32::MAX));
-        let hours = self.find::<StoredHour>(hours::COLLECTION, filter, usize::MAX)?;
-        let hours = hours.iter().map(|stored| Ok(stored.hour()?.1));
-        Ok(DeviceView { row, hours: hours.collect::<Result<_, StoreError>>()? })
+        let filter = device_windows::filter(device);
+        let stored = self.find::<StoredDeviceWindow>(device_windows::COLLECTION, filter, usize::MAX)?;
+        let windows = stored.iter().map(|stored| Ok(stored.window()?.1));
+        Ok(DeviceView { row, windows: windows.collect::<Result<_, StoreError>>()? })
     }
 
     fn read(&mut self, slot: Slot, from: u64, limit: usize) -> Result<Vec<Logged>, StoreError> {

@@ -26,8 +26,8 @@ pub(super) struct MadeFromLog {
     pub(super) closed: u64,
     /// The samples in the windows: the sum over all days.
     counts: Numbers,
-    /// How many hour rows there are of its devices.
-    pub(super) hours: u64,
+    /// How many windows there are of its devices.
+    pub(super) device_windows: u64,
 }
 
 /// Makes the table, so that readers find it.

@@ -18,8 +18,8 @@ use super::snapshot::RedbSnapshot;
 use super::sweep::sweep;
 use super::untouched::Untouched;
 use super::{
-    RedbOpenError, RedbStore, WorkError, checkpoints, close, guarded, hours, open, requests, rows, starts,
-    windows,
+    RedbOpenError, RedbStore, WorkError, checkpoints, close, device_windows, guarded, open, requests, rows,
+    starts, windows,
 };
 use crate::log::Recount;
 use crate::ops::Findings;
@@ -147,7 +147,7 @@ fn totals(snapshot: &RedbSnapshot<'_>, reporter: &mut Reporter) -> Result<(), Un
     };
     look(&starts::check);
     look(&windows::check);
-    look(&hours::check);
+    look(&device_windows::check);
     for slot in Slot::all() {
         look(&|transaction| checkpoints::check(transaction, slot));
         look(&|transaction| rows::check(transaction, slot));

@@ -1,7 +1,7 @@
 //! What a repair of a store keeps that has removed messages: it could not be made again from those that are left.
 //!
-//! These are the windows of days of which messages were removed, the rows of devices that can be read, and their hours.
-//! Windows and hours are copied as they stand, so that one that is damaged stays so and is named by whoever reads it; but the
+//! These are the windows of days of which messages were removed, the rows of devices that can be read, and their windows.
+//! Windows are copied as they stand, so that one that is damaged stays so and is named by whoever reads it; but the
 //! hours of a day are made of its minutes where these add up to it, and a day of its hours. What is gone altogether is
 //! noticed by sums and numbers, and then nothing is repaired: a backup has it.
 
@@ -13,7 +13,7 @@ use redb::{
 use rollcall_wire::Slot;
 
 use super::open::META;
-use super::{WorkError, checkpoints, damage, hours, packed, rows, starts, windows};
+use super::{WorkError, checkpoints, damage, device_windows, packed, rows, starts, windows};
 use crate::log::rollup::Resolution;
 use crate::log::start::Starts;
 use crate::model::Counts;
@@ -33,25 +33,25 @@ pub(super) fn copy(from: &ReadTransaction, to: &WriteTransaction) -> Result<(), 
     };
     let made: Vec<_> = Slot::all().map(made).collect();
     let sum = copy_windows(from, to, &starts)?;
-    let mut hours_expected = Some(0);
+    let mut expected = Some(0);
     for (slot, made) in Slot::all().zip(&made) {
         let (devices, closed) = copy_rows(from, to, slot, made.as_ref().map(|made| made.closed))?;
-        let hours = copy_hours(from, to, slot)?;
+        let device_windows = copy_device_windows(from, to, slot)?;
         checkpoints::update(to, slot, |progress| {
             progress.windows = starts[slot.index()].first;
             progress.rows = progress.windows;
-            (progress.devices, progress.closed, progress.hours) = (devices, closed, hours);
+            (progress.devices, progress.closed, progress.device_windows) = (devices, closed, device_windows);
             // It is the sum over all slots that has to be right.
             if slot.index() == 0 {
                 progress.count(sum);
             }
             Ok(())
         })?;
-        hours_expected = hours_expected.zip(made.as_ref()).map(|(sum, made)| sum + made.hours);
+        expected = expected.zip(made.as_ref()).map(|(sum, made)| sum + made.device_windows);
     }
-    let hours_there = rows::count(to, hours::HOURS)?;
-    if hours_expected.is_some_and(|expected| expected != hours_there) {
-        return Err(gone("the hours of devices"));
+    let there = rows::count(to, device_windows::TABLE)?;
+    if expected.is_some_and(|expected| expected != there) {
+        return Err(gone("the windows of devices"));
     }
     let total = made.iter().try_fold(0, |sum, made| Some(sum + made.as_ref()?.counts().total()));
     let mut meta = to.open_table(META)?;
@@ -183,9 +183,9 @@ fn opened<K: Key + 'static, V: Value + 'static>(
     }
 }
 
-fn copy_hours(from: &ReadTransaction, to: &WriteTransaction, slot: Slot) -> Result<u64, WorkError> {
+fn copy_device_windows(from: &ReadTransaction, to: &WriteTransaction, slot: Slot) -> Result<u64, WorkError> {
     let index = slot.index() as u8;
-    let table: TableDefinition<'_, hours::Key, &[u8]> = hours::HOURS;
+    let table: TableDefinition<'_, device_windows::Key, &[u8]> = device_windows::TABLE;
     let mut new = to.open_table(table)?;
     let mut copied = 0;
     let Some(old) = opened(from, table)? else { return Ok(0) };

@@ -13,7 +13,7 @@ mod backup;
 mod checkpoints;
 mod checks;
 mod compact;
-mod hours;
+mod device_windows;
 mod kept;
 mod migrate;
 mod open;
@@ -231,7 +231,7 @@ fn load(database: &Database, tail: &Tail) -> Result<(), WorkError> {
 fn check(transaction: &ReadTransaction) -> Result<(), WorkError> {
     starts::check(transaction)?;
     windows::check(transaction)?;
-    hours::check(transaction)?;
+    device_windows::check(transaction)?;
     for slot in Slot::all() {
         checkpoints::check(transaction, slot)?;
         rows::check(transaction, slot)?;
@@ -308,7 +308,10 @@ impl LogStore for RedbStore {
         let devices = devices.to_vec();
         self.run(move |database| {
             let transaction = database.begin_read()?;
-            devices.iter().map(|device| hours::device(&transaction, *device, hours.clone())).collect()
+            devices
+                .iter()
+                .map(|device| device_windows::device(&transaction, *device, hours.clone()))
+                .collect()
         })
         .await
     }

@@ -2,20 +2,27 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadTransaction, TableDefinition, TableError, WriteTransaction};
 
-use super::{RedbStore, WorkError, checkpoints, damage, damaged, hours, load, packed, rows, tail, windows};
+use super::{
+    RedbStore, WorkError, checkpoints, damage, damaged, device_windows, load, packed, rows, tail, windows,
+};
 
 /// The version of the tables and of what is in them, in a store whose first messages were removed.
-pub(super) const FORMAT: u64 = 7;
+pub(super) const FORMAT: u64 = 9;
 
-/// The version of a store that has all its messages, which older versions of Rollcall read too. Older ones are converted
-/// by `rollcall migrate`.
-pub(super) const FORMAT_WHOLE: u64 = 6;
+/// The version of a store that has all its messages. Older ones are converted by `rollcall migrate`.
+pub(super) const FORMAT_WHOLE: u64 = 8;
+
+/// The two before: what is in these is read as it is, beside what is written now, which older versions cannot read. Each
+/// becomes the one [`FORMATS_ON`] later.
+pub(super) const ONLY_RENUMBERED: RangeInclusive<u64> = 6..=7;
+pub(super) const FORMATS_ON: u64 = 2;
 
 /// The oldest version that can be converted.
 pub(super) const OLDEST_FORMAT: u64 = 1;
@@ -219,7 +226,7 @@ pub(super) fn prepare_made(transaction: &WriteTransaction) -> Result<(), redb::E
     checkpoints::prepare(transaction)?;
     windows::prepare(transaction)?;
     rows::prepare(transaction)?;
-    hours::prepare(transaction)
+    device_windows::prepare(transaction)
 }
 
 /// What a store says of itself.

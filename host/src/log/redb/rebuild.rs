@@ -5,37 +5,44 @@
 
 use std::path::Path;
 
-use redb::ReadableDatabase;
+use redb::{Database, ReadableDatabase};
 
-use super::open::{FORMAT, FORMAT_WHOLE, META, NEW_FILE, OLDEST_FORMAT, Stamp, name_file, prepare_made};
-use super::{RedbOpenError, RedbStore, check, checkpoints, hours, kept, migrate, rows, windows};
-use crate::log::StoreError;
+use super::open::{
+    FORMAT, FORMAT_WHOLE, FORMATS_ON, META, NEW_FILE, OLDEST_FORMAT, ONLY_RENUMBERED, Stamp, name_file,
+    prepare_made,
+};
+use super::{
+    RedbOpenError, RedbStore, WorkError, check, checkpoints, device_windows, kept, migrate, rows, windows,
+};
 use crate::log::rollup::Resolution;
+use crate::log::{Migration, StoreError};
 
 impl RedbStore {
-    /// Opens a store that an older version wrote, and says whether its rebuild has begun already; `None` when it is one
-    /// of today's, or there is none.
+    /// Opens a store that an older version wrote, and converts what needs no rebuild; of one that does, has it begun already?
     ///
     /// # Errors
     /// As [`RedbStore::open`].
-    pub fn open_to_migrate(directory: &Path) -> Result<Option<(Self, bool)>, RedbOpenError> {
+    pub fn open_to_migrate(directory: &Path) -> Result<Migration<(Self, bool)>, RedbOpenError> {
         if !Self::is_in(directory) {
-            return Ok(None);
+            return Ok(Migration::Nothing);
         }
-        let (store, stamp) = Self::open_file(directory)?;
-        match stamp {
-            Stamp { format: FORMAT_WHOLE..=FORMAT, rebuilding } => {
-                return Ok(rebuilding.then_some((store, true)));
+        let (store, Stamp { format, rebuilding }) = Self::open_file(directory)?;
+        let failed = |error| RedbOpenError::of(directory, error);
+        match format {
+            FORMAT_WHOLE..=FORMAT if rebuilding => Ok(Migration::Rebuild((store, true))),
+            FORMAT_WHOLE..=FORMAT => Ok(Migration::Nothing),
+            OLDEST_FORMAT..FORMAT_WHOLE if ONLY_RENUMBERED.contains(&format) => {
+                store.attempt(|database| set_format(database, format + FORMATS_ON)).map_err(failed)?;
+                Ok(if rebuilding { Migration::Rebuild((store, true)) } else { Migration::Done })
             }
-            Stamp { format: OLDEST_FORMAT..FORMAT_WHOLE, .. } => {}
-            Stamp { format: other, .. } => {
-                return Err(RedbOpenError::OtherFormat(directory.into(), other, FORMAT));
+            OLDEST_FORMAT..FORMAT_WHOLE => {
+                if format < migrate::FIRST_WITH_TAIL {
+                    store.attempt(migrate::copy_tail).map_err(failed)?;
+                }
+                Ok(Migration::Rebuild((store, false)))
             }
+            other => Err(RedbOpenError::OtherFormat(directory.into(), other, FORMAT)),
         }
-        if stamp.format < migrate::FIRST_WITH_TAIL {
-            store.attempt(migrate::copy_tail).map_err(|error| RedbOpenError::of(directory, error))?;
-        }
-        Ok(Some((store, false)))
     }
 
     /// Lets go of all that is made from the log, and of what older formats had.
@@ -53,7 +60,7 @@ impl RedbStore {
             transaction.delete_table(checkpoints::CHECKPOINTS)?;
             transaction.delete_table(rows::DEVICES)?;
             transaction.delete_table(rows::CLOSED)?;
-            transaction.delete_table(hours::HOURS)?;
+            transaction.delete_table(device_windows::TABLE)?;
             for resolution in [Resolution::Minute, Resolution::Hour, Resolution::Day] {
                 transaction.delete_table(windows::table(resolution))?;
             }
@@ -83,4 +90,11 @@ impl RedbStore {
         })
         .await
     }
+}
+
+fn set_format(database: &Database, format: u64) -> Result<(), WorkError> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(META)?.insert("format", format)?;
+    transaction.commit()?;
+    Ok(())
 }

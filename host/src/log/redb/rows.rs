@@ -5,7 +5,7 @@ use redb::{
 };
 use rollcall_wire::{DeviceId, Slot};
 
-use super::{WorkError, checkpoints, damage, hours, packed, sealed};
+use super::{WorkError, checkpoints, damage, device_windows, packed, sealed};
 use crate::log::row::{ClosedBoots, DeviceState, Row};
 use crate::log::{RowWrite, codec};
 use crate::model::UnixMs;
@@ -27,10 +27,10 @@ pub(super) fn write(transaction: &WriteTransaction, write: &RowWrite) -> Result<
     let mut devices = transaction.open_table(DEVICES)?;
     let mut closed = transaction.open_table(CLOSED)?;
     let slot = write.slot.index() as u8;
-    let (mut new, mut new_closed, mut new_hours) = (0, 0, 0);
+    let (mut new, mut new_closed, mut new_windows) = (0, 0, 0);
     for row in &write.rows {
         let key = (slot, row.device.as_str());
-        new_hours += hours::add(transaction, slot, row)?;
+        new_windows += device_windows::add(transaction, slot, row)?;
         match devices.get(key)? {
             Some(stored) => {
                 let stored = seal_open("devices", row.device, stored.value())?;
@@ -51,7 +51,7 @@ pub(super) fn write(transaction: &WriteTransaction, write: &RowWrite) -> Result<
     checkpoints::update(transaction, write.slot, |progress| {
         progress.devices += new;
         progress.closed += new_closed;
-        progress.hours += new_hours;
+        progress.device_windows += new_windows;
         progress.rows = progress.rows.max(write.checkpoint.unwrap_or_default());
         Ok(())
     })

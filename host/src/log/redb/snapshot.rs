@@ -3,8 +3,8 @@
 use redb::ReadTransaction;
 use rollcall_wire::{DeviceId, Slot};
 
-use super::{WorkError, checkpoints, guarded, hours, packed, rows, starts, windows};
-use crate::log::devices::{DeviceView, HourRow};
+use super::{WorkError, checkpoints, device_windows, guarded, packed, rows, starts, windows};
+use crate::log::devices::{DeviceView, DeviceWindow, Span};
 use crate::log::rollup::Resolution;
 use crate::log::row::Row;
 use crate::log::start::Starts;
@@ -59,18 +59,18 @@ impl Snapshot for RedbSnapshot<'_> {
         self.run(|transaction| rows::read(transaction, slot, after, limit))
     }
 
-    fn hours(
+    fn device_windows(
         &mut self,
         slot: Slot,
-        from: Option<(DeviceId, u32)>,
+        from: Option<(DeviceId, Span)>,
         limit: usize,
-    ) -> Result<Vec<(DeviceId, HourRow)>, StoreError> {
-        self.run(|transaction| hours::list(transaction, slot, from, limit))
+    ) -> Result<Vec<(DeviceId, DeviceWindow)>, StoreError> {
+        self.run(|transaction| device_windows::list(transaction, slot, from, limit))
     }
 
     fn device(&mut self, device: DeviceId) -> Result<DeviceView, StoreError> {
         self.run(|transaction| {
-            let mut view = hours::device(transaction, device, 0..u32::MAX)?;
+            let mut view = device_windows::device(transaction, device, 0..u32::MAX)?;
             if let Some(row) = &mut view.row {
                 row.closed = rows::closed(transaction, device)?;
             }

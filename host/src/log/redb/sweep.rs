@@ -7,7 +7,7 @@ use rollcall_wire::Slot;
 
 use super::snapshot::RedbSnapshot;
 use super::tables::{EachTable, each_table, rows};
-use super::{WorkError, checkpoints, hours, packed, rows as devices, sealed, starts, tail, windows};
+use super::{WorkError, checkpoints, device_windows, packed, rows as devices, sealed, starts, tail, windows};
 use crate::log::key;
 use crate::log::rollup::Resolution;
 use crate::model::UnixMs;
@@ -112,7 +112,7 @@ fn sealed_key<'a>(table: &str, key: &'a [u8]) -> Option<&'a [u8]> {
         starts::STARTS.name(),
         starts::IMPORTED.name(),
         checkpoints::CHECKPOINTS.name(),
-        hours::HOURS.name(),
+        device_windows::TABLE.name(),
     ];
     let sealed = whole.contains(&table)
         || [Resolution::Minute, Resolution::Hour, Resolution::Day].into_iter().any(window);
@@ -132,7 +132,7 @@ fn place(table: &str, key: &[u8]) -> String {
         ("devices" | "closed_boots", ..) => {
             format!("the row of device {}", String::from_utf8_lossy(key.get(1..).unwrap_or_default()))
         }
-        ("device_hours", ..) => hours::place(key),
+        ("device_hours", ..) => device_windows::place(key),
         ("imported", ..) => starts::place(key),
         ("progress" | "starts", ..) => {
             let what = if table == "starts" { "the start of the log" } else { "the checkpoint" };

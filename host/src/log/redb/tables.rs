@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use redb::{Key, ReadTransaction, ReadableTableMetadata, TableDefinition, TableHandle, Value};
 
-use super::{WorkError, checkpoints, hours, migrate, open, packed, rows, starts, tail, windows};
+use super::{WorkError, checkpoints, device_windows, migrate, open, packed, rows, starts, tail, windows};
 use crate::log::rollup::Resolution;
 
 /// What is done with each table.
@@ -33,7 +33,7 @@ pub(super) fn each_table<W: EachTable>(work: &mut W) -> Result<(), W::Error> {
     work.table(checkpoints::CHECKPOINTS)?;
     work.table(rows::DEVICES)?;
     work.table(rows::CLOSED)?;
-    work.table(hours::HOURS)?;
+    work.table(device_windows::TABLE)?;
     for resolution in [Resolution::Minute, Resolution::Hour, Resolution::Day] {
         work.table(windows::table(resolution))?;
     }

@@ -72,7 +72,8 @@ fn add_minutes(transaction: &WriteTransaction, added: &BySecond) -> Result<(), W
         for (second, counts) in added.range(start..start + Resolution::Minute.seconds()) {
             *minute.entry(*second).or_default() += *counts;
         }
-        table.insert(start, seal(Resolution::Minute, start, codec::minute_bytes(&minute)).as_slice())?;
+        table
+            .insert(start, seal(Resolution::Minute, start, codec::minute_bytes(start, &minute)).as_slice())?;
     }
     Ok(())
 }

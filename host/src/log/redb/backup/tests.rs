@@ -1,6 +1,8 @@
 //! Copies of stores of every format, and what keeps one from being made.
 
-use super::super::{checkpoints, hours, migrate, packed, rows as device_rows, starts, tail, windows};
+use super::super::{
+    checkpoints, device_windows, migrate, packed, rows as device_rows, starts, tail, windows,
+};
 use super::*;
 use crate::log::rollup::Resolution;
 
@@ -26,7 +28,7 @@ fn fill(directory: &Path) {
     }
     transaction.open_table(starts::STARTS).unwrap().insert(7, &b"start"[..]).unwrap();
     transaction.open_table(starts::IMPORTED).unwrap().insert(("d", 7, 7), &b""[..]).unwrap();
-    transaction.open_table(hours::HOURS).unwrap().insert((3, "d", 7), &b"hour"[..]).unwrap();
+    transaction.open_table(device_windows::TABLE).unwrap().insert((3, "d", 7), &b"hour"[..]).unwrap();
     for table in [migrate::HOURS, migrate::DAYS] {
         transaction.open_table(table).unwrap().insert(60, [1, 2, 3, 4, 5, 6, 7]).unwrap();
     }
