@@ -12,7 +12,8 @@
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 use serde::{Deserialize, Serialize};
 
-use super::{Logged, StoreError, run};
+use super::run::{self, Common};
+use super::{Logged, StoreError};
 use crate::model::{self, BySecond, Counts, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 
 /// What an entry of today's form begins with, and those of the two forms before it.
@@ -234,17 +235,19 @@ pub(super) fn entry_counts(slot: Slot, number: u64, bytes: &[u8]) -> Result<BySe
     }
 }
 
-/// What a minute of today's form begins with. Earlier ones begin with how many seconds they have, which is never 0.
-const MINUTE_WITH_SUM: u8 = 0;
+/// A minute of today's form begins with this bit, and what all its samples have in common. Earlier ones begin with how many
+/// seconds they have, which are 60 at most.
+const MINUTE_WITH_SUM: u8 = 0x80;
 
 /// A minute's counts by second: their sum, and then each second at its place, the first at 1.
 pub(super) fn minute_bytes(start: u64, by_second: &BySecond) -> Vec<u8> {
-    let mut bytes = vec![MINUTE_WITH_SUM];
-    run::write(&mut bytes, 0, &model::sum(by_second, 0..u64::MAX));
+    let common = Common::of(by_second.values().copied());
+    let mut bytes = vec![MINUTE_WITH_SUM | common.bits()];
+    run::write(&mut bytes, 0, &common.left_out(model::sum(by_second, 0..u64::MAX)));
     let mut last = 0;
     for (second, counts) in by_second.iter().filter(|(_, counts)| **counts != Counts::default()) {
         let place = second.saturating_sub(start).cast_signed().saturating_add(1);
-        run::write(&mut bytes, place - last, counts);
+        run::write(&mut bytes, place - last, &common.left_out(*counts));
         last = place;
     }
     bytes
@@ -252,32 +255,45 @@ pub(super) fn minute_bytes(start: u64, by_second: &BySecond) -> Vec<u8> {
 
 /// Reads what [`minute_bytes`] wrote of this minute, or an earlier version.
 pub(super) fn minute(start: u64, bytes: &[u8]) -> Result<BySecond, StoreError> {
-    let read = || match bytes.split_first()? {
-        (&MINUTE_WITH_SUM, rest) => minute_with_sum(start, rest),
-        _ => by_second(postcard::from_bytes(bytes).ok()?),
+    let read = || {
+        if has_sum(bytes) {
+            minute_with_sum(start, bytes)
+        } else {
+            by_second(postcard::from_bytes(bytes).ok()?)
+        }
     };
     read().ok_or_else(|| no_minute(start))
 }
 
-fn minute_with_sum(start: u64, mut rest: &[u8]) -> Option<BySecond> {
+fn has_sum(minute: &[u8]) -> bool {
+    minute.first().is_some_and(|first| first & MINUTE_WITH_SUM > 0)
+}
+
+/// What a minute's samples have in common, their sum, and its seconds.
+fn sum_and_seconds(bytes: &[u8]) -> Option<(Common, Counts, &[u8])> {
+    let (first, mut rest) = bytes.split_first()?;
+    let common = Common::from_bits(first ^ MINUTE_WITH_SUM)?;
     let (_, sum) = run::read(&mut rest)?;
+    Some((common, common.put_back(sum), rest))
+}
+
+fn minute_with_sum(start: u64, bytes: &[u8]) -> Option<BySecond> {
+    let (common, sum, mut rest) = sum_and_seconds(bytes)?;
     let (mut by_second, mut place) = (BySecond::new(), 0);
     while !rest.is_empty() {
         let (difference, counts) = run::read(&mut rest)?;
         place = u64::checked_add_signed(place, difference).filter(|place| (1..=60).contains(place))?;
-        by_second.insert(start.checked_add(place - 1)?, counts);
+        by_second.insert(start.checked_add(place - 1)?, common.put_back(counts));
     }
     (model::sum(&by_second, 0..u64::MAX) == sum).then_some(by_second)
 }
 
 /// The sum of a minute's counts, as [`minute`] reads them.
 pub(super) fn minute_sum(start: u64, bytes: &[u8]) -> Result<Counts, StoreError> {
-    match bytes.split_first() {
-        Some((&MINUTE_WITH_SUM, mut rest)) => {
-            run::read(&mut rest).map(|(_, sum)| sum).ok_or_else(|| no_minute(start))
-        }
-        _ => Ok(model::sum(&minute(start, bytes)?, 0..u64::MAX)),
+    if has_sum(bytes) {
+        return sum_and_seconds(bytes).map(|(_, sum, _)| sum).ok_or_else(|| no_minute(start));
     }
+    Ok(model::sum(&minute(start, bytes)?, 0..u64::MAX))
 }
 
 fn no_minute(start: u64) -> StoreError {

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::minutes::Minutes;
 use super::row::{DeviceState, Row};
+use super::run::Common;
 use super::{LogStore, StoreError};
 use crate::model::{Counts, UnixMs};
 
@@ -213,8 +214,19 @@ impl DeviceWindow {
     /// Its stored form.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = postcard::to_allocvec(&self.below).expect("a number always serialises into memory");
-        bytes.extend_from_slice(self.minutes.as_bytes());
+        bytes.extend(self.minutes_to_bytes());
         bytes
+    }
+
+    /// The stored form of its minutes. Those of a day begin with what all samples have in common.
+    pub(super) fn minutes_to_bytes(&self) -> Vec<u8> {
+        if matches!(self.span, Span::Hour(_)) {
+            return self.minutes.as_bytes().to_vec();
+        }
+        let common = Common::of(self.minutes.iter().map(|(_, counts)| counts));
+        let mut minutes = Minutes::default();
+        self.minutes.iter().for_each(|(minute, counts)| minutes.add(minute, &common.left_out(counts)));
+        [&[common.bits()], minutes.as_bytes()].concat()
     }
 
     /// Reads what [`DeviceWindow::to_bytes`] wrote of this one; `None` when it is something else.
@@ -229,9 +241,19 @@ impl DeviceWindow {
         Self { span, below: u64::MAX, minutes: Minutes::default() }
     }
 
-    /// A window out of what is stored of its minutes; `None` when they are none.
-    pub(super) fn new(span: Span, below: u64, minutes: &[u8]) -> Option<Self> {
-        let minutes = Minutes::from_bytes(minutes)?;
+    /// A window out of what [`DeviceWindow::minutes_to_bytes`] gave; `None` when it is something else.
+    pub(super) fn new(span: Span, below: u64, bytes: &[u8]) -> Option<Self> {
+        let minutes = match span {
+            Span::Hour(_) => Minutes::from_bytes(bytes)?,
+            Span::Day(_) => {
+                let (common, bytes) = bytes.split_first()?;
+                let common = Common::from_bits(*common)?;
+                let mut minutes = Minutes::default();
+                let stored = Minutes::from_bytes(bytes)?;
+                stored.iter().for_each(|(minute, counts)| minutes.add(minute, &common.put_back(counts)));
+                minutes
+            }
+        };
         let is_of_span = |minute| minute < span.minutes() && span.start().checked_add(minute).is_some();
         let is_sound = minutes.iter().all(|(minute, _)| is_of_span(minute));
         is_sound.then_some(Self { span, below, minutes })

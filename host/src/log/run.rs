@@ -81,3 +81,59 @@ pub(super) fn read(bytes: &mut &[u8]) -> Option<(i64, Counts)> {
     }
     Some((difference, codec::counts(&numbers)))
 }
+
+/// Which numbers have all samples of a run: all came late, or no time is exact. It is told once, and not at each place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Common(u8);
+
+/// The numbers that may be, by bit.
+const COMMON: [fn(&mut Counts) -> &mut u64; 3] =
+    [|counts| &mut counts.late, |counts| &mut counts.one_second, |counts| &mut counts.unknown];
+
+impl Common {
+    /// What the samples of these places have in common.
+    pub(super) fn of(places: impl Iterator<Item = Counts>) -> Self {
+        let mut common = Self::all();
+        for mut counts in places {
+            let total = counts.total();
+            for (bit, number) in COMMON.iter().enumerate() {
+                if *number(&mut counts) != total {
+                    common.0 &= !(1 << bit);
+                }
+            }
+        }
+        common
+    }
+
+    fn all() -> Self {
+        Self((1 << COMMON.len()) - 1)
+    }
+
+    /// Its stored form: three bits.
+    pub(super) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Reads what [`Common::bits`] gave.
+    pub(super) fn from_bits(bits: u8) -> Option<Self> {
+        (bits <= Self::all().0).then_some(Self(bits))
+    }
+
+    /// The counts of a place as they are written.
+    pub(super) fn left_out(self, counts: Counts) -> Counts {
+        self.set(counts, |_| 0)
+    }
+
+    /// The counts of a place that were written without what is common.
+    pub(super) fn put_back(self, counts: Counts) -> Counts {
+        self.set(counts, Counts::total)
+    }
+
+    fn set(self, mut counts: Counts, value: impl Fn(&Counts) -> u64) -> Counts {
+        let value = value(&counts);
+        for (_, number) in COMMON.iter().enumerate().filter(|(bit, _)| self.0 >> bit & 1 > 0) {
+            *number(&mut counts) = value;
+        }
+        counts
+    }
+}

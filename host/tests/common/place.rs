@@ -113,7 +113,7 @@ impl Place for Mongo {
         StoreAddress::Mongo(self.0.clone())
     }
     async fn age(&self, format: u64) {
-        older::as_mongo_format(&self.database().await, format.cast_signed()).await;
+        older::mongo::as_format(&self.database().await, format.cast_signed()).await;
     }
     async fn damage(&self, random: &mut fastrand::Rng, made: &str, damage: Damage) {
         damage::mongo(random, &self.database().await, made, damage).await;

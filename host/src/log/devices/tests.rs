@@ -54,19 +54,23 @@ proptest! {
     fn what_is_sealed_comes_back_and_its_windows_are_found_by_hours(
         below in 1..1_u64 << 40,
         samples in prop::collection::vec(prop_oneof![FIRST_MINUTE..FIRST_MINUTE + 5_000, any::<u32>()], 1..80),
+        late in prop::sample::select(&[0, 1, 40, 80][..]),
         wanted in (0..=u32::MAX / 60, 0..200_u32),
     ) {
         let mut minutes = Minutes::default();
-        samples.iter().for_each(|at| minutes.add(*at, &one()));
+        for (nth, at) in (0..).zip(&samples) {
+            minutes.add(*at, &Counts { late: u64::from(nth < late), ..one() });
+        }
         let sealed = Sealed::new(below, minutes);
         let stored = postcard::to_allocvec(&sealed).unwrap();
         prop_assert_eq!(&postcard::from_bytes::<Sealed>(&stored).unwrap(), &sealed);
         let windows = windows(&sealed);
-        let mut found: Vec<u32> = Vec::new();
+        let (mut found, mut found_late) = (Vec::<u32>::new(), 0);
         for window in &windows {
             let span = Span::of_number(window.span.number());
             prop_assert_eq!(span, window.span);
             prop_assert_eq!(DeviceWindow::from_bytes(span, &window.to_bytes()), Some(window.clone()));
+            found_late += window.minutes.iter().map(|(_, counts)| counts.late).sum::<u64>();
             for (minute, counts) in window.minutes.iter() {
                 let at = span.start() + minute;
                 found.extend((0..counts.statuses[0]).map(|_| at));
@@ -79,6 +83,7 @@ proptest! {
         found.sort_unstable();
         let mut samples = samples;
         samples.sort_unstable();
+        prop_assert_eq!(found_late, late.min(samples.len() as u64));
         prop_assert_eq!(found, samples);
         let (first, count) = wanted;
         let [hours, days] = Span::numbers(&(first..first.saturating_add(count)));

@@ -134,7 +134,7 @@ async fn add_some(store: &MongoStore, rows: &[&Row]) -> Result<(), StoreError> {
 
 /// The statement that stores a window in place of the one that was read, which holds what was sealed below `held`.
 fn update(device: &DeviceId, window: &DeviceWindow, held: Option<u64>) -> Document {
-    let minutes = Binary { subtype: BinarySubtype::Generic, bytes: window.minutes.as_bytes().to_vec() };
+    let minutes = Binary { subtype: BinarySubtype::Generic, bytes: window.minutes_to_bytes() };
     let id = id(device, window.span.number());
     let query = match held {
         Some(held) => doc! { "_id": id, "below": held.cast_signed() },

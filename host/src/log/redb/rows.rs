@@ -12,6 +12,9 @@ use crate::model::UnixMs;
 
 /// slot, device → how far the row is (eight bytes), what it has sealed, and the device's state.
 pub(super) const DEVICES: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("devices");
+/// What a row has sealed is in its windows by the same transaction; rows of earlier versions have it too.
+const NOTHING_SEALED: [u8; 1] = [0];
+
 /// slot, device → its closed boots, if it has some.
 pub(super) const CLOSED: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("closed_boots");
 
@@ -40,8 +43,7 @@ pub(super) fn write(transaction: &WriteTransaction, write: &RowWrite) -> Result<
             }
             None => new += 1,
         }
-        let sealed = postcard::to_allocvec(&row.sealed).expect("plain data always serialises into memory");
-        let value = [&row.upto.to_le_bytes()[..], &sealed, &row.state].concat();
+        let value = [&row.upto.to_le_bytes()[..], &NOTHING_SEALED, &row.state].concat();
         devices.insert(key, seal("devices", row.device, value).as_slice())?;
         if let Some(boots) = &row.closed {
             let sealed = seal("closed_boots", row.device, boots.clone());

@@ -1,5 +1,8 @@
 //! Stores of older formats, made of today's: what their versions of Rollcall would have written.
 
+#[cfg(feature = "mongodb")]
+pub(crate) mod mongo;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -66,8 +69,9 @@ pub(crate) fn as_format(directory: &Path, format: u64) {
 /// Minutes had no sum, and devices no windows of a day.
 fn as_format_6(transaction: &WriteTransaction) {
     each(transaction, Tail::new("window_minutes"), "window_minutes", |start, value| {
+        let common = value[0] & 0x7f;
         let minute = Minutes::from_bytes(&value[1..]).unwrap();
-        let mut minute = minute.iter();
+        let mut minute = minute.iter().map(|(place, counts)| (place, put_back(common, counts)));
         let (_, sum) = minute.next().unwrap();
         let mut total = Counts::default();
         let mut last = 0;
@@ -126,12 +130,23 @@ fn by_hour(sealed: Vec<(u64, &[u8])>) -> Vec<(u64, &[u8])> {
 
 /// A day's window in pieces: hour, up to where it is, and its minutes.
 fn hours_of_day(number: u32, day: &[u8]) -> Vec<(u32, u64, Minutes)> {
-    let (below, minutes): (u64, _) = postcard::take_from_bytes(day).unwrap();
+    let (below, bytes): (u64, _) = postcard::take_from_bytes(day).unwrap();
     let mut hours = BTreeMap::<u32, Minutes>::new();
-    for (minute, counts) in Minutes::from_bytes(minutes).unwrap().iter() {
-        hours.entry((number ^ DAYS) * 24 + minute / 60).or_default().add(minute % 60, &counts);
+    for (minute, counts) in Minutes::from_bytes(&bytes[1..]).unwrap().iter() {
+        let hour = hours.entry((number ^ DAYS) * 24 + minute / 60).or_default();
+        hour.add(minute % 60, &put_back(bytes[0], counts));
     }
     hours.into_iter().map(|(hour, minutes)| (hour, below, minutes)).collect()
+}
+
+/// Counts with what all samples beside them have in common.
+fn put_back(common: u8, mut counts: Counts) -> Counts {
+    let total = counts.total();
+    let numbers = [&mut counts.late, &mut counts.one_second, &mut counts.unknown];
+    for (_, number) in (0..).zip(numbers).filter(|(bit, _)| common >> bit & 1 > 0) {
+        *number = total;
+    }
+    counts
 }
 
 /// An hour's window with more in it.
@@ -382,118 +397,4 @@ fn as_entry(version: u8, bytes: &[u8]) -> Vec<u8> {
 fn numbers_below(end: u8, mut seconds: Seconds) -> Seconds {
     seconds.iter_mut().for_each(|(_, numbers)| numbers.retain(|(number, _)| *number < end));
     seconds
-}
-
-/// Makes a database of format 2 to 8 out of one of today's.
-#[cfg(feature = "mongodb")]
-pub(crate) async fn as_mongo_format(database: &mongodb::Database, format: i64) {
-    use mongodb::bson::{Document, doc};
-    let collection = |name: &str| database.collection::<Document>(name);
-    days_as_hours(database).await;
-    if format < 7 {
-        // All rows stood alone.
-        collection("device_rows").drop().await.unwrap();
-    }
-    if format < 6 {
-        collection("device_hours").drop().await.unwrap();
-        collection("devices").update_many(doc! {}, doc! { "$unset": { "sealed": "" } }).await.unwrap();
-    }
-    let absent: &[&str] =
-        if format < 5 { &["late", "undecided", "one_second", "unknown"] } else { &["late", "undecided"] };
-    let with_counts = [
-        ("entries", "seconds"),
-        ("minutes", "counts"),
-        ("minutes", "seconds"),
-        ("hours", "counts"),
-        ("days", "counts"),
-    ];
-    for (name, counts) in with_counts.into_iter().filter(|_| format < 7) {
-        let mut cursor = collection(name).find(doc! {}).await.unwrap();
-        while cursor.advance().await.unwrap() {
-            let mut document = cursor.deserialize_current().unwrap();
-            if name == "entries" {
-                document.remove("version");
-                document.remove("writer");
-                if format >= 5 {
-                    document.insert("version", 5);
-                }
-            }
-            without(absent, document.get_document_mut(counts).unwrap());
-            let id = document.get("_id").unwrap().clone();
-            collection(name).replace_one(doc! { "_id": id }, document).await.unwrap();
-        }
-    }
-    if format < 4 {
-        collection("devices").drop().await.unwrap();
-        let older = doc! { "$unset": { "rows": "" }, "$set": { "dedupe": "the state of a checkpoint" } };
-        collection("checkpoints").update_many(doc! {}, older).await.unwrap();
-        let log_time = doc! { "$unset": { "log_time": "" } };
-        collection("entries").update_many(doc! {}, log_time).await.unwrap();
-    }
-    let version = doc! { "$set": { "version": format } };
-    collection("meta").update_one(doc! { "_id": "format" }, version).await.unwrap();
-}
-
-/// Devices had no windows of a day.
-#[cfg(feature = "mongodb")]
-async fn days_as_hours(database: &mongodb::Database) {
-    use mongodb::bson::{Binary, Document, doc, spec::BinarySubtype};
-    let binary = |bytes| Binary { subtype: BinarySubtype::Generic, bytes };
-    let windows = database.collection::<Document>("device_hours");
-    let mut cursor = windows.find(doc! { "_id": { "$regex": "/8[0-9a-f]{7}$" } }).await.unwrap();
-    while cursor.advance().await.unwrap() {
-        let day = cursor.deserialize_current().unwrap();
-        let (device, number) = day.get_str("_id").unwrap().rsplit_once('/').unwrap();
-        let below = postcard::to_allocvec(&day.get_i64("below").unwrap().cast_unsigned()).unwrap();
-        let bytes = [&below, day.get_binary_generic("minutes").unwrap().as_slice()].concat();
-        for (hour, below, minutes) in hours_of_day(u32::from_str_radix(number, 16).unwrap(), &bytes) {
-            let id = doc! { "_id": format!("{device}/{hour:08x}") };
-            let held = windows.find_one(id.clone()).await.unwrap().map(|held| {
-                let below = held.get_i64("below").unwrap().cast_unsigned();
-                let below = postcard::to_allocvec(&below).unwrap();
-                [&below, held.get_binary_generic("minutes").unwrap().as_slice()].concat()
-            });
-            let merged = merged(held.as_deref(), below, &minutes);
-            let (below, minutes): (u64, _) = postcard::take_from_bytes(&merged).unwrap();
-            let set = doc! { "below": below.cast_signed(), "minutes": binary(minutes.to_vec()) };
-            windows.update_one(id, doc! { "$set": set }).upsert(true).await.unwrap();
-        }
-        windows.delete_one(doc! { "_id": day.get_str("_id").unwrap() }).await.unwrap();
-    }
-    type Packed<'a> = Vec<(&'a str, u64, &'a [u8], Vec<(u64, &'a [u8])>)>;
-    let pages = database.collection::<Document>("device_rows");
-    let mut cursor = pages.find(doc! {}).await.unwrap();
-    while cursor.advance().await.unwrap() {
-        let page = cursor.deserialize_current().unwrap();
-        let rows: Packed<'_> = postcard::from_bytes(page.get_binary_generic("rows").unwrap()).unwrap();
-        let rows =
-            rows.into_iter().map(|(device, upto, state, sealed)| (device, upto, state, by_hour(sealed)));
-        let rows: Packed<'_> = rows.collect();
-        let set = doc! { "rows": binary(postcard::to_allocvec(&rows).unwrap()) };
-        let id = doc! { "_id": page.get_str("_id").unwrap() };
-        pages.update_one(id, doc! { "$set": set }).await.unwrap();
-    }
-    let alone = database.collection::<Document>("devices");
-    let mut cursor = alone.find(doc! { "sealed": { "$exists": true } }).await.unwrap();
-    while cursor.advance().await.unwrap() {
-        let row = cursor.deserialize_current().unwrap();
-        let sealed: Vec<(u64, &[u8])> =
-            postcard::from_bytes(row.get_binary_generic("sealed").unwrap()).unwrap();
-        let set = doc! { "sealed": binary(postcard::to_allocvec(&by_hour(sealed)).unwrap()) };
-        let id = doc! { "_id": row.get_str("_id").unwrap() };
-        alone.update_one(id, doc! { "$set": set }).await.unwrap();
-    }
-}
-
-/// Counts, by second or not, that do not tell these.
-#[cfg(feature = "mongodb")]
-fn without(absent: &[&str], counts: &mut mongodb::bson::Document) {
-    for name in absent {
-        counts.remove(name);
-    }
-    for (_, second) in counts.iter_mut() {
-        if let Some(second) = second.as_document_mut() {
-            without(absent, second);
-        }
-    }
 }

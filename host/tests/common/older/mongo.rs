@@ -1,0 +1,116 @@
+//! Databases of older formats.
+
+use mongodb::Database;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Document, doc};
+
+use super::{by_hour, hours_of_day, merged};
+
+/// Makes a database of format 2 to 8 out of one of today's.
+pub(crate) async fn as_format(database: &Database, format: i64) {
+    let collection = |name: &str| database.collection::<Document>(name);
+    days_as_hours(database).await;
+    if format < 7 {
+        // All rows stood alone.
+        collection("device_rows").drop().await.unwrap();
+    }
+    if format < 6 {
+        collection("device_hours").drop().await.unwrap();
+        collection("devices").update_many(doc! {}, doc! { "$unset": { "sealed": "" } }).await.unwrap();
+    }
+    let absent: &[&str] =
+        if format < 5 { &["late", "undecided", "one_second", "unknown"] } else { &["late", "undecided"] };
+    let with_counts = [
+        ("entries", "seconds"),
+        ("minutes", "counts"),
+        ("minutes", "seconds"),
+        ("hours", "counts"),
+        ("days", "counts"),
+    ];
+    for (name, counts) in with_counts.into_iter().filter(|_| format < 7) {
+        let mut cursor = collection(name).find(doc! {}).await.unwrap();
+        while cursor.advance().await.unwrap() {
+            let mut document = cursor.deserialize_current().unwrap();
+            if name == "entries" {
+                document.remove("version");
+                document.remove("writer");
+                if format >= 5 {
+                    document.insert("version", 5);
+                }
+            }
+            without(absent, document.get_document_mut(counts).unwrap());
+            let id = document.get("_id").unwrap().clone();
+            collection(name).replace_one(doc! { "_id": id }, document).await.unwrap();
+        }
+    }
+    if format < 4 {
+        collection("devices").drop().await.unwrap();
+        let older = doc! { "$unset": { "rows": "" }, "$set": { "dedupe": "the state of a checkpoint" } };
+        collection("checkpoints").update_many(doc! {}, older).await.unwrap();
+        let log_time = doc! { "$unset": { "log_time": "" } };
+        collection("entries").update_many(doc! {}, log_time).await.unwrap();
+    }
+    let version = doc! { "$set": { "version": format } };
+    collection("meta").update_one(doc! { "_id": "format" }, version).await.unwrap();
+}
+
+/// Devices had no windows of a day.
+async fn days_as_hours(database: &Database) {
+    let binary = |bytes| Binary { subtype: BinarySubtype::Generic, bytes };
+    let windows = database.collection::<Document>("device_hours");
+    let mut cursor = windows.find(doc! { "_id": { "$regex": "/8[0-9a-f]{7}$" } }).await.unwrap();
+    while cursor.advance().await.unwrap() {
+        let day = cursor.deserialize_current().unwrap();
+        let (device, number) = day.get_str("_id").unwrap().rsplit_once('/').unwrap();
+        let below = postcard::to_allocvec(&day.get_i64("below").unwrap().cast_unsigned()).unwrap();
+        let bytes = [&below, day.get_binary_generic("minutes").unwrap().as_slice()].concat();
+        for (hour, below, minutes) in hours_of_day(u32::from_str_radix(number, 16).unwrap(), &bytes) {
+            let id = doc! { "_id": format!("{device}/{hour:08x}") };
+            let held = windows.find_one(id.clone()).await.unwrap().map(|held| {
+                let below = held.get_i64("below").unwrap().cast_unsigned();
+                let below = postcard::to_allocvec(&below).unwrap();
+                [&below, held.get_binary_generic("minutes").unwrap().as_slice()].concat()
+            });
+            let merged = merged(held.as_deref(), below, &minutes);
+            let (below, minutes): (u64, _) = postcard::take_from_bytes(&merged).unwrap();
+            let set = doc! { "below": below.cast_signed(), "minutes": binary(minutes.to_vec()) };
+            windows.update_one(id, doc! { "$set": set }).upsert(true).await.unwrap();
+        }
+        windows.delete_one(doc! { "_id": day.get_str("_id").unwrap() }).await.unwrap();
+    }
+    type Packed<'a> = Vec<(&'a str, u64, &'a [u8], Vec<(u64, &'a [u8])>)>;
+    let pages = database.collection::<Document>("device_rows");
+    let mut cursor = pages.find(doc! {}).await.unwrap();
+    while cursor.advance().await.unwrap() {
+        let page = cursor.deserialize_current().unwrap();
+        let rows: Packed<'_> = postcard::from_bytes(page.get_binary_generic("rows").unwrap()).unwrap();
+        let rows =
+            rows.into_iter().map(|(device, upto, state, sealed)| (device, upto, state, by_hour(sealed)));
+        let rows: Packed<'_> = rows.collect();
+        let set = doc! { "rows": binary(postcard::to_allocvec(&rows).unwrap()) };
+        let id = doc! { "_id": page.get_str("_id").unwrap() };
+        pages.update_one(id, doc! { "$set": set }).await.unwrap();
+    }
+    let alone = database.collection::<Document>("devices");
+    let mut cursor = alone.find(doc! { "sealed": { "$exists": true } }).await.unwrap();
+    while cursor.advance().await.unwrap() {
+        let row = cursor.deserialize_current().unwrap();
+        let sealed: Vec<(u64, &[u8])> =
+            postcard::from_bytes(row.get_binary_generic("sealed").unwrap()).unwrap();
+        let set = doc! { "sealed": binary(postcard::to_allocvec(&by_hour(sealed)).unwrap()) };
+        let id = doc! { "_id": row.get_str("_id").unwrap() };
+        alone.update_one(id, doc! { "$set": set }).await.unwrap();
+    }
+}
+
+/// Counts, by second or not, that do not tell these.
+fn without(absent: &[&str], counts: &mut Document) {
+    for name in absent {
+        counts.remove(name);
+    }
+    for (_, second) in counts.iter_mut() {
+        if let Some(second) = second.as_document_mut() {
+            without(absent, second);
+        }
+    }
+}
