@@ -307,9 +307,9 @@ impl Snapshot for State {
     ) -> Result<Vec<WindowRow>, StoreError> {
         let stored = self.windows.range((resolution, from)..=(resolution, u64::MAX)).take(limit);
         let row = |((_, start), counts): (&(Resolution, u64), &BySecond)| {
-            let seconds = if resolution == Resolution::Minute { counts.clone() } else { BySecond::new() };
+            let parts = if resolution == Resolution::Minute { counts.clone() } else { BySecond::new() };
             let sum = model::sum(counts, 0..u64::MAX);
-            WindowRow { start: *start, counts: sum, seconds, upto: [0; Slot::COUNT] }
+            WindowRow { start: *start, counts: sum, parts, upto: [0; Slot::COUNT] }
         };
         Ok(stored.map(row).collect())
     }

@@ -83,8 +83,9 @@ pub struct WindowRow {
     pub start: u64,
     /// The sum of all of it.
     pub counts: Counts,
-    /// The sums of a minute's seconds. Hours and days have none.
-    pub seconds: BySecond,
+    /// The sums of a minute's seconds, or of an hour's minutes, by the first second of each. Some stores have none of hours,
+    /// and nobody has of days.
+    pub parts: BySecond,
     /// Which entries it holds beyond the checkpoints; 0 where it says nothing.
     pub upto: Upto,
 }

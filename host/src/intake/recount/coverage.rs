@@ -19,6 +19,8 @@ pub(super) struct Coverage {
     checkpoint: Upto,
     moving: BTreeMap<(Resolution, u64), Upto>,
     furthest: Upto,
+    /// Which hours of each day have the sums of their minutes, one bit each.
+    by_minute: BTreeMap<u64, u32>,
     starts: Starts,
     kept: KeptSums,
 }
@@ -27,8 +29,8 @@ impl Coverage {
     /// `starts` were read before the checkpoints.
     pub(super) fn new(starts: Starts, checkpoints: &Checkpoints) -> Self {
         let checkpoint = checkpoints.map(|checkpoint| checkpoint.windows);
-        let (moving, kept) = (BTreeMap::new(), KeptSums::default());
-        Self { checkpoint, moving, furthest: checkpoint, starts, kept }
+        let (moving, by_minute, kept) = (BTreeMap::new(), BTreeMap::new(), KeptSums::default());
+        Self { checkpoint, moving, furthest: checkpoint, by_minute, starts, kept }
     }
 
     /// Where the log of `slot` starts.
@@ -53,13 +55,18 @@ impl Coverage {
         self.kept.differing()
     }
 
-    /// Takes what a window says of itself.
+    /// Takes what a window says of itself; hours before minutes.
     ///
     /// # Errors
     /// When too many have changed.
     pub(super) fn note(&mut self, resolution: Resolution, window: &WindowRow) -> Result<(), StoreError> {
+        if resolution == Resolution::Hour && !window.parts.is_empty() {
+            let (day, hour) = day_and_hour(window.start);
+            *self.by_minute.entry(day).or_default() |= 1 << hour;
+        }
         if !self.is_left(window.start) {
-            self.kept.add(resolution, window)?;
+            let has_minutes = self.has_minutes(window.start);
+            self.kept.add(resolution, window, has_minutes)?;
         }
         let moving = window.upto.iter().zip(self.checkpoint).any(|(upto, checkpoint)| *upto > checkpoint);
         if !moving {
@@ -88,9 +95,20 @@ impl Coverage {
         self.furthest[slot.index()]
     }
 
+    /// Does the hour of this second have the sums of its minutes?
+    pub(super) fn has_minutes(&self, second: u64) -> bool {
+        let (day, hour) = day_and_hour(second);
+        self.by_minute.get(&day).is_some_and(|hours| hours >> hour & 1 == 1)
+    }
+
     /// Does the window hold its part of the entry?
     pub(super) fn holds(&self, resolution: Resolution, start: u64, slot: Slot, number: u64) -> bool {
         let upto = self.moving.get(&(resolution, start)).map_or(0, |upto| upto[slot.index()]);
         number < upto.max(self.checkpoint(slot))
     }
+}
+
+fn day_and_hour(second: u64) -> (u64, u64) {
+    let day = Resolution::Day.window_start(second);
+    (day, (second - day) / Resolution::Hour.seconds())
 }

@@ -10,6 +10,7 @@ use super::sums::{Cell, Weights};
 use super::{Stop, read, words};
 use crate::log::devices::{DeviceView, DeviceWindow};
 use crate::log::minutes::minute_of;
+use crate::log::rollup::Resolution;
 use crate::log::row::Row;
 use crate::log::start::Start;
 use crate::log::{Snapshot, StoreError};
@@ -184,7 +185,7 @@ pub(super) fn look_again(
     })?;
     let differing = minutes.iter().filter(|(_, (stored, logged))| stored != logged);
     let named = differing.map(|(minute, (stored, logged))| {
-        let cell = Cell { start: u64::from(*minute) * 60, seconds: 60 };
+        let cell = Cell::whole(Resolution::Minute, u64::from(*minute) * 60);
         format!("device {device}: {}", words::window_difference(cell, stored, logged))
     });
     let torn = view.is_torn().then(|| format!("device {device}: windows are further than its row"));

@@ -1,12 +1,12 @@
 //! The windows of days of which messages were removed. Nothing is left to count them again by; but seconds have to add up to
-//! their minute, minutes to their hour, and hours to the day.
+//! their minute, minutes to their hour, and hours to the day; and an hour that has sums of its minutes, those of the minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::sums::{Cell, DAYS_MAX, Weights};
 use crate::log::rollup::Resolution;
 use crate::log::{StoreError, WindowRow};
-use crate::model;
+use crate::model::{self, Counts};
 
 /// A number a day, which is 0 where all adds up.
 #[derive(Default)]
@@ -18,15 +18,19 @@ pub(super) struct KeptSums {
 }
 
 impl KeptSums {
-    /// Takes a window.
+    /// Takes a window; does its hour have sums of its minutes?
     ///
     /// # Errors
     /// When there are too many days.
-    pub(super) fn add(&mut self, resolution: Resolution, window: &WindowRow) -> Result<(), StoreError> {
-        let cell = |resolution: Resolution| Cell {
-            start: resolution.window_start(window.start),
-            seconds: resolution.seconds(),
-        };
+    pub(super) fn add(
+        &mut self,
+        resolution: Resolution,
+        window: &WindowRow,
+        has_minutes: bool,
+    ) -> Result<(), StoreError> {
+        let cell = |resolution: Resolution| Cell::whole(resolution, resolution.window_start(window.start));
+        let of_hour =
+            |minute: u64, counts: &Counts| self.weights.of(Cell::part(Resolution::Hour, minute), counts);
         // What it is as a whole, and as a part.
         let (whole, part) = match resolution {
             Resolution::Day => (Some(Resolution::Day), None),
@@ -35,8 +39,15 @@ impl KeptSums {
         };
         let of = |of: Option<Resolution>| of.map_or(0, |of| self.weights.of(cell(of), &window.counts));
         let mut sum = of(whole).wrapping_sub(of(part));
+        if resolution == Resolution::Hour {
+            let minutes = window.parts.iter().map(|(minute, counts)| of_hour(*minute, counts));
+            sum = minutes.fold(sum, u128::wrapping_add);
+        }
         if resolution == Resolution::Minute {
-            let seconds = model::sum(&window.seconds, 0..u64::MAX);
+            if has_minutes {
+                sum = sum.wrapping_sub(of_hour(window.start, &window.counts));
+            }
+            let seconds = model::sum(&window.parts, 0..u64::MAX);
             let minute = cell(Resolution::Minute);
             sum = sum.wrapping_add(self.weights.of(minute, &window.counts));
             sum = sum.wrapping_sub(self.weights.of(minute, &seconds));

@@ -18,13 +18,27 @@ const HELD_SECONDS: usize = 4096;
 /// The most days that have samples: of three thousand years.
 pub(super) const DAYS_MAX: usize = 1 << 20;
 
-/// A sum that a window holds: that of all of it, or of one of a minute's seconds.
+/// A sum that a window holds: that of all of it, or of a part, which is one of a minute's seconds or of an hour's minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Cell {
     /// Its first second.
     pub(super) start: u64,
     /// Its length in seconds.
     pub(super) seconds: u64,
+    /// That of the window.
+    pub(super) of: u64,
+}
+
+impl Cell {
+    pub(super) fn whole(resolution: Resolution, start: u64) -> Self {
+        Self { start, seconds: resolution.seconds(), of: resolution.seconds() }
+    }
+
+    /// The part of a window of this resolution that begins with this second; days have none.
+    pub(super) fn part(of: Resolution, start: u64) -> Self {
+        let seconds = if of == Resolution::Minute { 1 } else { Resolution::Minute.seconds() };
+        Self { start, seconds, of: of.seconds() }
+    }
 }
 
 /// Takes what a store holds, and what the log says.
@@ -47,11 +61,9 @@ pub(super) fn stored(
     resolution: Resolution,
     window: &WindowRow,
 ) -> Result<(), StoreError> {
-    sums.stored(Cell { start: window.start, seconds: resolution.seconds() }, &window.counts)?;
-    window
-        .seconds
-        .iter()
-        .try_for_each(|(second, counts)| sums.stored(Cell { start: *second, seconds: 1 }, counts))
+    sums.stored(Cell::whole(resolution, window.start), &window.counts)?;
+    let mut parts = window.parts.iter();
+    parts.try_for_each(|(second, counts)| sums.stored(Cell::part(resolution, *second), counts))
 }
 
 /// Adds the log of one slot, as far as the windows hold it.
@@ -97,13 +109,20 @@ impl<'a, S: Sums> SlotSums<'a, S> {
         for (second, counts) in counts {
             let minute = Resolution::Minute.window_start(*second);
             if self.sums.wants(Resolution::Day.window_start(*second)) && holds(Resolution::Minute, minute) {
-                self.sums.logged(Cell { start: *second, seconds: 1 }, counts)?;
+                self.sums.logged(Cell::part(Resolution::Minute, *second), counts)?;
+            }
+        }
+        for (minute, counts) in rollup::windows(counts, Resolution::Minute) {
+            let hour = Resolution::Hour.window_start(minute);
+            let has_it = self.coverage.has_minutes(hour) && holds(Resolution::Hour, hour);
+            if has_it && self.sums.wants(Resolution::Day.window_start(minute)) {
+                self.sums.logged(Cell::part(Resolution::Hour, minute), &counts)?;
             }
         }
         for resolution in [Resolution::Minute, Resolution::Hour, Resolution::Day] {
             for (start, counts) in rollup::windows(counts, resolution) {
                 if self.sums.wants(Resolution::Day.window_start(start)) && holds(resolution, start) {
-                    self.sums.logged(Cell { start, seconds: resolution.seconds() }, &counts)?;
+                    self.sums.logged(Cell::whole(resolution, start), &counts)?;
                 }
             }
         }

@@ -117,15 +117,19 @@ impl Beside {
                 let new = WindowRow {
                     start,
                     counts: Counts::default(),
-                    seconds: BySecond::new(),
+                    parts: BySecond::new(),
                     upto: Upto::default(),
                 };
                 let window = self.windows.entry((*resolution, start)).or_insert(new);
                 window.counts += counts;
                 window.upto[self.slot.index()] = end;
-                if *resolution == Resolution::Minute {
-                    *window.seconds.entry(second).or_default() += counts;
-                }
+                let part = match resolution {
+                    Resolution::Minute => second,
+                    // As an earlier version wrote every other hour.
+                    Resolution::Hour if start / 3600 % 2 == 0 => Resolution::Minute.window_start(second),
+                    _ => continue,
+                };
+                *window.parts.entry(part).or_default() += counts;
             }
         }
     }
@@ -267,12 +271,12 @@ fn spoil(beside: &mut Beside) -> String {
         let at = random.usize(..beside.windows.len());
         let ((resolution, start), window) = beside.windows.iter_mut().nth(at).unwrap();
         let status = random.usize(..7);
-        match window.seconds.values_mut().next() {
-            Some(second) if random.bool() => second.statuses[status] += 1,
-            _ => window.counts.statuses[status] += 1,
-        }
+        let part = window.parts.iter_mut().next().filter(|_| random.bool());
+        let minute = part.as_ref().map(|(minute, _)| UnixMs(**minute * 1000).to_rfc3339());
+        part.map_or(&mut window.counts, |(_, part)| part).statuses[status] += 1;
         let at = UnixMs(start * 1000).to_rfc3339();
         return match resolution {
+            Resolution::Hour if minute.is_some() => format!("the minute at {}, in its hour", minute.unwrap()),
             // Or one of its seconds.
             Resolution::Minute => at[..16].to_owned(),
             Resolution::Hour => format!("the hour at {at}"),

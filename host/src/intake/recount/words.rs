@@ -16,7 +16,9 @@ pub(super) fn window_difference(cell: Cell, stored: &Counts, logged: &Counts) ->
         seconds if seconds == Resolution::Hour.seconds() => "hour",
         _ => "day",
     };
-    format!("the {what} at {at}: stored {}, the log says {}", counts(stored), counts(logged))
+    let of_hour = cell.seconds == 60 && cell.of == Resolution::Hour.seconds();
+    let holder = if of_hour { ", in its hour" } else { "" };
+    format!("the {what} at {at}{holder}: stored {}, the log says {}", counts(stored), counts(logged))
 }
 
 /// `slot 3 at entry 640 of 2026-08-01T…`.

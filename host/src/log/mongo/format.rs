@@ -9,7 +9,7 @@ use mongodb::bson::{DateTime, Document, doc};
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot, Status};
 use serde::{Deserialize, Serialize};
 
-use super::stored_counts::{self, StoredSeconds};
+use super::stored_counts::{self, StoredParts};
 use crate::log::plan::TailEntry;
 use crate::log::{Logged, StoreError, key};
 use crate::model::{BySecond, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
@@ -57,7 +57,7 @@ pub(super) struct StoredEntry<'a> {
     /// Absent in entries of formats before 4, and when it is `received_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     log_time: Option<DateTime>,
-    seconds: StoredSeconds,
+    seconds: StoredParts,
     messages: Vec<StoredMessage<'a>>,
 }
 
@@ -122,7 +122,7 @@ pub(super) struct StoredTail {
     pub(super) key: i64,
     #[serde(default)]
     version: i32,
-    seconds: StoredSeconds,
+    seconds: StoredParts,
 }
 
 /// The view `messages`: one document a message.
@@ -235,8 +235,8 @@ impl StoredTail {
     }
 }
 
-fn counts(key: i64, seconds: &StoredSeconds) -> Result<BySecond, StoreError> {
+fn counts(key: i64, seconds: &StoredParts) -> Result<BySecond, StoreError> {
     let (slot, number) = place(key)?;
-    stored_counts::by_second(seconds)
-        .ok_or_else(|| StoreError::Corrupt(format!("the counts of entry {number} of slot {slot}")))
+    let seconds = seconds.get().map(|seconds| seconds.iter().copied().collect());
+    seconds.ok_or_else(|| StoreError::Corrupt(format!("the counts of entry {number} of slot {slot}")))
 }

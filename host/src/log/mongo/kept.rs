@@ -2,21 +2,21 @@
 //!
 //! These are the windows of days of which messages were removed, which say themselves what they hold; the rows of devices
 //! that can be read; and their hours. Where the seconds of such a day add up to what its hours or itself say, the others are
-//! set right by them. It may be cut off and begun again.
+//! set right by them, and an hour that was wrong has no `minutes` any more: they are read where they stand. It may be cut off and begun again.
 
 use std::collections::BTreeMap;
 
 use mongodb::bson::{Document, doc};
 use rollcall_wire::Slot;
 
-use super::stored_counts::{StoredCounts, named};
+use super::stored_counts::Named;
 use super::windows::{StoredWindow, collection};
 use super::{MongoStore, in_time, rows, starts, unavailable, view};
 use crate::log::plan::Upto;
 use crate::log::rollup::Resolution;
 use crate::log::start::Starts;
 use crate::log::{StoreError, WindowRow};
-use crate::model::{self, Counts};
+use crate::model::{self, BySecond, Counts};
 
 const DAY_S: u64 = Resolution::Day.seconds();
 const HOUR_S: u64 = Resolution::Hour.seconds();
@@ -89,7 +89,8 @@ async fn set_right(store: &MongoStore, day: u64) -> Result<(), StoreError> {
     let hours = windows(store, Resolution::Hour, day).await?;
     let days = windows(store, Resolution::Day, day).await?;
     let [of_day] = &days[..] else { return Ok(()) };
-    let seconds = |minute: &WindowRow| model::sum(&minute.seconds, 0..u64::MAX);
+    let seconds = |minute: &WindowRow| model::sum(&minute.parts, 0..u64::MAX);
+    let by_minute: BySecond = minutes.iter().map(|minute| (minute.start, seconds(minute))).collect();
     let mut sums = BTreeMap::<u64, (Counts, Upto)>::new();
     let mut total = (Counts::default(), [0; Slot::COUNT]);
     for minute in &minutes {
@@ -111,7 +112,11 @@ async fn set_right(store: &MongoStore, day: u64) -> Result<(), StoreError> {
     let wrong = wrong.map(|minute| set(minute.start, &seconds(minute)));
     store.update_all(collection(Resolution::Minute), wrong.collect()).await?;
     let right = |hour: &WindowRow| sums.get(&hour.start).map(|(right, _)| *right).unwrap_or_default();
-    let wrong = hours.iter().filter(|hour| hour.counts != right(hour));
+    let is_right = |hour: &WindowRow| {
+        let minutes = by_minute.range(hour.start..hour.start.saturating_add(HOUR_S));
+        hour.counts == right(hour) && (hour.parts.is_empty() || hour.parts.iter().eq(minutes))
+    };
+    let wrong = hours.iter().filter(|hour| !is_right(hour));
     let wrong = wrong.map(|hour| set(hour.start, &right(hour)));
     store.update_all(collection(Resolution::Hour), wrong.collect()).await?;
     let wrong = Some(of_day).filter(|day| day.counts != total.0);
@@ -132,7 +137,7 @@ fn further(upto: &mut Upto, other: &Upto) {
 }
 
 fn set(start: u64, counts: &Counts) -> Document {
-    let counts: StoredCounts = named(counts).collect();
-    let counts = mongodb::bson::to_bson(&counts).expect("numbers by name always serialise");
-    doc! { "q": { "_id": start.cast_signed() }, "u": { "$set": { "counts": counts } } }
+    let counts = mongodb::bson::to_bson(&Named::new(*counts)).expect("numbers by name always serialise");
+    let update = doc! { "$set": { "counts": counts }, "$unset": { "minutes": "" } };
+    doc! { "q": { "_id": start.cast_signed() }, "u": update }
 }

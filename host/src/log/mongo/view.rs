@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
+use futures_util::future;
 use mongodb::ClientSession;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReadConcern;
 use rollcall_wire::Slot;
 use serde::de::DeserializeOwned;
@@ -23,23 +24,42 @@ pub(super) async fn view(store: &MongoStore, plan: &Plan) -> Result<View, StoreE
         ask_the_primary(store, &mut session).await?;
     }
     let upto = checkpoints(store, &mut session).await?;
+    let whole = |of: Resolution| plan.whole.iter().filter(move |(resolution, _)| *resolution == of);
+    let whole = |of: Resolution| whole(of).map(|(_, range)| range.clone()).collect::<Vec<_>>();
+    let wanted = [
+        (Kind::Whole(Resolution::Day), whole(Resolution::Day)),
+        (Kind::Whole(Resolution::Hour), whole(Resolution::Hour)),
+        (Kind::Minutes, whole(Resolution::Minute)),
+        (Kind::Edges, plan.edges.clone()),
+    ];
+    // Side by side: each says which entries it holds.
+    let wanted = wanted.into_iter().filter(|(_, ranges)| !ranges.is_empty());
     let mut windows = Vec::new();
-    for resolution in [Resolution::Day, Resolution::Hour, Resolution::Minute] {
-        let whole = plan.whole.iter().filter(|(of, _)| *of == resolution).map(|(_, range)| range.clone());
-        add_windows(store, &mut session, plan, (resolution, Kind::Whole), whole.collect(), &mut windows)
-            .await?;
+    let read = wanted.map(|(kind, ranges)| beside(store, &session, plan, kind, ranges));
+    for (beside, mut read) in future::try_join_all(read).await? {
+        follow(&mut session, &beside);
+        windows.append(&mut read);
     }
-    let edges = (Resolution::Minute, Kind::Edge);
-    add_windows(store, &mut session, plan, edges, plan.edges.clone(), &mut windows).await?;
     windows.sort_by_key(|window: &Window| window.range.start);
     Ok(View { windows, tail: tail(store, &mut session, upto).await? })
 }
 
-/// Is a piece of the plan made of whole windows?
+/// How a piece of the plan is put together.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Whole,
-    Edge,
+    /// From whole windows.
+    Whole(Resolution),
+    /// From whole minutes, as hours have them.
+    Minutes,
+    /// From seconds, as minutes have them.
+    Edges,
+}
+
+/// What one session reads from now on is at least as new as what the other one has read.
+pub(super) fn follow(session: &mut ClientSession, other: &ClientSession) {
+    if let Some(at) = other.operation_time() {
+        session.advance_operation_time(at);
+    }
 }
 
 /// A primary that was cut off does not know for some seconds that there is another one. A linearizable read
@@ -65,47 +85,95 @@ pub(super) async fn checkpoints(store: &MongoStore, session: &mut ClientSession)
     Ok(upto)
 }
 
-async fn add_windows(
+/// Windows, read in a session that follows this one.
+async fn beside(
+    store: &MongoStore,
+    session: &ClientSession,
+    plan: &Plan,
+    kind: Kind,
+    ranges: Vec<Range<u64>>,
+) -> Result<(ClientSession, Vec<Window>), StoreError> {
+    let mut beside = store.session().await?;
+    follow(&mut beside, session);
+    let windows = match kind {
+        Kind::Whole(resolution) => whole(store, &mut beside, resolution, &ranges).await?,
+        Kind::Minutes => minutes(store, &mut beside, &ranges).await?,
+        Kind::Edges => edges(store, &mut beside, plan, &ranges).await?,
+    };
+    Ok((beside, windows))
+}
+
+async fn whole(
     store: &MongoStore,
     session: &mut ClientSession,
-    plan: &Plan,
-    (resolution, kind): (Resolution, Kind),
-    ranges: Vec<Range<u64>>,
-    windows: &mut Vec<Window>,
-) -> Result<(), StoreError> {
-    if ranges.is_empty() {
-        return Ok(());
-    }
-    let filter: Vec<_> = ranges
-        .iter()
-        .map(|range| {
-            let first = resolution.window_start(range.start).cast_signed();
-            doc! { "_id": { "$gte": first, "$lt": range.end.cast_signed() } }
-        })
-        .collect();
-    let fields = match kind {
-        Kind::Whole => doc! { "upto": 1, "counts": 1 },
-        Kind::Edge => doc! { "upto": 1, "counts": 1, "seconds": 1 },
-    };
-    let filter = doc! { "$or": filter };
-    let stored: Vec<StoredWindow> = find(store, session, collection(resolution), filter, fields).await?;
-    for window in &stored {
-        // Two edges may lie in the same minute.
-        for range in &ranges {
-            let all = window.range(resolution);
-            let clipped = range.start.max(all.start)..range.end.min(all.end);
-            match kind {
-                _ if clipped.is_empty() => {}
-                Kind::Whole => windows.push(window.part(resolution, clipped)?),
-                Kind::Edge => {
-                    for part in plan.cut(clipped) {
-                        windows.push(window.part(resolution, part)?);
-                    }
-                }
+    resolution: Resolution,
+    ranges: &[Range<u64>],
+) -> Result<Vec<Window>, StoreError> {
+    let stored = stored(store, session, resolution, ranges, &[]).await?;
+    stored.iter().map(|window| window.part(resolution, window.range(resolution))).collect()
+}
+
+/// Whole minutes: those of hours, which are a sixtieth as many documents, unless not all of them are there.
+async fn minutes(
+    store: &MongoStore,
+    session: &mut ClientSession,
+    ranges: &[Range<u64>],
+) -> Result<Vec<Window>, StoreError> {
+    let (mut windows, mut others) = (Vec::new(), Vec::new());
+    for hour in stored(store, session, Resolution::Hour, ranges, &["minutes"]).await? {
+        for clipped in clipped(&hour.range(Resolution::Hour), ranges) {
+            match hour.minutes_in(clipped.clone())? {
+                Some(minutes) => windows.extend(minutes),
+                None => others.push(clipped),
             }
         }
     }
-    Ok(())
+    if !others.is_empty() {
+        windows.extend(whole(store, session, Resolution::Minute, &others).await?);
+    }
+    Ok(windows)
+}
+
+async fn edges(
+    store: &MongoStore,
+    session: &mut ClientSession,
+    plan: &Plan,
+    ranges: &[Range<u64>],
+) -> Result<Vec<Window>, StoreError> {
+    let mut windows = Vec::new();
+    for minute in stored(store, session, Resolution::Minute, ranges, &["seconds"]).await? {
+        // Two edges may lie in the same minute.
+        for clipped in clipped(&minute.range(Resolution::Minute), ranges) {
+            for part in plan.cut(clipped) {
+                windows.push(minute.part(Resolution::Minute, part)?);
+            }
+        }
+    }
+    Ok(windows)
+}
+
+/// What of these ranges lies in a window.
+fn clipped(all: &Range<u64>, ranges: &[Range<u64>]) -> impl Iterator<Item = Range<u64>> {
+    let clipped = ranges.iter().map(|range| range.start.max(all.start)..range.end.min(all.end));
+    clipped.filter(|clipped| !clipped.is_empty())
+}
+
+/// The windows that these ranges touch, without their parts but for those under these names.
+async fn stored(
+    store: &MongoStore,
+    session: &mut ClientSession,
+    resolution: Resolution,
+    ranges: &[Range<u64>],
+    parts: &[&str],
+) -> Result<Vec<StoredWindow>, StoreError> {
+    let of_range = |range: &Range<u64>| {
+        let first = resolution.window_start(range.start).cast_signed();
+        doc! { "_id": { "$gte": first, "$lt": range.end.cast_signed() } }
+    };
+    let filter = doc! { "$or": ranges.iter().map(of_range).collect::<Vec<_>>() };
+    let mut fields = doc! { "upto": 1, "counts": 1 };
+    fields.extend(parts.iter().map(|part| ((*part).to_owned(), Bson::from(1))));
+    find(store, session, collection(resolution), filter, fields).await
 }
 
 async fn tail(

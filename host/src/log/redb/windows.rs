@@ -143,7 +143,7 @@ pub(super) fn list(
                 (open_sum(resolution, start, stored.value())?, BySecond::new())
             }
         };
-        Ok(WindowRow { start, counts, seconds, upto: [0; Slot::COUNT] })
+        Ok(WindowRow { start, counts, parts: seconds, upto: [0; Slot::COUNT] })
     };
     table.range(from..)?.take(limit).map(row).collect()
 }

@@ -322,13 +322,6 @@ async fn read_pages(
     Ok(rows.into_values().collect())
 }
 
-/// What one session reads from now on is at least as new as what the other one has read.
-fn follow(session: &mut ClientSession, other: &ClientSession) {
-    if let Some(at) = other.operation_time() {
-        session.advance_operation_time(at);
-    }
-}
-
 /// The rows of these devices of these slots, without their closed boots.
 pub(super) async fn some(
     store: &MongoStore,
@@ -345,10 +338,10 @@ pub(super) async fn some(
         let filter = doc! { "_id": { "$in": ids.into_iter().collect::<Vec<_>>() } };
         // Side by side; each sees at least what was seen before, and whatever is read later at least what both see.
         let mut beside = store.session().await?;
-        follow(&mut beside, session);
+        view::follow(&mut beside, session);
         let (pages, alone) =
             tokio::try_join!(pages(store, session, filter), alone::some(store, &mut beside, devices))?;
-        follow(session, &beside);
+        view::follow(session, &beside);
         // What a page has split off may stand in a page of its own already. When it was just looked which pages there are,
         // and there was none, that is where it is.
         let has_moved =
