@@ -393,6 +393,34 @@ fn a_start_of_a_log_that_is_damaged_is_named_and_nothing_is_changed() {
     assert!(fs::read(&file).unwrap() == before);
 }
 
+/// Each minute of an hour stands under the number of the next one: the sum is the same.
+#[cfg(feature = "mongodb")]
+#[test]
+fn minutes_that_a_kept_hour_has_wrong_are_noticed_and_gone_after_a_repair() {
+    use mongodb::bson::{Document, doc};
+    if !common::place::Mongo::available() {
+        return;
+    }
+    let mut random = common::random();
+    let place = common::place::Mongo::fresh();
+    let address = place.address();
+    run(async {
+        let records = cut(&mut random, &address).await;
+        let hours = place.database().await.collection::<Document>("hours");
+        let hour = hours.find_one(doc! {}).sort(doc! { "_id": 1 }).await.unwrap().unwrap();
+        let one = doc! { "_id": hour.get_i64("_id").unwrap() };
+        let minutes = hour.get_document("minutes").unwrap();
+        let next = |minute: &str| ((minute.parse::<u32>().unwrap() + 1) % 60).to_string();
+        let moved: Document = minutes.iter().map(|(minute, counts)| (next(minute), counts.clone())).collect();
+        hours.update_one(one.clone(), doc! { "$set": { "minutes": moved } }).await.unwrap();
+        assert!(wrong(&address).await[0].contains("do not add up"));
+        repair(&address).await.unwrap();
+        assert!(!hours.find_one(one).await.unwrap().unwrap().contains_key("minutes"));
+        assert_eq!(errors(&address, &records).await, Vec::<String>::new());
+        assert_eq!(wrong(&address).await, Vec::<String>::new());
+    });
+}
+
 fn windows_of_devices_that_stay_damaged_keep_nothing_from_being_stored<P: Place>() {
     let mut random = common::random();
     let place = P::fresh();

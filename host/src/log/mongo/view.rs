@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError};
 
 use futures_util::future;
 use mongodb::ClientSession;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::action::Find;
+use mongodb::bson::{Document, doc};
 use mongodb::options::ReadConcern;
 use rollcall_wire::Slot;
 use serde::de::DeserializeOwned;
@@ -15,6 +16,11 @@ use super::windows::{StoredCheckpoint, StoredWindow, collection};
 use super::{BATCH_DOCUMENTS, MongoStore, StoreError, Topology, corrupt, unavailable};
 use crate::log::plan::{Plan, TailEntry, Upto, View, Window};
 use crate::log::rollup::Resolution;
+
+/// So many windows, and further entries of each slot, are asked for one by one, which takes the server half as long as ranges
+/// do. Where the last of the entries is there, there may be more.
+const FEW: u64 = 8;
+const AHEAD: i64 = FEW as i64;
 
 /// The checkpoints are read first: every window read later holds all that they promise, and every entry
 /// beyond them is in the tail.
@@ -77,8 +83,7 @@ pub(super) async fn ask_the_primary(
 /// How far every slot is rolled up.
 pub(super) async fn checkpoints(store: &MongoStore, session: &mut ClientSession) -> Result<Upto, StoreError> {
     let mut upto = [0; Slot::COUNT];
-    let fields = doc! { "next": 1 };
-    for stored in find::<StoredCheckpoint>(store, session, "checkpoints", doc! {}, fields).await? {
+    for stored in all::<StoredCheckpoint>(store, session, "checkpoints").await? {
         let (slot, next) = stored.place()?;
         upto[slot.index()] = next;
     }
@@ -109,7 +114,7 @@ async fn whole(
     resolution: Resolution,
     ranges: &[Range<u64>],
 ) -> Result<Vec<Window>, StoreError> {
-    let stored = stored(store, session, resolution, ranges, &[]).await?;
+    let stored = stored(store, session, resolution, ranges, false).await?;
     stored.iter().map(|window| window.part(resolution, window.range(resolution))).collect()
 }
 
@@ -120,7 +125,7 @@ async fn minutes(
     ranges: &[Range<u64>],
 ) -> Result<Vec<Window>, StoreError> {
     let (mut windows, mut others) = (Vec::new(), Vec::new());
-    for hour in stored(store, session, Resolution::Hour, ranges, &["minutes"]).await? {
+    for hour in stored(store, session, Resolution::Hour, ranges, true).await? {
         for clipped in clipped(&hour.range(Resolution::Hour), ranges) {
             match hour.minutes_in(clipped.clone())? {
                 Some(minutes) => windows.extend(minutes),
@@ -141,7 +146,7 @@ async fn edges(
     ranges: &[Range<u64>],
 ) -> Result<Vec<Window>, StoreError> {
     let mut windows = Vec::new();
-    for minute in stored(store, session, Resolution::Minute, ranges, &["seconds"]).await? {
+    for minute in stored(store, session, Resolution::Minute, ranges, true).await? {
         // Two edges may lie in the same minute.
         for clipped in clipped(&minute.range(Resolution::Minute), ranges) {
             for part in plan.cut(clipped) {
@@ -158,21 +163,31 @@ fn clipped(all: &Range<u64>, ranges: &[Range<u64>]) -> impl Iterator<Item = Rang
     clipped.filter(|clipped| !clipped.is_empty())
 }
 
-/// The windows that these ranges touch, without their parts but for those under these names.
+/// The windows that these ranges touch, with or without their parts.
 async fn stored(
     store: &MongoStore,
     session: &mut ClientSession,
     resolution: Resolution,
     ranges: &[Range<u64>],
-    parts: &[&str],
+    with_parts: bool,
 ) -> Result<Vec<StoredWindow>, StoreError> {
-    let of_range = |range: &Range<u64>| {
-        let first = resolution.window_start(range.start).cast_signed();
-        doc! { "_id": { "$gte": first, "$lt": range.end.cast_signed() } }
+    let first = |range: &Range<u64>| resolution.window_start(range.start);
+    let count = |range: &Range<u64>| (range.end - first(range)).div_ceil(resolution.seconds());
+    let filter = if ranges.iter().map(count).sum::<u64>() <= FEW {
+        let starts =
+            ranges.iter().flat_map(|range| (first(range)..range.end).step_by(resolution.seconds() as usize));
+        doc! { "_id": { "$in": starts.map(u64::cast_signed).collect::<Vec<_>>() } }
+    } else {
+        let of_range = |range: &Range<u64>| {
+            doc! { "_id": { "$gte": first(range).cast_signed(), "$lt": range.end.cast_signed() } }
+        };
+        doc! { "$or": ranges.iter().map(of_range).collect::<Vec<_>>() }
     };
-    let filter = doc! { "$or": ranges.iter().map(of_range).collect::<Vec<_>>() };
-    let mut fields = doc! { "upto": 1, "counts": 1 };
-    fields.extend(parts.iter().map(|part| ((*part).to_owned(), Bson::from(1))));
+    let fields = if with_parts {
+        doc! {}
+    } else {
+        doc! { "upto": 1, "counts": 1 }
+    };
     find(store, session, collection(resolution), filter, fields).await
 }
 
@@ -183,14 +198,17 @@ async fn tail(
 ) -> Result<Vec<Arc<TailEntry>>, StoreError> {
     let kept = || store.tail.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut tail, further) = kept().known(&upto);
-    let ranges: Vec<_> = Slot::all()
-        .map(|slot| {
-            let keys = keys(slot, further[slot.index()]);
-            doc! { "_id": { "$gte": keys.start, "$lt": keys.end } }
-        })
-        .collect();
-    let fields = doc! { "version": 1, "seconds": 1 };
-    let stored = find::<StoredTail>(store, session, "entries", doc! { "$or": ranges }, fields).await?;
+    let next = |slot: Slot| keys(slot, further[slot.index()]).start;
+    let ahead: Vec<_> = Slot::all().flat_map(|slot| next(slot)..next(slot) + AHEAD).collect();
+    let mut stored = entries(store, session, doc! { "_id": { "$in": ahead } }).await?;
+    let last = |slot: &Slot| stored.iter().any(|stored| stored.key == next(*slot) + AHEAD - 1);
+    let more = Slot::all().filter(last).map(|slot| {
+        doc! { "_id": { "$gte": next(slot) + AHEAD, "$lt": keys(slot, 0).end } }
+    });
+    let more: Vec<_> = more.collect();
+    if !more.is_empty() {
+        stored.extend(entries(store, session, doc! { "$or": more }).await?);
+    }
     let (stored, older): (Vec<_>, Vec<_>) = stored.into_iter().partition(StoredTail::has_all_counts);
     let mut read = older_tail(store, session, &older).await?;
     for stored in stored {
@@ -199,6 +217,14 @@ async fn tail(
     kept().keep(&read);
     tail.append(&mut read);
     Ok(tail)
+}
+
+async fn entries(
+    store: &MongoStore,
+    session: &mut ClientSession,
+    filter: Document,
+) -> Result<Vec<StoredTail>, StoreError> {
+    find(store, session, "entries", filter, doc! { "version": 1, "seconds": 1 }).await
 }
 
 /// What entries of older forms come to: their records are counted.
@@ -232,8 +258,28 @@ where
     T: DeserializeOwned + Send + Sync,
 {
     let collection = store.database.collection::<T>(collection);
-    let find = collection.find(filter).projection(fields).sort(doc! { "_id": 1 }).batch_size(BATCH_DOCUMENTS);
-    let mut cursor = find.session(&mut *session).await.map_err(unavailable)?;
+    read(collection.find(filter).projection(fields).sort(doc! { "_id": 1 }), session).await
+}
+
+/// All documents of a small collection, in any order: what they are looked up by costs more than they do.
+pub(super) async fn all<T>(
+    store: &MongoStore,
+    session: &mut ClientSession,
+    collection: &str,
+) -> Result<Vec<T>, StoreError>
+where
+    T: DeserializeOwned + Send + Sync,
+{
+    read(store.database.collection::<T>(collection).find(doc! {}), session).await
+}
+
+/// What is found.
+pub(super) async fn read<T>(find: Find<'_, T>, session: &mut ClientSession) -> Result<Vec<T>, StoreError>
+where
+    T: DeserializeOwned + Send + Sync,
+{
+    let find = find.batch_size(BATCH_DOCUMENTS).session(&mut *session);
+    let mut cursor = find.await.map_err(unavailable)?;
     let mut found = Vec::new();
     while cursor.advance(session).await.map_err(unavailable)? {
         found.push(cursor.deserialize_current().map_err(corrupt)?);

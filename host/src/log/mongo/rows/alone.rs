@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{ALONE, id};
 use crate::log::StoreError;
-use crate::log::mongo::{MongoStore, corrupt, unavailable, view};
+use crate::log::mongo::{MongoStore, view};
 use crate::log::row::Row;
 
 #[derive(Debug, Deserialize)]
@@ -37,12 +37,7 @@ pub(super) async fn after(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let collection = store.database.collection::<StoredRow>(ALONE);
     let find = collection.find(filter).sort(doc! { "_id": 1 }).limit(limit);
-    let mut cursor = find.session(&mut *session).await.map_err(unavailable)?;
-    let mut rows = Vec::new();
-    while cursor.advance(session).await.map_err(unavailable)? {
-        rows.push(cursor.deserialize_current().map_err(corrupt)?.row()?);
-    }
-    Ok(rows)
+    view::read(find, session).await?.into_iter().map(StoredRow::row).collect()
 }
 
 /// Those of all slots after `after` up to `last`, without their closed boots; `None` when there are `limit` or more.
@@ -64,12 +59,11 @@ pub(super) async fn between(
     let filter = doc! { "$or": Slot::all().map(range).collect::<Vec<_>>() };
     let collection = store.database.collection::<StoredRow>(ALONE);
     let find = collection.find(filter).projection(doc! { "closed": 0 }).limit(limit as i64);
-    let mut cursor = find.session(&mut *session).await.map_err(unavailable)?;
-    let mut rows = Vec::new();
-    while cursor.advance(session).await.map_err(unavailable)? {
-        rows.push(cursor.deserialize_current().map_err(corrupt)?.row()?);
+    let rows = view::read(find, session).await?;
+    if rows.len() >= limit {
+        return Ok(None);
     }
-    Ok(Some(rows).filter(|rows| rows.len() < limit))
+    rows.into_iter().map(StoredRow::row).collect::<Result<_, _>>().map(Some)
 }
 
 /// Those of these devices, without their closed boots.

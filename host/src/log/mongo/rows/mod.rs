@@ -371,9 +371,7 @@ pub(super) async fn beyond(store: &MongoStore, slots: &[Slot]) -> Result<Option<
         view::ask_the_primary(store, &mut session).await?;
     }
     let mut next: BTreeMap<Slot, u64> = slots.iter().map(|slot| (*slot, 0)).collect();
-    let checkpoints: Vec<StoredCheckpoint> =
-        view::find(store, &mut session, "checkpoints", doc! {}, doc! { "rows": 1 }).await?;
-    for stored in checkpoints {
+    for stored in view::all::<StoredCheckpoint>(store, &mut session, "checkpoints").await? {
         let (slot, _) = stored.place()?;
         next.entry(slot).and_modify(|next| *next = stored.checkpoint().rows);
     }

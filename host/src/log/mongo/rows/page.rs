@@ -4,6 +4,7 @@
 //! A page that grows too long is split in one statement: it keeps its first rows, and has the rest as `split`, as the pages
 //! that they become. These are then inserted, and `split` is taken away. Whoever comes upon a `split` can do the rest.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use mongodb::bson::spec::BinarySubtype;
@@ -48,11 +49,11 @@ struct StoredPart {
 
 /// A row as it is packed.
 #[derive(Serialize, Deserialize)]
-struct Packed {
-    device: String,
+struct Packed<'a> {
+    device: &'a str,
     upto: u64,
-    state: Vec<u8>,
-    sealed: Vec<Sealed>,
+    state: &'a [u8],
+    sealed: Cow<'a, [Sealed]>,
 }
 
 /// See the module.
@@ -196,10 +197,10 @@ impl Page {
 
 fn packed<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<u8> {
     let packed = rows.into_iter().map(|row| Packed {
-        device: row.device.to_string(),
+        device: row.device.as_str(),
         upto: row.upto,
-        state: row.state.clone(),
-        sealed: row.sealed.clone(),
+        state: &row.state,
+        sealed: Cow::Borrowed(&row.sealed),
     });
     let packed: Vec<_> = packed.collect();
     postcard::to_allocvec(&packed).expect("plain data always serialises into memory")
@@ -211,11 +212,12 @@ fn binary(rows: &BTreeMap<DeviceId, Row>) -> Binary {
 
 fn unpacked(id: &str, rows: &Binary) -> Result<BTreeMap<DeviceId, Row>, StoreError> {
     let corrupt = || StoreError::Corrupt(format!("the rows of devices from {id} on"));
-    let (packed, rest): (Vec<Packed>, _) = postcard::take_from_bytes(&rows.bytes).map_err(|_| corrupt())?;
-    let row = |packed: Packed| {
-        let device = DeviceId::new(&packed.device).ok()?;
-        let Packed { upto, state, sealed, .. } = packed;
-        Some((device, Row { device, upto, state, sealed, closed: None }))
+    let (packed, rest): (Vec<Packed<'_>>, _) =
+        postcard::take_from_bytes(&rows.bytes).map_err(|_| corrupt())?;
+    let row = |packed: Packed<'_>| {
+        let device = DeviceId::new(packed.device).ok()?;
+        let (state, sealed) = (packed.state.to_vec(), packed.sealed.into_owned());
+        Some((device, Row { device, upto: packed.upto, state, sealed, closed: None }))
     };
     let rows: Option<_> = packed.into_iter().map(row).collect();
     rows.filter(|_| rest.is_empty()).ok_or_else(corrupt)
