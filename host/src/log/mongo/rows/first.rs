@@ -1,4 +1,5 @@
-//! The rows of all slots in one order: the pages of all slots in one question, and in another the rows that stand alone.
+//! The rows of all slots in one order: the pages of all slots in one question, then those that are wanted beyond them, and
+//! beside these the rows that stand alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +7,7 @@ use mongodb::bson::doc;
 use rollcall_wire::{DeviceId, Slot};
 
 use super::{alone, id, page_of, pages, put, starts};
-use crate::log::mongo::MongoStore;
+use crate::log::mongo::{MongoStore, view};
 use crate::log::row::Row;
 use crate::log::{StoreError, merge};
 
@@ -42,12 +43,25 @@ async fn at_once(
         }
         next.insert(slot, starts[page_of(&starts, slot, after_id)].clone());
     }
-    let mut rows = BTreeMap::new();
+    let mut beside = store.session().await?;
+    let (mut rows, mut alone) = (BTreeMap::new(), None);
     // The devices with which the pages of each slot begin that are not read.
     let mut ends = BTreeMap::new();
-    let last = loop {
+    // The last device that is wanted, as far as pages were read: further pages can only bring others before it.
+    let mut last = None;
+    while !next.is_empty() {
         let ids: Vec<_> = next.values().collect();
-        let mut read = pages(store, &mut session, doc! { "_id": { "$in": ids } }).await?;
+        let filter = doc! { "_id": { "$in": ids } };
+        let mut read = if last.is_some() && alone.is_none() {
+            view::follow(&mut beside, &session);
+            let alone_too = alone::between(store, &mut beside, after, last, ALONE_MAX);
+            let read;
+            (read, alone) = tokio::try_join!(pages(store, &mut session, filter), alone_too)?;
+            view::follow(&mut session, &beside);
+            read
+        } else {
+            pages(store, &mut session, filter).await?
+        };
         for (slot, page) in &next {
             ends.remove(slot);
             match read.remove(page) {
@@ -63,20 +77,18 @@ async fn at_once(
             }
         }
         rows.retain(|device, _| after.is_none_or(|after| *device > after));
-        let last = limit.checked_sub(1).and_then(|last| rows.keys().nth(last).copied());
+        last = limit.checked_sub(1).and_then(|last| rows.keys().nth(last).copied());
         let is_before = |end: &String| last.is_none_or(|last| end.as_str() <= last.as_str());
         next = ends
             .iter()
             .filter(|(_, end)| is_before(end))
             .map(|(slot, end)| (*slot, id(*slot, end)))
             .collect();
-        if next.is_empty() {
-            break last;
-        }
-    };
-    let Some(alone) = alone::between(store, &mut session, after, last, ALONE_MAX).await? else {
-        return Ok(None);
-    };
+    }
+    if alone.is_none() {
+        alone = alone::between(store, &mut session, after, last, ALONE_MAX).await?;
+    }
+    let Some(alone) = alone else { return Ok(None) };
     alone.into_iter().for_each(|row| put(&mut rows, row));
     Ok(Some(rows.into_values().take(limit).collect()))
 }

@@ -7,6 +7,7 @@
 //! A page is written as a whole if it is as it was read, so that nothing is lost between two writers, nor by a split.
 
 mod alone;
+mod beyond;
 mod first;
 mod page;
 mod salvage;
@@ -16,18 +17,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mongodb::ClientSession;
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Document, doc};
 use rollcall_wire::{DeviceId, Slot};
 use serde::Deserialize;
 
+pub(super) use self::beyond::beyond;
 pub(super) use self::first::first;
 use self::page::{Page, StoredPage};
 pub(super) use self::salvage::salvage;
-use super::windows::StoredCheckpoint;
-use super::{MongoStore, Topology, corrupt, format, unavailable, view};
+use super::{MongoStore, corrupt, unavailable, view};
+use crate::log::plan::Upto;
 use crate::log::row::Row;
 use crate::log::{RowWrite, StoreError};
-use crate::model::UnixMs;
 
 /// Rows that have closed boots; and pages.
 pub(super) const ALONE: &str = "devices";
@@ -48,10 +49,15 @@ const TRIES: usize = 16;
 /// A page is taken to have so many rows, when it is reckoned how many pages are to be read.
 const ROWS_A_PAGE: usize = 64;
 
-/// With which devices the pages of each slot begin, as far as they were looked at; at the first of a slot, there is none. A
-/// page may have been split since: then it says so by its `end`.
+/// What earlier calls have found out.
 #[derive(Debug, Default)]
-pub(super) struct Directory(Mutex<[Vec<String>; Slot::COUNT]>);
+pub(super) struct Directory {
+    /// With which devices the pages of each slot begin, as far as they were looked at; at the first of a slot, there is none.
+    /// A page may have been split since: then it says so by its `end`.
+    starts: Mutex<[Vec<String>; Slot::COUNT]>,
+    /// How far rows were.
+    checkpoints: Mutex<Upto>,
+}
 
 impl Directory {
     /// What is known of a slot is not right any more.
@@ -59,8 +65,12 @@ impl Directory {
         self.lock()[slot.index()].clear();
     }
 
+    fn checkpoints(&self) -> MutexGuard<'_, Upto> {
+        self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, [Vec<String>; Slot::COUNT]> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -357,28 +367,4 @@ pub(super) async fn some(
         moved.into_iter().for_each(|(slot, _)| store.directory.forget(*slot));
     }
     Err(StoreError::Corrupt("a page of rows is gone".to_owned()))
-}
-
-#[derive(Debug, Deserialize)]
-struct StoredReceived {
-    received_at: DateTime,
-}
-
-/// When the first entry of these slots was received that is beyond the rows' checkpoints.
-pub(super) async fn beyond(store: &MongoStore, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
-    let mut session = store.session().await?;
-    if store.topology == Topology::ReplicaSet {
-        view::ask_the_primary(store, &mut session).await?;
-    }
-    let mut next: BTreeMap<Slot, u64> = slots.iter().map(|slot| (*slot, 0)).collect();
-    for stored in view::all::<StoredCheckpoint>(store, &mut session, "checkpoints").await? {
-        let (slot, _) = stored.place()?;
-        next.entry(slot).and_modify(|next| *next = stored.checkpoint().rows);
-    }
-    let keys: Vec<_> = next.into_iter().map(|(slot, next)| format::keys(slot, next).start).collect();
-    let filter = doc! { "_id": { "$in": keys } };
-    let beyond: Vec<StoredReceived> =
-        view::find(store, &mut session, "entries", filter, doc! { "received_at": 1 }).await?;
-    let received = |stored: &StoredReceived| UnixMs(stored.received_at.timestamp_millis().cast_unsigned());
-    Ok(beyond.iter().map(received).min())
 }
