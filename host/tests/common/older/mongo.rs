@@ -10,6 +10,8 @@ use super::{by_hour, hours_of_day, merged};
 pub(crate) async fn as_format(database: &Database, format: i64) {
     let collection = |name: &str| database.collection::<Document>(name);
     days_as_hours(database).await;
+    // Hours did not have the sums of their minutes.
+    collection("hours").update_many(doc! {}, doc! { "$unset": { "minutes": "" } }).await.unwrap();
     if format < 7 {
         // All rows stood alone.
         collection("device_rows").drop().await.unwrap();
