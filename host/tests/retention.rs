@@ -52,8 +52,8 @@ async fn cut(random: &mut fastrand::Rng, address: &StoreAddress) -> Vec<Record> 
     let store = Arc::new(address.open().await.unwrap());
     let mut ingest = Ingest::open(store.clone()).await.unwrap();
     let mut all = Vec::new();
-    for nth in (0..HOURS).step_by(4) {
-        let some = |number| (nth..nth + 4).map(move |nth| (number, nth));
+    for nth in (0..HOURS).step_by(8) {
+        let some = |number| (nth..nth + 8).map(move |nth| (number, nth));
         let records: Vec<_> =
             (0..DEVICES).flat_map(some).map(|(number, nth)| sample(random, number, nth)).collect();
         ingest.commit(&records, records[0].received_at).await.unwrap();
