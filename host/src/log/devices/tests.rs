@@ -89,4 +89,14 @@ proptest! {
         let [hours, days] = Span::numbers(&(first..first.saturating_add(count)));
         prop_assert!(hours.end <= days.start);
     }
+
+    #[test]
+    fn any_bytes_are_a_window_or_none(bytes in prop::collection::vec(any::<u8>(), 0..60), number in any::<u32>()) {
+        let span = Span::of_number(number);
+        if let Some(window) = DeviceWindow::from_bytes(span, &bytes) {
+            prop_assert!(window.minutes.iter().all(|(minute, _)| span.start().checked_add(minute).is_some()));
+            // What is common may be told otherwise, and is the same.
+            prop_assert_eq!(DeviceWindow::from_bytes(span, &window.to_bytes()), Some(window));
+        }
+    }
 }
