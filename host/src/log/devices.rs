@@ -35,6 +35,10 @@ pub const SEAL_BYTES: usize = 64;
 /// its counts.
 const HOUR_BYTES: usize = 32;
 
+/// With fewer hours than these in each day that they touch, they do not: windows of a day would hardly be fewer, and are
+/// longer. Each is written as a whole, for a sample of any time that somebody makes up.
+const DAY_HOURS_MIN: usize = 3;
+
 /// How often a device is read again that is written meanwhile.
 const READS_MAX: usize = 16;
 
@@ -133,8 +137,9 @@ pub fn moved<E>(
 impl Sealed {
     /// Seals counts at the end of the entry before `below`.
     pub fn new(below: u64, minutes: Minutes) -> Self {
-        let hours: BTreeSet<_> = minutes.iter().map(|(minute, _)| minute / HOUR_MINUTES).collect();
-        let by_day = minutes.len() < HOUR_BYTES * hours.len();
+        let touched = |length: u32| minutes.iter().map(|(at, _)| at / length).collect::<BTreeSet<_>>().len();
+        let (hours, days) = (touched(HOUR_MINUTES), touched(DAY_MINUTES));
+        let by_day = minutes.len() < HOUR_BYTES * hours && hours >= DAY_HOURS_MIN * days;
         Self { below, by_day, minutes }
     }
 

@@ -28,16 +28,28 @@ fn windows(sealed: &Sealed) -> Vec<DeviceWindow> {
 #[test]
 fn few_samples_an_hour_are_kept_by_day_and_many_by_hour() {
     let is_hour = |window: &DeviceWindow| matches!(window.span, Span::Hour(_));
-    for minutes_apart in [1, 2] {
+    // Of one that sends once a day, windows of a day would not be fewer.
+    for minutes_apart in [1, 2, 1440] {
         let windows = windows(&sealed(minutes_apart));
         assert!(windows.iter().all(is_hour), "{minutes_apart} {windows:?}");
     }
-    for minutes_apart in [5, 30, 60, 1440] {
+    for minutes_apart in [5, 30, 60] {
         let windows = windows(&sealed(minutes_apart));
         assert!(!windows.iter().any(is_hour), "{minutes_apart} {windows:?}");
         let days: BTreeSet<_> = windows.iter().map(|window| window.span).collect();
         assert_eq!(days.len(), windows.len());
     }
+}
+
+#[test]
+fn samples_of_times_that_are_made_up_rewrite_no_long_windows() {
+    let mut random = rollcall_harness::random();
+    let mut minutes = Minutes::default();
+    while minutes.len() < SEAL_BYTES {
+        minutes.add(FIRST_MINUTE + random.u32(..30 * DAY_MINUTES), &one());
+    }
+    let windows = windows(&Sealed::new(7, minutes));
+    assert!(windows.iter().all(|window| matches!(window.span, Span::Hour(_))), "{windows:?}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What a repair of a database keeps that has removed messages: it could not be made again from those that are left.
 //!
 //! These are the windows of days of which messages were removed, which say themselves what they hold; the rows of devices
-//! that can be read; and their hours. Where the seconds of such a day add up to what its hours or itself say, the others are
-//! set right by them, and an hour that was wrong has no `minutes` any more: they are read where they stand. It may be cut off and begun again.
+//! that can be read; and their windows. Where the seconds of such a day add up to what its hours or itself say, the others are
+//! set right by them, and an hour that was wrong has no `minutes` any more: they are read where they stand. It may be cut
+//! off and begun again.
 
 use std::collections::BTreeMap;
 

@@ -38,8 +38,11 @@ impl MongoStore {
         let Some(Stamp { version, rebuild }) = stamp else { return Ok(Migration::Nothing) };
         let is_renumbered = ONLY_RENUMBERED.contains(&version);
         if is_renumbered {
-            let set = store.set_stamp(doc! { "$set": { "version": version + FORMATS_ON } }).await;
-            set.map_err(|error| MongoOpenError::Unavailable(address.clone(), error.to_string()))?;
+            // Unless somebody else has done it, and has removed messages since.
+            let meta = store.database.collection::<Document>("meta");
+            let older = doc! { "_id": "format", "version": version };
+            let set = meta.update_one(older, doc! { "$set": { "version": version + FORMATS_ON } }).await;
+            set.map_err(|error| MongoOpenError::Unavailable(address.clone(), words::plain(&error)))?;
         }
         match version {
             OLDEST_FORMAT..=FORMAT_VERSION if is_renumbered || version >= FORMAT_WHOLE => Ok(match rebuild {
