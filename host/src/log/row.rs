@@ -1,7 +1,9 @@
 //! What is kept of each device: which of its samples are in the log, boot by boot, and when it was heard last.
 //!
 //! A row is a pure function of its slot's log below its `upto`. How it grows is `intake/seen.rs`; here is what
-//! it holds, within which bounds, and how it is written.
+//! it holds, and within which bounds; how a row's state is written is in `row/stored.rs`.
+
+mod stored;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -98,17 +100,6 @@ pub struct ClosedBoots {
 }
 
 impl DeviceState {
-    /// Its stored form (postcard).
-    pub fn to_bytes(&self) -> Vec<u8> {
-        postcard::to_allocvec(self).expect("plain data always serialises into memory")
-    }
-
-    /// Reads what [`DeviceState::to_bytes`] wrote; `None` when it is something else.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (state, rest): (Self, _) = postcard::take_from_bytes(bytes).ok()?;
-        (rest.is_empty() && state.is_sound()).then_some(state)
-    }
-
     /// Is it a state that the log can lead to? Bytes that were damaged are none.
     fn is_sound(&self) -> bool {
         let sound = |boot: &Boot| {

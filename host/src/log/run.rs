@@ -32,7 +32,7 @@ pub(super) fn write(bytes: &mut Vec<u8>, difference: i64, counts: &Counts) {
         let short = if count <= COUNT_MAX { count as u8 } else { COUNT_FOLLOWS };
         bytes.push(advance << ADVANCE_SHIFT | number.min(NUMBER_FOLLOWS) << NUMBER_SHIFT | short);
         if let Some(far) = far {
-            varint::put(bytes, (far << 1 ^ far >> 63) as u64);
+            varint::put_signed(bytes, far);
         }
         if number >= NUMBER_FOLLOWS {
             bytes.push(number);
@@ -55,8 +55,7 @@ pub(super) fn read(bytes: &mut &[u8]) -> Option<(i64, Counts)> {
         }
         *bytes = rest;
         if head >> ADVANCE_SHIFT == DIFFERENCE_FOLLOWS {
-            let far = varint::get(bytes)?;
-            difference = (far >> 1) as i64 ^ -((far & 1) as i64);
+            difference = varint::get_signed(bytes)?;
             if (0..DIFFERENCE_FOLLOWS.into()).contains(&difference) {
                 return None;
             }

@@ -10,6 +10,17 @@ pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
+/// Writes a number that may be negative, so that those near 0 are short (zigzag, as postcard has it).
+pub(super) fn put_signed(bytes: &mut Vec<u8>, number: i64) {
+    put(bytes, (number << 1 ^ number >> 63).cast_unsigned());
+}
+
+/// Reads one as [`put_signed`] writes it, and not otherwise.
+pub(super) fn get_signed(bytes: &mut &[u8]) -> Option<i64> {
+    let number = get(bytes)?;
+    Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+}
+
 /// Reads one as [`put`] writes it, and not otherwise.
 #[inline]
 pub(super) fn get(bytes: &mut &[u8]) -> Option<u64> {
@@ -24,7 +35,7 @@ pub(super) fn get(bytes: &mut &[u8]) -> Option<u64> {
         *bytes = rest;
         number |= u64::from(byte & 0x7f) << shift;
         if *byte < 0x80 {
-            return (*byte > 0 || shift == 0).then_some(number);
+            return (*byte > 0 && number >> shift == u64::from(*byte)).then_some(number);
         }
     }
     None
