@@ -26,7 +26,7 @@ on_each_place! {
 
 fn an_older_store_is_refused_until_it_is_migrated_and_then_holds_the_same<P: Place>() {
     let mut random = common::random();
-    for &format in P::OLDER.iter().chain([&P::BEFORE]) {
+    for &format in P::OLDER.iter().chain(P::ONLY_RENUMBERED) {
         let (place, records) = filled::<P>(&mut random);
         let address = place.address();
         run(place.age(format));

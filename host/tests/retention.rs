@@ -29,7 +29,7 @@ on_each_place! {
     whatever_is_damaged_after_a_cut_is_repaired_or_named_and_nothing_is_counted_otherwise
     a_repair_after_a_cut_changes_no_answer_and_can_be_cut_off_anywhere
     windows_of_devices_that_stay_damaged_keep_nothing_from_being_stored
-    a_store_of_the_format_before_that_has_removed_messages_is_converted
+    a_store_of_a_format_before_that_has_removed_messages_is_converted
     a_process_that_is_killed_while_it_removes_messages_leaves_the_rest_to_the_next
 }
 
@@ -436,13 +436,17 @@ fn windows_of_devices_that_stay_damaged_keep_nothing_from_being_stored<P: Place>
     });
 }
 
-fn a_store_of_the_format_before_that_has_removed_messages_is_converted<P: Place>() {
+fn a_store_of_a_format_before_that_has_removed_messages_is_converted<P: Place>() {
+    P::ONLY_RENUMBERED.iter().for_each(|format| converted::<P>(format + 1));
+}
+
+fn converted<P: Place>(format: u64) {
     let mut random = common::random();
     let place = P::fresh();
     let address = place.address();
     run(async {
         let records = cut(&mut random, &address).await;
-        place.age(P::BEFORE + 1).await;
+        place.age(format).await;
         assert!(refusal(&address).await.contains("rollcall migrate"));
         assert!(migrate(&address).await.unwrap(), "nothing to convert");
         assert_eq!(wrong(&address).await, Vec::<String>::new());

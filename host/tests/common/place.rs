@@ -30,8 +30,8 @@ use rollcall_host::log::mongo::MongoAddress;
 pub(crate) trait Place: Sized {
     /// The formats that can be converted.
     const OLDER: &[u64];
-    /// The one before today's, of which nothing is made anew.
-    const BEFORE: u64;
+    /// Those after them, of which nothing is made anew; that of a store with removed messages is one more each.
+    const ONLY_RENUMBERED: &[u64];
     /// What is made from the log, by its tables or collections.
     const MADE: &[&str];
     /// What may happen to each of them.
@@ -58,7 +58,7 @@ impl Redb {
 
 impl Place for Redb {
     const OLDER: &[u64] = &[1, 2, 3, 4, 5];
-    const BEFORE: u64 = 6;
+    const ONLY_RENUMBERED: &[u64] = &[6, 8];
     const MADE: &[&str] = &[
         "progress",
         "devices",
@@ -97,7 +97,7 @@ impl Mongo {
 #[cfg(feature = "mongodb")]
 impl Place for Mongo {
     const OLDER: &[u64] = &[2, 3, 4, 5, 6];
-    const BEFORE: u64 = 7;
+    const ONLY_RENUMBERED: &[u64] = &[7, 9];
     const MADE: &[&str] =
         &["checkpoints", "devices", "device_rows", "device_hours", "minutes", "hours", "days"];
     // A collection that has no document is as good as none.

@@ -15,15 +15,19 @@ use crate::log::{Logged, StoreError, key};
 use crate::model::{BySecond, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 
 /// The version of the documents' form, in a database whose first messages were removed.
-pub(super) const FORMAT_VERSION: i64 = 10;
+pub(super) const FORMAT_VERSION: i64 = 12;
 
 /// The version of one that has all its messages. Older ones are converted by `rollcall migrate`.
-pub(super) const FORMAT_WHOLE: i64 = 9;
+pub(super) const FORMAT_WHOLE: i64 = 11;
 
-/// The two before: what is in these is read as it is, beside what is written now, which older versions cannot read. Each
-/// becomes the one [`FORMATS_ON`] later.
-pub(super) const ONLY_RENUMBERED: RangeInclusive<i64> = 7..=8;
-pub(super) const FORMATS_ON: i64 = 2;
+/// Those before that also have a number for databases with all their messages and the one after it for others. What is in
+/// them is read as it is, beside what is written now, which older versions cannot read.
+pub(super) const ONLY_RENUMBERED: RangeInclusive<i64> = 7..=10;
+
+/// What becomes of one of [`ONLY_RENUMBERED`].
+pub(super) fn renumbered(version: i64) -> i64 {
+    FORMAT_WHOLE + (version - ONLY_RENUMBERED.start()) % 2
+}
 
 /// The oldest version that can be converted.
 pub(super) const OLDEST_FORMAT: i64 = 2;

@@ -7,7 +7,7 @@
 use mongodb::bson::{Document, doc};
 use serde::{Deserialize, Serialize};
 
-use super::format::{FORMAT_VERSION, FORMAT_WHOLE, FORMATS_ON, OLDEST_FORMAT, ONLY_RENUMBERED};
+use super::format::{FORMAT_VERSION, FORMAT_WHOLE, OLDEST_FORMAT, ONLY_RENUMBERED, renumbered};
 use super::kept::Kept;
 use super::open::{Stamp, connected, prepare, stamp};
 use super::windows::collection;
@@ -41,7 +41,7 @@ impl MongoStore {
             // Unless somebody else has done it, and has removed messages since.
             let meta = store.database.collection::<Document>("meta");
             let older = doc! { "_id": "format", "version": version };
-            let set = meta.update_one(older, doc! { "$set": { "version": version + FORMATS_ON } }).await;
+            let set = meta.update_one(older, doc! { "$set": { "version": renumbered(version) } }).await;
             set.map_err(|error| MongoOpenError::Unavailable(address.clone(), words::plain(&error)))?;
         }
         match version {

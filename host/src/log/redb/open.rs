@@ -14,15 +14,19 @@ use super::{
 };
 
 /// The version of the tables and of what is in them, in a store whose first messages were removed.
-pub(super) const FORMAT: u64 = 9;
+pub(super) const FORMAT: u64 = 11;
 
 /// The version of a store that has all its messages. Older ones are converted by `rollcall migrate`.
-pub(super) const FORMAT_WHOLE: u64 = 8;
+pub(super) const FORMAT_WHOLE: u64 = 10;
 
-/// The two before: what is in these is read as it is, beside what is written now, which older versions cannot read. Each
-/// becomes the one [`FORMATS_ON`] later.
-pub(super) const ONLY_RENUMBERED: RangeInclusive<u64> = 6..=7;
-pub(super) const FORMATS_ON: u64 = 2;
+/// Those before that also have a number for stores with all their messages and the one after it for others. What is in them is
+/// read as it is, beside what is written now, which older versions cannot read.
+pub(super) const ONLY_RENUMBERED: RangeInclusive<u64> = 6..=9;
+
+/// What becomes of one of [`ONLY_RENUMBERED`].
+pub(super) fn renumbered(format: u64) -> u64 {
+    FORMAT_WHOLE + (format - ONLY_RENUMBERED.start()) % 2
+}
 
 /// The oldest version that can be converted.
 pub(super) const OLDEST_FORMAT: u64 = 1;

@@ -8,8 +8,8 @@ use std::path::Path;
 use redb::{Database, ReadableDatabase};
 
 use super::open::{
-    FORMAT, FORMAT_WHOLE, FORMATS_ON, META, NEW_FILE, OLDEST_FORMAT, ONLY_RENUMBERED, Stamp, name_file,
-    prepare_made,
+    FORMAT, FORMAT_WHOLE, META, NEW_FILE, OLDEST_FORMAT, ONLY_RENUMBERED, Stamp, name_file, prepare_made,
+    renumbered,
 };
 use super::{
     RedbOpenError, RedbStore, WorkError, check, checkpoints, device_windows, kept, migrate, rows, windows,
@@ -32,7 +32,7 @@ impl RedbStore {
             FORMAT_WHOLE..=FORMAT if rebuilding => Ok(Migration::Rebuild((store, true))),
             FORMAT_WHOLE..=FORMAT => Ok(Migration::Nothing),
             OLDEST_FORMAT..FORMAT_WHOLE if ONLY_RENUMBERED.contains(&format) => {
-                store.attempt(|database| set_format(database, format + FORMATS_ON)).map_err(failed)?;
+                store.attempt(|database| set_format(database, renumbered(format))).map_err(failed)?;
                 Ok(if rebuilding { Migration::Rebuild((store, true)) } else { Migration::Done })
             }
             OLDEST_FORMAT..FORMAT_WHOLE => {

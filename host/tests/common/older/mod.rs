@@ -8,6 +8,7 @@ use std::path::Path;
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use rollcall_host::log::minutes::Minutes;
+use rollcall_host::log::row::DeviceState;
 use rollcall_host::model::Counts;
 
 const FILE: &str = "rollcall.redb";
@@ -40,12 +41,15 @@ pub(crate) fn change(directory: &Path, change: impl FnOnce(&WriteTransaction)) {
     transaction.commit().unwrap();
 }
 
-/// Makes a store of format 1 to 7 out of one of today's. Rows of devices and their hours, which are made anew, stay as they
+/// Makes a store of format 1 to 9 out of one of today's. Rows of devices and their hours, which are made anew, stay as they
 /// are where their form had only other fields.
 pub(crate) fn as_format(directory: &Path, format: u64) {
     change(directory, |transaction| {
-        // As 7, where messages were removed.
-        as_format_6(transaction);
+        // As 9 and as 7, where messages were removed.
+        as_format_8(transaction);
+        if format < 8 {
+            as_format_6(transaction);
+        }
         if format < 6 {
             as_format_5(transaction);
         }
@@ -64,6 +68,18 @@ pub(crate) fn as_format(directory: &Path, format: u64) {
             .insert("format", format)
             .unwrap();
     });
+}
+
+/// What rows held had each time whole.
+fn as_format_8(transaction: &WriteTransaction) {
+    each_row(transaction, |sealed, state| {
+        [postcard::to_allocvec(&sealed).unwrap(), whole_times(state)].concat()
+    });
+}
+
+/// A row's state as the versions before wrote it.
+fn whole_times(state: &[u8]) -> Vec<u8> {
+    postcard::to_allocvec(&DeviceState::from_bytes(state).unwrap()).unwrap()
 }
 
 /// Minutes had no sum, and devices no windows of a day.
@@ -85,21 +101,9 @@ fn as_format_6(transaction: &WriteTransaction) {
         assert_eq!(total, sum);
         postcard::to_allocvec(&seconds).unwrap()
     });
-    let mut devices = transaction.open_table(Devices::new("devices")).unwrap();
-    let mut rows = Vec::new();
-    for row in devices.iter().unwrap() {
-        let (key, value) = row.unwrap();
-        let (slot, device) = key.value();
-        rows.push((slot, device.to_owned(), plain(value.value()).to_vec()));
-    }
-    for (slot, device, row) in rows {
-        let (sealed_counts, state): (Vec<(u64, &[u8])>, _) = postcard::take_from_bytes(&row[8..]).unwrap();
-        let by_hour = postcard::to_allocvec(&by_hour(sealed_counts)).unwrap();
-        let row = [&row[..8], &by_hour, state].concat();
-        devices
-            .insert((slot, device.as_str()), sealed("devices", device.as_bytes(), row).as_slice())
-            .unwrap();
-    }
+    each_row(transaction, |sealed, state| {
+        [postcard::to_allocvec(&by_hour(sealed)).unwrap(), state.to_vec()].concat()
+    });
     let mut windows = transaction.open_table(DeviceWindows::new("device_hours")).unwrap();
     let mut days = Vec::new();
     for row in windows.iter().unwrap() {
@@ -213,21 +217,7 @@ fn as_format_5(transaction: &WriteTransaction) {
 /// Devices had no windows, and the checkpoint did not say how many hours they have.
 fn as_format_4(transaction: &WriteTransaction) {
     transaction.delete_table(TableDefinition::<(u8, &str, u32), &[u8]>::new("device_hours")).unwrap();
-    let mut devices = transaction.open_table(Devices::new("devices")).unwrap();
-    let key = |row: Result<(redb::AccessGuard<'_, (u8, &'static str)>, _), _>| {
-        let (key, _): (_, redb::AccessGuard<'_, &'static [u8]>) = row.unwrap();
-        let (slot, device) = key.value();
-        (slot, device.to_owned())
-    };
-    let keys: Vec<_> = devices.iter().unwrap().map(key).collect();
-    for (slot, device) in keys {
-        let stored = plain(devices.get((slot, device.as_str())).unwrap().unwrap().value()).to_vec();
-        let (_sealed, state): (Vec<(u64, &[u8])>, _) = postcard::take_from_bytes(&stored[8..]).unwrap();
-        let row = [&stored[..8], state].concat();
-        devices
-            .insert((slot, device.as_str()), sealed("devices", device.as_bytes(), row).as_slice())
-            .unwrap();
-    }
+    each_row(transaction, |_, state| state.to_vec());
     let mut progress = transaction.open_table(PROGRESS).unwrap();
     for slot in 0..16 {
         let stored = progress.get(slot).unwrap().map(|stored| plain(stored.value()).to_vec());
@@ -337,6 +327,23 @@ fn each(transaction: &WriteTransaction, table: Tail, name: &str, value: impl Fn(
     for key in keys {
         let new = value(key, plain(table.get(key).unwrap().unwrap().value()));
         table.insert(key, sealed(name, &key.to_le_bytes(), new).as_slice()).unwrap();
+    }
+}
+
+/// Each row, whose first eight bytes stay; by what it has sealed and its state.
+fn each_row(transaction: &WriteTransaction, rest: impl Fn(Vec<(u64, &[u8])>, &[u8]) -> Vec<u8>) {
+    let mut devices = transaction.open_table(Devices::new("devices")).unwrap();
+    let mut rows = Vec::new();
+    for row in devices.iter().unwrap() {
+        let (key, value) = row.unwrap();
+        let (slot, device) = key.value();
+        let value = plain(value.value());
+        let (sealed, state) = postcard::take_from_bytes(&value[8..]).unwrap();
+        rows.push((slot, device.to_owned(), [&value[..8], &rest(sealed, state)].concat()));
+    }
+    for (slot, device, row) in rows {
+        let row = sealed("devices", device.as_bytes(), row);
+        devices.insert((slot, device.as_str()), row.as_slice()).unwrap();
     }
 }
 

@@ -4,14 +4,21 @@ use mongodb::Database;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Document, doc};
 
-use super::{by_hour, hours_of_day, merged};
+use super::{by_hour, hours_of_day, merged, whole_times};
 
-/// Makes a database of format 2 to 8 out of one of today's.
+/// What is sealed: up to which entry, and by minute.
+type Sealed<'a> = Vec<(u64, &'a [u8])>;
+
+/// Makes a database of format 2 to 10 out of one of today's.
 pub(crate) async fn as_format(database: &Database, format: i64) {
     let collection = |name: &str| database.collection::<Document>(name);
-    days_as_hours(database).await;
-    // Hours did not have the sums of their minutes.
-    collection("hours").update_many(doc! {}, doc! { "$unset": { "minutes": "" } }).await.unwrap();
+    each_row(database, |state, sealed| (whole_times(state), sealed)).await;
+    if format < 9 {
+        each_row(database, |state, sealed| (state.to_vec(), by_hour(sealed))).await;
+        days_as_hours(database).await;
+        // Hours did not have the sums of their minutes.
+        collection("hours").update_many(doc! {}, doc! { "$unset": { "minutes": "" } }).await.unwrap();
+    }
     if format < 7 {
         // All rows stood alone.
         collection("device_rows").drop().await.unwrap();
@@ -58,7 +65,6 @@ pub(crate) async fn as_format(database: &Database, format: i64) {
 
 /// Devices had no windows of a day.
 async fn days_as_hours(database: &Database) {
-    let binary = |bytes| Binary { subtype: BinarySubtype::Generic, bytes };
     let windows = database.collection::<Document>("device_hours");
     let mut cursor = windows.find(doc! { "_id": { "$regex": "/8[0-9a-f]{7}$" } }).await.unwrap();
     while cursor.advance().await.unwrap() {
@@ -80,29 +86,46 @@ async fn days_as_hours(database: &Database) {
         }
         windows.delete_one(doc! { "_id": day.get_str("_id").unwrap() }).await.unwrap();
     }
-    type Packed<'a> = Vec<(&'a str, u64, &'a [u8], Vec<(u64, &'a [u8])>)>;
+}
+
+/// Each row, in a page or alone, with another state and other counts that are sealed.
+async fn each_row(
+    database: &Database,
+    change: impl for<'a> Fn(&'a [u8], Sealed<'a>) -> (Vec<u8>, Sealed<'a>),
+) {
+    type Packed<'a> = Vec<(&'a str, u64, &'a [u8], Sealed<'a>)>;
     let pages = database.collection::<Document>("device_rows");
     let mut cursor = pages.find(doc! {}).await.unwrap();
     while cursor.advance().await.unwrap() {
         let page = cursor.deserialize_current().unwrap();
         let rows: Packed<'_> = postcard::from_bytes(page.get_binary_generic("rows").unwrap()).unwrap();
-        let rows =
-            rows.into_iter().map(|(device, upto, state, sealed)| (device, upto, state, by_hour(sealed)));
-        let rows: Packed<'_> = rows.collect();
+        let rows = rows.into_iter().map(|(device, upto, state, sealed)| {
+            let (state, sealed) = change(state, sealed);
+            (device, upto, state, sealed)
+        });
+        let rows: Vec<_> = rows.collect();
         let set = doc! { "rows": binary(postcard::to_allocvec(&rows).unwrap()) };
         let id = doc! { "_id": page.get_str("_id").unwrap() };
         pages.update_one(id, doc! { "$set": set }).await.unwrap();
     }
     let alone = database.collection::<Document>("devices");
-    let mut cursor = alone.find(doc! { "sealed": { "$exists": true } }).await.unwrap();
+    let mut cursor = alone.find(doc! {}).await.unwrap();
     while cursor.advance().await.unwrap() {
         let row = cursor.deserialize_current().unwrap();
-        let sealed: Vec<(u64, &[u8])> =
-            postcard::from_bytes(row.get_binary_generic("sealed").unwrap()).unwrap();
-        let set = doc! { "sealed": binary(postcard::to_allocvec(&by_hour(sealed)).unwrap()) };
+        let sealed = row.get_binary_generic("sealed").map_or(&[0][..], Vec::as_slice);
+        let sealed: Sealed<'_> = postcard::from_bytes(sealed).unwrap();
+        let (state, sealed) = change(row.get_binary_generic("state").unwrap(), sealed);
+        let mut set = doc! { "state": binary(state) };
+        if row.contains_key("sealed") {
+            set.insert("sealed", binary(postcard::to_allocvec(&sealed).unwrap()));
+        }
         let id = doc! { "_id": row.get_str("_id").unwrap() };
         alone.update_one(id, doc! { "$set": set }).await.unwrap();
     }
+}
+
+fn binary(bytes: Vec<u8>) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes }
 }
 
 /// Counts, by second or not, that do not tell these.
