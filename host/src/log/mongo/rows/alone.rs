@@ -44,14 +44,12 @@ pub(super) async fn after(
 pub(super) async fn between(
     store: &MongoStore,
     session: &mut ClientSession,
-    after: Option<DeviceId>,
-    last: Option<DeviceId>,
+    after: &str,
+    last: Option<&str>,
     limit: usize,
 ) -> Result<Option<Vec<Row>>, StoreError> {
-    let after = after.as_ref().map_or("", DeviceId::as_str);
     let range = |slot| {
-        let end =
-            last.map_or(doc! { "$lt": format!("{slot}0") }, |last| doc! { "$lte": id(slot, last.as_str()) });
+        let end = last.map_or(doc! { "$lt": format!("{slot}0") }, |last| doc! { "$lte": id(slot, last) });
         let mut range = doc! { "$gt": id(slot, after) };
         range.extend(end);
         doc! { "_id": range }

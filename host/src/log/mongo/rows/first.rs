@@ -1,12 +1,14 @@
-//! The rows of all slots in one order: the pages of all slots in one question, then those that are wanted beyond them, and
-//! beside these the rows that stand alone.
+//! The rows of all slots in one order: the pages of all slots in one question, and with them those behind them that may be
+//! wanted; beside these the rows that stand alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mongodb::ClientSession;
 use mongodb::bson::doc;
 use rollcall_wire::{DeviceId, Slot};
 
-use super::{alone, id, page_of, pages, put, starts};
+use super::page::StoredPage;
+use super::{PAGES, PAGES_AT_ONCE, ROWS_A_PAGE, alone, id, page_of, put, starts};
 use crate::log::mongo::{MongoStore, view};
 use crate::log::row::Row;
 use crate::log::{StoreError, merge};
@@ -34,61 +36,80 @@ async fn at_once(
 ) -> Result<Option<Vec<Row>>, StoreError> {
     let mut session = store.session().await?;
     let after_id = after.as_ref().map_or("", DeviceId::as_str);
-    // The page of each slot that is to be read next.
-    let (mut next, mut of_one_page) = (BTreeMap::new(), BTreeSet::new());
+    // The page of each slot that is to be read next; and by the devices with which they begin, some of those behind them.
+    let (mut next, mut of_one_page, mut behind) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+    // There are half as many on average among the rows that are wanted.
+    let ahead = (2 * limit.div_ceil(ROWS_A_PAGE)).min(PAGES_AT_ONCE);
     for slot in Slot::all() {
         let starts = starts(store, &mut session, slot).await?;
         if starts.len() == 1 {
             of_one_page.insert(starts[0].clone());
         }
-        next.insert(slot, starts[page_of(&starts, slot, after_id)].clone());
+        let page = page_of(&starts, slot, after_id);
+        next.insert(slot, starts[page].clone());
+        let some = starts[page + 1..].iter().take(ahead + 1);
+        behind.extend(some.map(|start| (device_of(start).to_owned(), start.clone())));
     }
+    // Rows beyond this one are hardly wanted.
+    let enough = behind.keys().nth(ahead).cloned();
+    let pages = next.values().cloned().chain(behind.into_values().take(ahead)).collect();
     let mut beside = store.session().await?;
-    let (mut rows, mut alone) = (BTreeMap::new(), None);
-    // The devices with which the pages of each slot begin that are not read.
-    let mut ends = BTreeMap::new();
-    // The last device that is wanted, as far as pages were read: further pages can only bring others before it.
-    let mut last = None;
-    while !next.is_empty() {
-        let ids: Vec<_> = next.values().collect();
-        let filter = doc! { "_id": { "$in": ids } };
-        let mut read = if last.is_some() && alone.is_none() {
-            view::follow(&mut beside, &session);
-            let alone_too = alone::between(store, &mut beside, after, last, ALONE_MAX);
-            let read;
-            (read, alone) = tokio::try_join!(pages(store, &mut session, filter), alone_too)?;
-            view::follow(&mut session, &beside);
-            read
-        } else {
-            pages(store, &mut session, filter).await?
-        };
-        for (slot, page) in &next {
-            ends.remove(slot);
-            match read.remove(page) {
-                Some(page) if page.split().is_empty() => {
-                    if !page.end.is_empty() {
-                        ends.insert(*slot, page.end.clone());
-                    }
-                    rows.extend(page.into_rows().into_iter().map(|row| (row.device, row)));
+    view::follow(&mut beside, &session);
+    let (mut read, alone) = tokio::try_join!(
+        by_id(store, &mut session, pages),
+        alone::between(store, &mut beside, after_id, enough.as_deref(), ALONE_MAX),
+    )?;
+    view::follow(&mut session, &beside);
+    let Some(mut alone) = alone else { return Ok(None) };
+    let mut rows = BTreeMap::new();
+    let last = loop {
+        for (slot, mut page) in std::mem::take(&mut next) {
+            // The first page is not there before a slot has rows.
+            if !read.contains_key(&page) && !of_one_page.contains(&page) {
+                return Ok(None);
+            }
+            while let Some(stored) = read.remove(&page) {
+                if stored.is_being_split() {
+                    return Ok(None);
                 }
-                // The first page is not there before a slot has rows.
-                None if of_one_page.contains(page) => {}
-                _ => return Ok(None),
+                stored.put(&mut rows, after_id, limit)?;
+                next.remove(&slot);
+                if !stored.end().is_empty() {
+                    page = id(slot, stored.end());
+                    next.insert(slot, page.clone());
+                }
             }
         }
-        rows.retain(|device, _| after.is_none_or(|after| *device > after));
-        last = limit.checked_sub(1).and_then(|last| rows.keys().nth(last).copied());
-        let is_before = |end: &String| last.is_none_or(|last| end.as_str() <= last.as_str());
-        next = ends
-            .iter()
-            .filter(|(_, end)| is_before(end))
-            .map(|(slot, end)| (*slot, id(*slot, end)))
-            .collect();
+        // Further pages can only bring others before it.
+        let last = if rows.len() < limit { None } else { rows.keys().next_back().copied() };
+        next.retain(|_, page| last.is_none_or(|last| device_of(page) <= last.as_str()));
+        if next.is_empty() {
+            break last;
+        }
+        read = by_id(store, &mut session, next.values().cloned().collect()).await?;
+    };
+    if let Some(enough) = enough.filter(|enough| last.is_none_or(|last| last.as_str() > enough.as_str())) {
+        let last = last.as_ref().map(DeviceId::as_str);
+        match alone::between(store, &mut session, &enough, last, ALONE_MAX).await? {
+            Some(more) => alone.extend(more),
+            None => return Ok(None),
+        }
     }
-    if alone.is_none() {
-        alone = alone::between(store, &mut session, after, last, ALONE_MAX).await?;
-    }
-    let Some(alone) = alone else { return Ok(None) };
     alone.into_iter().for_each(|row| put(&mut rows, row));
     Ok(Some(rows.into_values().take(limit).collect()))
+}
+
+/// The device with which a page begins; empty of the first of a slot.
+fn device_of(page: &str) -> &str {
+    page.split_once('/').map_or("", |(_, device)| device)
+}
+
+async fn by_id(
+    store: &MongoStore,
+    session: &mut ClientSession,
+    pages: Vec<String>,
+) -> Result<BTreeMap<String, StoredPage>, StoreError> {
+    let filter = doc! { "_id": { "$in": pages } };
+    let stored: Vec<StoredPage> = view::find(store, session, PAGES, filter, doc! {}).await?;
+    Ok(stored.into_iter().map(|stored| (stored.id().to_owned(), stored)).collect())
 }

@@ -4,7 +4,6 @@
 //! A page that grows too long is split in one statement: it keeps its first rows, and has the rest as `split`, as the pages
 //! that they become. These are then inserted, and `split` is taken away. Whoever comes upon a `split` can do the rest.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use mongodb::bson::spec::BinarySubtype;
@@ -48,12 +47,22 @@ struct StoredPart {
 }
 
 /// A row as it is packed.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Packed<'a> {
     device: &'a str,
     upto: u64,
     state: &'a [u8],
-    sealed: Cow<'a, [Sealed]>,
+    sealed: &'a [Sealed],
+}
+
+/// The same, of which nothing was looked at but the device.
+#[derive(Deserialize)]
+struct Unread<'a> {
+    device: &'a str,
+    upto: u64,
+    state: &'a [u8],
+    #[serde(borrow)]
+    sealed: Vec<(u64, &'a [u8])>,
 }
 
 /// See the module.
@@ -66,6 +75,41 @@ pub(super) struct Page {
     pub(super) end: String,
     rows: BTreeMap<DeviceId, Row>,
     split: Vec<Page>,
+}
+
+impl StoredPage {
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The device with which the next page begins; empty when there is none.
+    pub(super) fn end(&self) -> &str {
+        &self.end
+    }
+
+    pub(super) fn is_being_split(&self) -> bool {
+        !self.split.is_empty()
+    }
+
+    /// Puts its rows after `after` to others, of which those stay that are among the first `limit`.
+    pub(super) fn put(
+        &self,
+        rows: &mut BTreeMap<DeviceId, Row>,
+        after: &str,
+        limit: usize,
+    ) -> Result<(), StoreError> {
+        for row in unread(&self.id, &self.rows)?.into_iter().filter(|row| row.device > after) {
+            let is_full = rows.len() >= limit;
+            if is_full && rows.last_key_value().is_none_or(|(last, _)| row.device > last.as_str()) {
+                break;
+            }
+            super::put(rows, row.row().ok_or_else(|| corrupt(&self.id))?);
+            if rows.len() > limit {
+                rows.pop_last();
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Page {
@@ -200,7 +244,7 @@ fn packed<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<u8> {
         device: row.device.as_str(),
         upto: row.upto,
         state: &row.state,
-        sealed: Cow::Borrowed(&row.sealed),
+        sealed: &row.sealed,
     });
     let packed: Vec<_> = packed.collect();
     postcard::to_allocvec(&packed).expect("plain data always serialises into memory")
@@ -211,14 +255,25 @@ fn binary(rows: &BTreeMap<DeviceId, Row>) -> Binary {
 }
 
 fn unpacked(id: &str, rows: &Binary) -> Result<BTreeMap<DeviceId, Row>, StoreError> {
-    let corrupt = || StoreError::Corrupt(format!("the rows of devices from {id} on"));
-    let (packed, rest): (Vec<Packed<'_>>, _) =
-        postcard::take_from_bytes(&rows.bytes).map_err(|_| corrupt())?;
-    let row = |packed: Packed<'_>| {
-        let device = DeviceId::new(packed.device).ok()?;
-        let (state, sealed) = (packed.state.to_vec(), packed.sealed.into_owned());
-        Some((device, Row { device, upto: packed.upto, state, sealed, closed: None }))
-    };
-    let rows: Option<_> = packed.into_iter().map(row).collect();
-    rows.filter(|_| rest.is_empty()).ok_or_else(corrupt)
+    let rows = unread(id, rows)?;
+    let rows = rows.into_iter().map(|row| row.row().map(|row| (row.device, row)));
+    rows.collect::<Option<_>>().ok_or_else(|| corrupt(id))
+}
+
+fn unread<'a>(id: &str, rows: &'a Binary) -> Result<Vec<Unread<'a>>, StoreError> {
+    let (unread, rest) = postcard::take_from_bytes(&rows.bytes).map_err(|_| corrupt(id))?;
+    if rest.is_empty() { Ok(unread) } else { Err(corrupt(id)) }
+}
+
+fn corrupt(id: &str) -> StoreError {
+    StoreError::Corrupt(format!("the rows of devices from {id} on"))
+}
+
+impl Unread<'_> {
+    fn row(self) -> Option<Row> {
+        let device = DeviceId::new(self.device).ok()?;
+        let sealed = self.sealed.into_iter().map(|(below, minutes)| Sealed::of_stored(below, minutes));
+        let sealed = sealed.collect::<Option<_>>()?;
+        Some(Row { device, upto: self.upto, state: self.state.to_vec(), sealed, closed: None })
+    }
 }
