@@ -83,7 +83,7 @@ pub(super) async fn ask_the_primary(
 /// How far every slot is rolled up.
 pub(super) async fn checkpoints(store: &MongoStore, session: &mut ClientSession) -> Result<Upto, StoreError> {
     let mut upto = [0; Slot::COUNT];
-    for stored in all::<StoredCheckpoint>(store, session, "checkpoints").await? {
+    for stored in find_unordered::<StoredCheckpoint>(store, session, "checkpoints", doc! {}, doc! {}).await? {
         let (slot, next) = stored.place()?;
         upto[slot.index()] = next;
     }
@@ -188,7 +188,7 @@ async fn stored(
     } else {
         doc! { "upto": 1, "counts": 1 }
     };
-    find(store, session, collection(resolution), filter, fields).await
+    find_unordered(store, session, collection(resolution), filter, fields).await
 }
 
 async fn tail(
@@ -261,16 +261,19 @@ where
     read(collection.find(filter).projection(fields).sort(doc! { "_id": 1 }), session).await
 }
 
-/// All documents of a small collection, in any order: what they are looked up by costs more than they do.
-pub(super) async fn all<T>(
+/// The same in any order, which takes the server less. Of a small collection all are asked for so: what documents are looked up
+/// by costs more than they do.
+pub(super) async fn find_unordered<T>(
     store: &MongoStore,
     session: &mut ClientSession,
     collection: &str,
+    filter: Document,
+    fields: Document,
 ) -> Result<Vec<T>, StoreError>
 where
     T: DeserializeOwned + Send + Sync,
 {
-    read(store.database.collection::<T>(collection).find(doc! {}), session).await
+    read(store.database.collection::<T>(collection).find(filter).projection(fields), session).await
 }
 
 /// What is found.

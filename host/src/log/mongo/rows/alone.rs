@@ -72,7 +72,8 @@ pub(super) async fn some(
 ) -> Result<Vec<Row>, StoreError> {
     let ids: Vec<_> = devices.iter().map(|(slot, device)| id(*slot, device.as_str())).collect();
     let filter = doc! { "_id": { "$in": ids } };
-    let rows: Vec<StoredRow> = view::find(store, session, ALONE, filter, doc! { "closed": 0 }).await?;
+    let rows: Vec<StoredRow> =
+        view::find_unordered(store, session, ALONE, filter, doc! { "closed": 0 }).await?;
     rows.into_iter().map(StoredRow::row).collect()
 }
 

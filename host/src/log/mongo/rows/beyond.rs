@@ -31,7 +31,7 @@ pub(in crate::log::mongo) async fn beyond(
     let mut beside = store.session().await?;
     view::follow(&mut beside, &session);
     let (checkpoints, first) = tokio::try_join!(
-        view::all::<StoredCheckpoint>(store, &mut session, "checkpoints"),
+        view::find_unordered::<StoredCheckpoint>(store, &mut session, "checkpoints", doc! {}, doc! {}),
         first_received(store, &mut beside, slots, &assumed),
     )?;
     let mut next = [0; Slot::COUNT];
@@ -56,7 +56,7 @@ async fn first_received(
     let keys: Vec<_> = slots.iter().map(|slot| format::keys(*slot, next[slot.index()]).start).collect();
     let filter = doc! { "_id": { "$in": keys } };
     let first: Vec<StoredReceived> =
-        view::find(store, session, "entries", filter, doc! { "received_at": 1 }).await?;
+        view::find_unordered(store, session, "entries", filter, doc! { "received_at": 1 }).await?;
     let received = |stored: &StoredReceived| UnixMs(stored.received_at.timestamp_millis().cast_unsigned());
     Ok(first.iter().map(received).min())
 }

@@ -110,6 +110,6 @@ async fn by_id(
     pages: Vec<String>,
 ) -> Result<BTreeMap<String, StoredPage>, StoreError> {
     let filter = doc! { "_id": { "$in": pages } };
-    let stored: Vec<StoredPage> = view::find(store, session, PAGES, filter, doc! {}).await?;
+    let stored: Vec<StoredPage> = view::find_unordered(store, session, PAGES, filter, doc! {}).await?;
     Ok(stored.into_iter().map(|stored| (stored.id().to_owned(), stored)).collect())
 }

@@ -234,7 +234,7 @@ async fn pages(
     session: &mut ClientSession,
     filter: Document,
 ) -> Result<BTreeMap<String, Page>, StoreError> {
-    let stored: Vec<StoredPage> = view::find(store, session, PAGES, filter, doc! {}).await?;
+    let stored: Vec<StoredPage> = view::find_unordered(store, session, PAGES, filter, doc! {}).await?;
     let pages = stored.into_iter().map(|stored| Page::read(stored).map(|page| (page.id.clone(), page)));
     pages.collect()
 }
