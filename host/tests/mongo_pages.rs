@@ -6,14 +6,21 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::place::cut_off_after;
 use common::{device, mongod};
+use futures_util::future::{Either, ready};
 use mongodb::bson::{Document, doc};
+use rollcall_host::log::devices::{self, AsOf};
 use rollcall_host::log::mongo::{MongoAddress, MongoStore};
 use rollcall_host::log::row::Row;
 use rollcall_host::log::{LogStore, RowWrite};
+use rollcall_host::model::{Entry, Record, UnixMs, WriterId};
 use rollcall_wire::{DeviceId, Slot};
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
 
 const DEVICES: u64 = 300;
 const ROUNDS: u64 = 40;
@@ -243,4 +250,67 @@ async fn rows_that_are_very_long_are_written_some_at_a_time() {
     }
     write(&store, &rows).await;
     assert!(store.rows(slot(), None, usize::MAX).await.unwrap() == rows);
+}
+
+/// So many devices, of which one has a message in each entry.
+const TURNS: u64 = 50;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_hold_all_that_was_acknowledged_before_the_instant_that_is_told_of_them() {
+    if !mongod::available() {
+        return;
+    }
+    let server = mongod::server();
+    let address: MongoAddress = server.fresh_database();
+    let writer = MongoStore::open(&address).await.unwrap();
+    let reader = MongoStore::open(&address).await.unwrap();
+    assert!(reader.known_rows().is_some());
+    let mut random = common::random();
+    let numbers: Vec<_> = numbers(TURNS).collect();
+    // An entry's time is its number.
+    let appended = Arc::new(AtomicU64::new(0));
+    let (numbers_too, appended_too) = (numbers.clone(), appended.clone());
+    let write = tokio::spawn(async move {
+        let (numbers, appended) = (numbers_too, appended_too);
+        let mut changed = BTreeMap::new();
+        for number in 0..2_000 {
+            let turn = numbers[(number % TURNS) as usize];
+            let at = UnixMs(number);
+            let records =
+                vec![Record { received_at: at, ..common::record(&mut random, device(turn), number) }];
+            let (slot, writer_id) = (slot(), WriterId(7));
+            let entry = Entry { slot, number, writer: writer_id, received_at: at, log_time: at, records };
+            assert_eq!(writer.append(&[entry]).await.unwrap(), []);
+            appended.store(number + 1, Ordering::SeqCst);
+            changed.insert(device(turn), row(turn, number + 1, false));
+            if random.u8(..4) == 0 {
+                let rows = std::mem::take(&mut changed).into_values().collect();
+                let write = RowWrite { slot, rows, checkpoint: Some(number + 1) };
+                writer.write_rows(&[write]).await.unwrap();
+            }
+        }
+    });
+    let (mut reads, mut told) = (0, BTreeSet::new());
+    while !write.is_finished() {
+        let now = UnixMs(appended.load(Ordering::SeqCst));
+        let rows = || {
+            let rows = reader.first_rows(None, 2 * TURNS as usize);
+            // The earliest is before it is asked how far they are.
+            if reads % 2 == 0 {
+                Either::Left(ready(block_in_place(|| Handle::current().block_on(rows))))
+            } else {
+                Either::Right(rows)
+            }
+        };
+        let AsOf { value, as_of } = devices::at(&reader, &[slot()], now, rows).await.unwrap();
+        let upto: BTreeMap<_, _> = value.iter().map(|row| (row.device, row.upto)).collect();
+        for number in as_of.0.saturating_sub(TURNS)..as_of.0 {
+            let device = device(numbers[(number % TURNS) as usize]);
+            assert!(upto.get(&device) > Some(&number), "entry {number} as of {}: {upto:?}", as_of.0);
+        }
+        reads += 1;
+        told.insert(as_of);
+    }
+    write.await.unwrap();
+    assert!(told.len() > 20, "{reads} reads as of {} instants", told.len());
 }

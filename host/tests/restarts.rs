@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use host::{Open, bound_with, ingest, logged};
 use rollcall_harness::mqtt::{Client, PUBACK, Version, publish};
 use rollcall_host::log::devices::DeviceView;
-use rollcall_host::log::plan::{Plan, View};
+use rollcall_host::log::plan::{Plan, Upto, View};
 use rollcall_host::log::rollup::Chunk;
 use rollcall_host::log::row::Row;
 use rollcall_host::log::start::{Cut, Identity, Start};
-use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RowWrite, StoreError};
-use rollcall_host::model::{Entry, UnixMs, Verdict};
+use rollcall_host::log::{Beyond, Checkpoint, LogStore, MemoryStore, RowWrite, StoreError};
+use rollcall_host::model::{Entry, Verdict};
 use rollcall_host::ops::{GivenUp, Ops};
 use rollcall_host::source::gateway::{Gateway, GatewayFault};
 use rollcall_host::source::{self, Again, Inbox, LogState, Source, keep_running};
@@ -230,8 +230,8 @@ impl LogStore for Panicking {
         self.store.write_rows(writes).await
     }
 
-    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
-        self.store.beyond_rows(slots).await
+    async fn beyond_rows(&self, slots: &[Slot], known: Option<&Upto>) -> Result<Beyond, StoreError> {
+        self.store.beyond_rows(slots, known).await
     }
 
     async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {

@@ -11,7 +11,8 @@ use super::answers::answer;
 use super::devices::DeviceAnswer;
 use super::error::Problem;
 use crate::fleet::{self, Gap, gaps, period_ms};
-use crate::log::{self, LogStore, row};
+use crate::log::devices::{self, AsOf};
+use crate::log::{LogStore, row};
 use crate::model::UnixMs;
 
 /// A device with its boots.
@@ -109,8 +110,10 @@ pub(super) async fn get<S: LogStore>(
 ) -> Result<Response, Problem> {
     let nowhere = || Problem::not_found(format!("no device {id:?} was ever seen, and none was issued"));
     let device = DeviceId::new(&id).map_err(|_| nowhere())?;
-    let as_of = log::devices::as_of(&*api.store, &[Slot::of(&device)], UnixMs::now()).await?;
-    let found = fleet::one(&*api.store, device).await?.map(|device| api.with_presence(device));
+    let slots = [Slot::of(&device)];
+    let found = devices::at(&*api.store, &slots, UnixMs::now(), || fleet::one(&*api.store, device));
+    let AsOf { value: found, as_of } = found.await?;
+    let found = found.map(|device| api.with_presence(device));
     if found.is_none() && !api.is_issued(&device) {
         return Err(nowhere());
     }

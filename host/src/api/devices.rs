@@ -138,12 +138,18 @@ pub(super) async fn get<S: LogStore>(
     let limit = limit(&parameters)?;
     let after = parameters.get("after").map(|text| position(order, text)).transpose()?;
     let slots: Vec<_> = Slot::all().collect();
-    let as_of = log::devices::as_of(&*api.store, &slots, UnixMs::now()).await?;
-    let mut never_seen = api.issued();
+    let (store, now) = (&*api.store, UnixMs::now());
     let by_id = order == Order::Id && trouble.is_none() && prefix.is_empty();
+    let (devices, as_of) = if by_id {
+        let page = || fleet::page(store, after.map(|(_, id)| id), limit + 1);
+        let page = log::devices::at(store, &slots, now, page).await?;
+        (Some(page.value), page.as_of)
+    } else {
+        (None, log::devices::as_of(store, &slots, now).await?)
+    };
+    let mut never_seen = api.issued();
     let mut list = List::new(Wanted { prefix, trouble, order, after, limit }, as_of);
-    if by_id {
-        let devices = fleet::page(&*api.store, after.map(|(_, id)| id), limit + 1).await?;
+    if let Some(devices) = devices {
         // Those behind the last of a full page are on a later one, seen or not.
         let upto = devices.get(limit).map(|device| device.id);
         never_seen.retain(|id| upto.is_none_or(|upto| *id < upto));
@@ -152,7 +158,7 @@ pub(super) async fn get<S: LogStore>(
             list.take(api.with_presence(device));
         }
     } else {
-        fleet::scan(&*api.store, |device| {
+        fleet::scan(store, |device| {
             never_seen.remove(&device.id);
             list.take(api.with_presence(device));
         })

@@ -10,14 +10,14 @@ use tokio::sync::{mpsc, watch};
 use super::devices::DeviceView;
 #[cfg(feature = "mongodb")]
 use super::mongo::{self, MongoAddress, MongoStore};
-use super::plan::{Plan, View};
+use super::plan::{Plan, Upto, View};
 use super::rebuild::{Migration, Rebuild};
 use super::redb::{self, BackupError, Compacted, LocalRequests, Progress, RedbStore};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::start::{Cut, Identity, Start};
-use super::{Checkpoint, LogStore, Recount, RowWrite, StoreError};
-use crate::model::{Entry, UnixMs};
+use super::{Beyond, Checkpoint, LogStore, Recount, RowWrite, StoreError};
+use crate::model::Entry;
 use crate::ops::check::Report;
 
 /// Where a store is.
@@ -275,8 +275,12 @@ impl LogStore for AnyStore {
         each!(self, store => store.write_rows(writes).await)
     }
 
-    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
-        each!(self, store => store.beyond_rows(slots).await)
+    async fn beyond_rows(&self, slots: &[Slot], known: Option<&Upto>) -> Result<Beyond, StoreError> {
+        each!(self, store => store.beyond_rows(slots, known).await)
+    }
+
+    fn known_rows(&self) -> Option<Upto> {
+        each!(self, store => store.known_rows())
     }
 
     async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {

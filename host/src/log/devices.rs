@@ -10,17 +10,20 @@
 //!
 //! Whoever reads takes the row first, and adds what is sealed to windows that do not have it yet.
 
+mod read;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
-use rollcall_wire::{DeviceId, Slot, mutant};
+use rollcall_wire::mutant;
 use serde::{Deserialize, Serialize};
 
+pub use self::read::{as_of, at, read};
+use super::StoreError;
 use super::minutes::Minutes;
 use super::row::{DeviceState, Row};
 use super::run::Common;
-use super::{LogStore, StoreError};
 use crate::model::{Counts, UnixMs};
 
 const HOUR_MINUTES: u32 = 60;
@@ -38,9 +41,6 @@ const HOUR_BYTES: usize = 32;
 /// With fewer hours than these in each day that they touch, they do not: windows of a day would hardly be fewer, and are
 /// longer. Each is written as a whole, for a sample of any time that somebody makes up.
 const DAY_HOURS_MIN: usize = 3;
-
-/// How often a device is read again that is written meanwhile.
-const READS_MAX: usize = 16;
 
 /// What a window is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,6 +144,7 @@ impl Sealed {
     }
 
     /// One as [`Sealed`] is serialised; `None` when its minutes are none.
+    #[cfg(feature = "mongodb")]
     pub(super) fn of_stored(below: u64, minutes: &[u8]) -> Option<Self> {
         Some(StoredSealed { below, minutes: Minutes::from_bytes(minutes)? }.into())
     }
@@ -333,54 +334,6 @@ impl DeviceView {
 /// The hours in which these minutes lie.
 pub fn hours_of(minutes: &Range<u32>) -> Range<u32> {
     minutes.start / HOUR_MINUTES..minutes.end.div_ceil(HOUR_MINUTES)
-}
-
-/// The instant before which all that was acknowledged is in rows of these slots that are read from now on: `now`, or when
-/// the first entry was received that may not be in them.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn as_of<S: LogStore>(store: &S, slots: &[Slot], now: UnixMs) -> Result<UnixMs, StoreError> {
-    Ok(store.beyond_rows(slots).await?.map_or(now, |beyond| beyond.min(now)))
-}
-
-/// What the store holds of each of the devices for `minutes`, given in minutes since 1970.
-///
-/// It is exact at the answer's `as_of`; `now` is when the question came.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn read<S: LogStore>(
-    store: &S,
-    devices: &[DeviceId],
-    minutes: &Range<u32>,
-    now: UnixMs,
-) -> Result<AsOf<Vec<DeviceView>>, StoreError> {
-    let slots: BTreeSet<Slot> = devices.iter().map(Slot::of).collect();
-    let as_of = as_of(store, &slots.into_iter().collect::<Vec<_>>(), now).await?;
-    Ok(AsOf { value: views(store, devices, hours_of(minutes)).await?, as_of })
-}
-
-/// The devices as none of them was written meanwhile.
-async fn views<S: LogStore>(
-    store: &S,
-    devices: &[DeviceId],
-    hours: Range<u32>,
-) -> Result<Vec<DeviceView>, StoreError> {
-    let mut views = store.devices(devices, hours.clone()).await?;
-    let mut reads = 1;
-    loop {
-        let torn: Vec<_> = (0..devices.len()).filter(|at| views[*at].is_torn()).collect();
-        let Some(first) = torn.first() else { return Ok(views) };
-        if reads == READS_MAX {
-            let device = devices[*first];
-            return Err(StoreError::Corrupt(format!("windows of device {device} are further than its row")));
-        }
-        reads += 1;
-        let again: Vec<_> = torn.iter().map(|at| devices[*at]).collect();
-        let read = store.devices(&again, hours.clone()).await?;
-        torn.into_iter().zip(read).for_each(|(at, device)| views[at] = device);
-    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use std::sync::OnceLock;
 use rollcall_wire::{DeviceId, Slot};
 
 use super::devices::DeviceView;
-use super::plan::{Plan, View};
+use super::plan::{Plan, Upto, View};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::start::{Cut, Identity, Start};
-use super::{Checkpoint, LogStore, RowWrite, StoreError};
-use crate::model::{Entry, UnixMs};
+use super::{Beyond, Checkpoint, LogStore, RowWrite, StoreError};
+use crate::model::Entry;
 
 /// See the module.
 #[derive(Debug)]
@@ -63,8 +63,12 @@ impl<S: LogStore> LogStore for LateStore<S> {
         self.there()?.write_rows(writes).await
     }
 
-    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
-        self.there()?.beyond_rows(slots).await
+    async fn beyond_rows(&self, slots: &[Slot], known: Option<&Upto>) -> Result<Beyond, StoreError> {
+        self.there()?.beyond_rows(slots, known).await
+    }
+
+    fn known_rows(&self) -> Option<Upto> {
+        self.there().ok()?.known_rows()
     }
 
     async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {

@@ -10,14 +10,15 @@ use rollcall_wire::{DeviceId, Slot};
 use tokio::sync::mpsc;
 
 use super::devices::{self, DeviceView, DeviceWindow, Span};
-use super::plan::{Plan, TailEntry, View, Window};
+use super::plan::{Plan, TailEntry, Upto, View, Window};
 use super::rollup::{Chunk, Resolution};
 use super::row::Row;
 use super::start::{Cut, Identity, Start, Starts};
 use super::{
-    Checkpoint, Checkpoints, LogStore, Logged, Recount, RowWrite, Snapshot, StoreError, WindowRow, merge,
+    Beyond, Checkpoint, Checkpoints, LogStore, Logged, Recount, RowWrite, Snapshot, StoreError, WindowRow,
+    merge,
 };
-use crate::model::{self, BySecond, Entry, UnixMs};
+use crate::model::{self, BySecond, Entry};
 use crate::ops::check::{self, Report};
 
 /// What the next append, or the next rollup, does instead of its work.
@@ -163,13 +164,13 @@ impl LogStore for MemoryStore {
         Err(StoreError::Unavailable(format!("injected: {fault:?}")))
     }
 
-    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
+    async fn beyond_rows(&self, slots: &[Slot], _: Option<&Upto>) -> Result<Beyond, StoreError> {
         let state = self.state();
         let beyond = |slot: &Slot| {
             let next = state.checkpoints.get(slot).map_or(0, |checkpoint| checkpoint.rows);
             state.entries.get(&(*slot, next)).map(|entry| entry.received_at)
         };
-        Ok(slots.iter().filter_map(beyond).min())
+        Ok(Beyond::from_now(slots.iter().filter_map(beyond).min()))
     }
 
     async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {

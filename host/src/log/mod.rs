@@ -37,7 +37,7 @@ use self::devices::DeviceView;
 pub use self::late::LateStore;
 #[cfg(feature = "testing")]
 pub use self::memory::{Fault, MemoryStore};
-use self::plan::{Plan, View};
+use self::plan::{Plan, Upto, View};
 pub use self::rebuild::{Migration, Rebuild, RebuildError};
 pub use self::redb::RedbStore;
 use self::rollup::Chunk;
@@ -64,6 +64,27 @@ pub struct RowWrite {
     pub rows: Vec<Row>,
     /// Where [`Checkpoint::rows`] is once these rows are stored, if it moves by them.
     pub checkpoint: Option<u64>,
+}
+
+/// What rows do not hold yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beyond {
+    /// When the first entry was received that may be missing from rows that are read from now on; `None` when there is none.
+    pub first: Option<UnixMs>,
+    /// Does it hold of rows too whose reading began when they were known to be so far?
+    pub since_known: bool,
+}
+
+impl Beyond {
+    /// What holds of rows that are read from now on.
+    pub fn from_now(first: Option<UnixMs>) -> Self {
+        Self { first, since_known: false }
+    }
+
+    /// The instant before which all that was acknowledged is in the rows; `now` is when the question came.
+    pub fn as_of(self, now: UnixMs) -> UnixMs {
+        self.first.map_or(now, |first| first.min(now))
+    }
 }
 
 /// How long entries stay that were removed, where others may be reading the same log: longer than a call may take.
@@ -129,9 +150,19 @@ pub trait LogStore: Send + Sync + 'static {
     /// checkpoint and no window of a device outlives its row.
     fn write_rows(&self, writes: &[RowWrite]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// When the first entry of these slots was received that may be missing from rows that are read after this; `None`
-    /// when there is none.
-    fn beyond_rows(&self, slots: &[Slot]) -> impl Future<Output = Result<Option<UnixMs>, StoreError>> + Send;
+    /// What may be missing from the rows of these slots that are read after this; and does it hold of rows too whose reading
+    /// began when they were `known` to be so far?
+    fn beyond_rows(
+        &self,
+        slots: &[Slot],
+        known: Option<&Upto>,
+    ) -> impl Future<Output = Result<Beyond, StoreError>> + Send;
+
+    /// How far rows are at least, as far as that is known without a question, if it is worth to read rows beside
+    /// [`LogStore::beyond_rows`].
+    fn known_rows(&self) -> Option<Upto> {
+        None
+    }
 
     /// What the store holds of these devices, in their order: their rows, and their rows of `hours`, counted since 1970,
     /// which are read after them.

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use rollcall_host::log::devices::DeviceView;
-use rollcall_host::log::plan::{Plan, View};
+use rollcall_host::log::plan::{Plan, Upto, View};
 use rollcall_host::log::rollup::Chunk;
 use rollcall_host::log::row::Row;
 use rollcall_host::log::start::{Cut, Identity, Start};
-use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RowWrite, StoreError};
-use rollcall_host::model::{Entry, UnixMs};
+use rollcall_host::log::{Beyond, Checkpoint, LogStore, MemoryStore, RowWrite, StoreError};
+use rollcall_host::model::Entry;
 use rollcall_wire::{DeviceId, Slot};
 
 /// What a call does instead of its work.
@@ -211,9 +211,9 @@ impl LogStore for UnsteadyStore {
         .await
     }
 
-    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
+    async fn beyond_rows(&self, slots: &[Slot], known: Option<&Upto>) -> Result<Beyond, StoreError> {
         let store = self.state().store.clone();
-        store.beyond_rows(slots).await
+        store.beyond_rows(slots, known).await
     }
 
     async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {

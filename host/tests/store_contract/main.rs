@@ -34,11 +34,11 @@ use rollcall_host::intake::seen::Sighting;
 use rollcall_host::log::devices::DeviceView;
 #[cfg(feature = "mongodb")]
 use rollcall_host::log::mongo::{MongoAddress, MongoStore};
-use rollcall_host::log::plan::{Plan, View, series, total};
+use rollcall_host::log::plan::{Plan, Upto, View, series, total};
 use rollcall_host::log::rollup::{CHUNK_ENTRIES, Chunk};
 use rollcall_host::log::row::Row;
 use rollcall_host::log::start::{Cut, Identity, Start};
-use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
+use rollcall_host::log::{Beyond, Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
 use rollcall_host::model::{Counts, Entry, Record, RecordKind, UnixMs, Verdict};
 use rollcall_host::ops::check::Report;
 use rollcall_wire::{BootId, DeviceId, SampleId, Sequence, Slot};
@@ -76,8 +76,8 @@ macro_rules! delegate_reads {
             $store.write_rows(writes).await
         }
 
-        async fn beyond_rows(&$self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
-            $store.beyond_rows(slots).await
+        async fn beyond_rows(&$self, slots: &[Slot], known: Option<&Upto>) -> Result<Beyond, StoreError> {
+            $store.beyond_rows(slots, known).await
         }
 
         async fn devices(

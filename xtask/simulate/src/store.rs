@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rollcall_host::log::devices::DeviceView;
-use rollcall_host::log::plan::{Plan, View};
+use rollcall_host::log::plan::{Plan, Upto, View};
 use rollcall_host::log::rollup::Chunk;
 use rollcall_host::log::row::Row;
 use rollcall_host::log::start::{Cut, Identity, Start};
-use rollcall_host::log::{Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
-use rollcall_host::model::{Entry, UnixMs};
+use rollcall_host::log::{Beyond, Checkpoint, LogStore, MemoryStore, RedbStore, RowWrite, StoreError};
+use rollcall_host::model::Entry;
 use rollcall_wire::{DeviceId, Slot};
 use tokio::sync::Notify;
 
@@ -272,8 +272,8 @@ impl LogStore for Store {
         each!(self, store => store.write_rows(writes).await)
     }
 
-    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
-        each!(self, store => store.beyond_rows(slots).await)
+    async fn beyond_rows(&self, slots: &[Slot], known: Option<&Upto>) -> Result<Beyond, StoreError> {
+        each!(self, store => store.beyond_rows(slots, known).await)
     }
 
     async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {
@@ -345,8 +345,8 @@ impl LogStore for Faulty {
         done
     }
 
-    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
-        self.store.beyond_rows(slots).await
+    async fn beyond_rows(&self, slots: &[Slot], known: Option<&Upto>) -> Result<Beyond, StoreError> {
+        self.store.beyond_rows(slots, known).await
     }
 
     async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {

@@ -40,12 +40,12 @@ use self::windows::{
     StoredCheckpoint, checkpoint_update, collection, rows_checkpoint_update, window_updates,
 };
 use super::devices::DeviceView;
-use super::plan::{Plan, View};
+use super::plan::{Plan, Upto, View};
 use super::rollup::{Chunk, Resolution};
 use super::row::Row;
 use super::start::{Cut, Identity, Start};
-use super::{Checkpoint, LogStore, RowWrite, StoreError};
-use crate::model::{Entry, UnixMs};
+use super::{Beyond, Checkpoint, LogStore, RowWrite, StoreError};
+use crate::model::Entry;
 
 pub use self::address::{MongoAddress, PasswordError};
 pub use self::checks::checks;
@@ -75,7 +75,6 @@ pub struct MongoStore {
     topology: Topology,
     /// What earlier questions have read.
     tail: Arc<Mutex<Tail>>,
-    /// Where the pages of rows begin.
     directory: Arc<Directory>,
 }
 
@@ -305,8 +304,12 @@ impl LogStore for MongoStore {
         .await
     }
 
-    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
-        in_time(rows::beyond(self, slots)).await
+    async fn beyond_rows(&self, slots: &[Slot], known: Option<&Upto>) -> Result<Beyond, StoreError> {
+        in_time(rows::beyond(self, slots, known)).await
+    }
+
+    fn known_rows(&self) -> Option<Upto> {
+        rows::known(self)
     }
 
     async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {

@@ -53,12 +53,12 @@ use self::tail::Tail;
 use self::unsynced::Unsynced;
 use self::work::{WorkError, damage, damaged, unavailable};
 use super::devices::DeviceView;
-use super::plan::{Plan, View};
+use super::plan::{Plan, Upto, View};
 use super::rollup::Chunk;
 use super::row::Row;
 use super::start::{Cut, Identity, Start};
-use super::{Checkpoint, LogStore, RowWrite, StoreError, codec, merge};
-use crate::model::{Entry, UnixMs};
+use super::{Beyond, Checkpoint, LogStore, RowWrite, StoreError, codec, merge};
+use crate::model::Entry;
 
 type Open = dyn Fn() -> Result<Database, WorkError> + Send + Sync;
 
@@ -299,9 +299,10 @@ impl LogStore for RedbStore {
         .await
     }
 
-    async fn beyond_rows(&self, slots: &[Slot]) -> Result<Option<UnixMs>, StoreError> {
+    async fn beyond_rows(&self, slots: &[Slot], _: Option<&Upto>) -> Result<Beyond, StoreError> {
         let slots = slots.to_vec();
-        self.run(move |database| rows::beyond(&database.begin_read()?, &slots)).await
+        let first = self.run(move |database| rows::beyond(&database.begin_read()?, &slots)).await?;
+        Ok(Beyond::from_now(first))
     }
 
     async fn devices(&self, devices: &[DeviceId], hours: Range<u32>) -> Result<Vec<DeviceView>, StoreError> {

@@ -5,10 +5,10 @@ use mongodb::bson::{DateTime, doc};
 use rollcall_wire::Slot;
 use serde::Deserialize;
 
-use crate::log::StoreError;
 use crate::log::mongo::windows::StoredCheckpoint;
 use crate::log::mongo::{MongoStore, Topology, format, view};
 use crate::log::plan::Upto;
+use crate::log::{Beyond, StoreError};
 use crate::model::UnixMs;
 
 #[derive(Debug, Deserialize)]
@@ -16,16 +16,22 @@ struct StoredReceived {
     received_at: DateTime,
 }
 
+/// How far rows are at least; `None` of several servers: the one that rows are read from beside may be cut off and behind.
+pub(in crate::log::mongo) fn known(store: &MongoStore) -> Option<Upto> {
+    (store.topology == Topology::Standalone).then(|| *store.directory.checkpoints())
+}
+
 /// When the first entry of these slots was received that is beyond the rows' checkpoints.
 pub(in crate::log::mongo) async fn beyond(
     store: &MongoStore,
     slots: &[Slot],
-) -> Result<Option<UnixMs>, StoreError> {
+    known: Option<&Upto>,
+) -> Result<Beyond, StoreError> {
     let mut session = store.session().await?;
     if store.topology == Topology::ReplicaSet {
         view::ask_the_primary(store, &mut session).await?;
     }
-    let assumed = *store.directory.checkpoints();
+    let assumed = known.copied().unwrap_or_else(|| *store.directory.checkpoints());
     // Side by side: mostly the checkpoints are where they were. An entry that is not there now was not there when the
     // question came, and rows are read after both.
     let mut beside = store.session().await?;
@@ -41,9 +47,9 @@ pub(in crate::log::mongo) async fn beyond(
     }
     *store.directory.checkpoints() = next;
     if slots.iter().all(|slot| next[slot.index()] == assumed[slot.index()]) {
-        return Ok(first);
+        return Ok(Beyond { first, since_known: known.is_some() });
     }
-    first_received(store, &mut session, slots, &next).await
+    Ok(Beyond::from_now(first_received(store, &mut session, slots, &next).await?))
 }
 
 /// When the first of the entries with these numbers was received.

@@ -21,7 +21,7 @@ use mongodb::bson::{Document, doc};
 use rollcall_wire::{DeviceId, Slot};
 use serde::Deserialize;
 
-pub(super) use self::beyond::beyond;
+pub(super) use self::beyond::{beyond, known};
 pub(super) use self::first::first;
 use self::page::{Page, StoredPage};
 pub(super) use self::salvage::salvage;
