@@ -24,7 +24,7 @@ pub async fn as_of<S: LogStore>(store: &S, slots: &[Slot], now: UnixMs) -> Resul
 /// What `read` reads of the rows of these slots, and its [`as_of`]; `now` is when the question came.
 ///
 /// # Errors
-/// [`StoreError`], or that of `read`.
+/// Those of `read`, and [`StoreError`] where it cannot be told.
 pub async fn at<S, T, R>(
     store: &S,
     slots: &[Slot],

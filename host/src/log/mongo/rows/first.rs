@@ -74,8 +74,8 @@ async fn at_once(
                 }
                 stored.put(&mut rows, after_id, limit)?;
                 next.remove(&slot);
-                if !stored.end().is_empty() {
-                    page = id(slot, stored.end());
+                if !stored.end.is_empty() {
+                    page = id(slot, &stored.end);
                     next.insert(slot, page.clone());
                 }
             }
@@ -111,5 +111,5 @@ async fn by_id(
 ) -> Result<BTreeMap<String, StoredPage>, StoreError> {
     let filter = doc! { "_id": { "$in": pages } };
     let stored: Vec<StoredPage> = view::find_unordered(store, session, PAGES, filter, doc! {}).await?;
-    Ok(stored.into_iter().map(|stored| (stored.id().to_owned(), stored)).collect())
+    Ok(stored.into_iter().map(|stored| (stored.id.clone(), stored)).collect())
 }

@@ -29,9 +29,10 @@ const TAKE_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Deserialize)]
 pub(super) struct StoredPage {
     #[serde(rename = "_id")]
-    id: String,
+    pub(super) id: String,
     version: i64,
-    end: String,
+    /// The device with which the next page begins; empty when there is none.
+    pub(super) end: String,
     rows: Binary,
     #[serde(default)]
     split: Vec<StoredPart>,
@@ -78,15 +79,6 @@ pub(super) struct Page {
 }
 
 impl StoredPage {
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// The device with which the next page begins; empty when there is none.
-    pub(super) fn end(&self) -> &str {
-        &self.end
-    }
-
     pub(super) fn is_being_split(&self) -> bool {
         !self.split.is_empty()
     }
