@@ -45,3 +45,21 @@ async fn a_wrong_password_and_a_server_that_dies_are_sentences_without_dumps() {
         assert_readable(&error.to_string());
     }
 }
+
+#[test]
+fn a_store_goes_on_when_the_runtime_has_ended_in_which_it_was_opened() {
+    if !mongod::available() {
+        return;
+    }
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = mongod::server();
+    let address = server.fresh_database();
+    let store = runtime().block_on(MongoStore::open(&address)).unwrap();
+    // As an HTTP server would that is started anew again and again.
+    for _ in 0..20 {
+        let runtime = runtime();
+        for _ in 0..2 {
+            runtime.block_on(store.view(&Plan::new(0..60))).unwrap();
+        }
+    }
+}

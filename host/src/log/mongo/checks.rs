@@ -56,11 +56,9 @@ impl MongoStore {
 async fn server(address: &MongoAddress) -> (Vec<Check>, Option<MongoStore>) {
     const NAME: &str = "MongoDB reachable";
     let reached = match connect(address).await {
-        Ok((client, database)) => {
-            let hello = hello(&database).await;
-            hello
-                .map(|hello| (MongoStore::of(client, database, &hello), hello))
-                .map_err(|error| words::plain(&error))
+        Ok(clients) => {
+            let hello = hello(&clients.database()).await;
+            hello.map(|hello| (MongoStore::of(clients, &hello), hello)).map_err(|error| words::plain(&error))
         }
         Err(error) => Err(error.to_string()),
     };
@@ -72,7 +70,7 @@ async fn server(address: &MongoAddress) -> (Vec<Check>, Option<MongoStore>) {
         }
     };
     let mut checks = vec![Check::pass(NAME, address.to_string()), topology(&hello), clock(&hello)];
-    let database = &store.database;
+    let database = &store.database();
     let more = async {
         let stamp = stamp(database).await?;
         let more = [version(database).await?, write(database).await?, format(stamp), index(database).await?];

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use mongodb::Cursor;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReadConcern;
-use mongodb::{Client, Cursor};
 use rollcall_wire::{SampleId, Status};
 
 use super::address::MongoAddress;
+use super::clients::Clients;
 use super::open::{MongoOpenError, connect};
 use super::{unavailable, words};
 use crate::log::StoreError;
@@ -74,7 +75,7 @@ pub struct Documents {
     cursor: Cursor<Document>,
     fields: Fields,
     total: u64,
-    _client: Client,
+    _clients: Clients,
 }
 
 impl Documents {
@@ -86,7 +87,8 @@ impl Documents {
         let how = || "name a collection, as mongodb://HOST:PORT/DATABASE.COLLECTION".to_owned();
         let (database, name) =
             address.split_collection().ok_or_else(|| MongoOpenError::BadAddress(address.clone(), how()))?;
-        let (client, database) = connect(&database).await?;
+        let clients = connect(&database).await?;
+        let database = clients.database();
         let unavailable =
             |error: mongodb::error::Error| MongoOpenError::Unavailable(address.clone(), words::plain(&error));
         let collection = database.collection::<Document>(&name);
@@ -94,7 +96,7 @@ impl Documents {
         let only = doc! { "_id": 1, &fields.status: 1, &fields.timestamp: 1 };
         let find = collection.find(doc! {}).sort(doc! { "_id": 1 }).projection(only).no_cursor_timeout(true);
         let cursor = find.read_concern(ReadConcern::majority()).await.map_err(unavailable)?;
-        Ok(Self { cursor, fields, total, _client: client })
+        Ok(Self { cursor, fields, total, _clients: clients })
     }
 
     /// About how many there are.

@@ -55,7 +55,7 @@ impl Kept {
     pub(super) async fn keep(self, store: &MongoStore) -> Result<(), StoreError> {
         let Self { starts, filters, days } = self;
         for name in [Resolution::Minute, Resolution::Hour, Resolution::Day].map(collection) {
-            let windows = store.database.collection::<Document>(name);
+            let windows = store.database().collection::<Document>(name);
             windows.delete_many(doc! { "$nor": &filters }).await.map_err(unavailable)?;
         }
         for day in days {
@@ -67,13 +67,13 @@ impl Kept {
         }
         rows::salvage(store).await?;
         in_time(async {
-            let checkpoints = store.database.collection::<Document>("checkpoints");
+            let checkpoints = store.database().collection::<Document>("checkpoints");
             checkpoints.delete_many(doc! {}).await.map_err(unavailable)?;
             let first = |slot: Slot| starts[slot.index()].first.cast_signed();
             let begin =
                 |slot: Slot| doc! { "_id": slot.index() as i32, "next": first(slot), "rows": first(slot) };
             checkpoints.insert_many(Slot::all().map(begin)).await.map_err(unavailable)?;
-            super::open::prepare(&store.database).await.map_err(unavailable)
+            super::open::prepare(&store.database()).await.map_err(unavailable)
         })
         .await
     }

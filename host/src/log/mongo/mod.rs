@@ -5,6 +5,7 @@
 
 mod address;
 mod checks;
+mod clients;
 mod device_windows;
 mod format;
 mod import;
@@ -28,11 +29,11 @@ use std::time::Duration;
 
 use mongodb::bson::{Document, RawDocument, doc};
 use mongodb::error::{Error, ErrorKind, WriteConcernError};
-use mongodb::options::{ReadConcern, WriteConcern};
-use mongodb::{Client, ClientSession, Collection, Database};
+use mongodb::{ClientSession, Collection, Database};
 use rollcall_wire::{DeviceId, Slot};
 use serde::Deserialize;
 
+use self::clients::Clients;
 use self::format::{StoredEntry, keys};
 use self::rows::Directory;
 use self::tail::Tail;
@@ -69,8 +70,7 @@ const BATCH_DOCUMENTS: u32 = 20_000;
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct MongoStore {
-    client: Client,
-    database: Database,
+    clients: Arc<Clients>,
     /// Only a replica set can have a former primary that does not know yet.
     topology: Topology,
     /// What earlier questions have read.
@@ -105,23 +105,27 @@ struct UpdateError {
 }
 
 impl MongoStore {
+    fn database(&self) -> Database {
+        self.clients.database()
+    }
+
     fn entries(&self) -> Collection<StoredEntry<'_>> {
-        self.database.collection("entries")
+        self.database().collection("entries")
     }
 
     fn checkpoints(&self) -> Collection<StoredCheckpoint> {
-        self.database.collection("checkpoints")
+        self.database().collection("checkpoints")
     }
 
     /// A session whose reads see at least what its earlier calls saw, whoever is primary by then.
     async fn session(&self) -> Result<ClientSession, StoreError> {
-        self.client.start_session().causal_consistency(true).await.map_err(unavailable)
+        self.clients.here().start_session().causal_consistency(true).await.map_err(unavailable)
     }
 
     /// Waits until all that was written before is on the disks of a majority: what a read returns after this
     /// cannot be lost. An entry whose writer never got an answer may not be there yet.
     async fn barrier(&self, session: &mut ClientSession) -> Result<(), StoreError> {
-        let meta = self.database.collection::<Document>("meta");
+        let meta = self.database().collection::<Document>("meta");
         let write = meta.update_one(doc! { "_id": "barrier" }, doc! { "$inc": { "count": 1_i64 } });
         write.upsert(true).session(session).await.map_err(unavailable)?;
         Ok(())
@@ -175,7 +179,7 @@ impl MongoStore {
             "ordered": false,
             "writeConcern": { "w": "majority", "j": true, "wtimeout": MAJORITY_TIMEOUT.as_millis() as i64 },
         };
-        let reply = self.database.run_command(command).await.map_err(unavailable)?;
+        let reply = self.database().run_command(command).await.map_err(unavailable)?;
         let reply: UpdateReply = mongodb::bson::from_document(reply)
             .map_err(|error| StoreError::Unavailable(words::sentence(&error.to_string())))?;
         if let Some(error) = reply.write_concern_error {
@@ -338,7 +342,7 @@ impl LogStore for MongoStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         in_time(async {
-            self.database.run_command(doc! { "ping": 1 }).await.map_err(unavailable)?;
+            self.database().run_command(doc! { "ping": 1 }).await.map_err(unavailable)?;
             Ok(())
         })
         .await
@@ -385,16 +389,4 @@ fn unreadable_entry(document: &RawDocument, error: Error) -> StoreError {
         }
         _ => corrupt(error),
     }
-}
-
-fn durable() -> WriteConcern {
-    WriteConcern::builder()
-        .w(mongodb::options::Acknowledgment::Majority)
-        .journal(true)
-        .w_timeout(MAJORITY_TIMEOUT)
-        .build()
-}
-
-fn committed() -> ReadConcern {
-    ReadConcern::majority()
 }

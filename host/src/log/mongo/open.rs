@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use mongodb::error::{Error, ErrorKind};
-use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria};
-use mongodb::{Client, Database, IndexModel};
+use mongodb::options::{
+    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+};
+use mongodb::{Database, IndexModel};
 use serde::Deserialize;
 
 use super::address::MongoAddress;
+use super::clients::Clients;
 use super::format::{FORMAT_VERSION, FORMAT_WHOLE, OLDEST_FORMAT, messages_view};
 use super::rebuild::Stage;
-use super::{MongoStore, Topology, committed, durable, rows, words};
+use super::{MAJORITY_TIMEOUT, MongoStore, Topology, rows, words};
 
 /// How long to look for a server, and to connect to one, before the call fails; it is tried again later.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,34 +74,34 @@ impl MongoStore {
     pub async fn open(address: &MongoAddress) -> Result<Self, MongoOpenError> {
         let unavailable = |error: Error| MongoOpenError::Unavailable(address.clone(), words::plain(&error));
         let store = connected(address).await?;
-        set_format(&store.database).await.map_err(unavailable)?;
-        let stamp = stamp(&store.database).await.map_err(unavailable)?.unwrap_or_default();
+        set_format(&store.database()).await.map_err(unavailable)?;
+        let stamp = stamp(&store.database()).await.map_err(unavailable)?.unwrap_or_default();
         stamp.must_be_todays(address)?;
         if stamp.rebuild.is_some() {
             return Err(MongoOpenError::Unfinished(address.clone()));
         }
-        prepare(&store.database).await.map_err(unavailable)?;
+        prepare(&store.database()).await.map_err(unavailable)?;
         Ok(store)
     }
 
     /// The store in a database whose server has said `hello`.
-    pub(super) fn of(client: Client, database: Database, hello: &Document) -> Self {
+    pub(super) fn of(clients: Clients, hello: &Document) -> Self {
         let topology =
             if hello.contains_key("setName") { Topology::ReplicaSet } else { Topology::Standalone };
-        Self { client, database, topology, tail: Arc::default(), directory: Arc::default() }
+        Self { clients: Arc::new(clients), topology, tail: Arc::default(), directory: Arc::default() }
     }
 }
 
 /// A store of whichever format.
 pub(super) async fn connected(address: &MongoAddress) -> Result<MongoStore, MongoOpenError> {
-    let (client, database) = connect(address).await?;
-    let hello = database.run_command(doc! { "hello": 1 }).await;
+    let clients = connect(address).await?;
+    let hello = clients.database().run_command(doc! { "hello": 1 }).await;
     let hello = hello.map_err(|error| MongoOpenError::Unavailable(address.clone(), words::plain(&error)))?;
-    Ok(MongoStore::of(client, database, &hello))
+    Ok(MongoStore::of(clients, &hello))
 }
 
-/// A client with the guarantees that Rollcall needs, whatever the address says of them.
-pub(super) async fn connect(address: &MongoAddress) -> Result<(Client, Database), MongoOpenError> {
+/// Clients with the guarantees that Rollcall needs, whatever the address says of them.
+pub(super) async fn connect(address: &MongoAddress) -> Result<Clients, MongoOpenError> {
     let bad = |reason: String| MongoOpenError::BadAddress(address.clone(), reason);
     if address.text().starts_with("mongodb+srv:") {
         let remedy = "mongodb+srv:// is not supported; write the hosts out, as mongodb://a,b,c/rollcall";
@@ -112,13 +115,11 @@ pub(super) async fn connect(address: &MongoAddress) -> Result<(Client, Database)
     options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
     options.server_selection_timeout.get_or_insert(CONNECT_TIMEOUT);
     options.write_concern = Some(durable());
-    options.read_concern = Some(committed());
+    options.read_concern = Some(ReadConcern::majority());
     options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
     let name = options.default_database.clone().unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
-    let client = Client::with_options(options)
-        .map_err(|error| MongoOpenError::Unavailable(address.clone(), words::plain(&error)))?;
-    let database = client.database(&name);
-    Ok((client, database))
+    Clients::new(options, name)
+        .map_err(|error| MongoOpenError::Unavailable(address.clone(), words::plain(&error)))
 }
 
 /// Sets the version of the format when there is none.
@@ -173,4 +174,8 @@ pub(super) async fn prepare(database: &Database) -> Result<(), Error> {
     let by_time = IndexModel::builder().keys(doc! { "received_at": 1 }).build();
     database.collection::<Document>("entries").create_index(by_time).await?;
     Ok(())
+}
+
+fn durable() -> WriteConcern {
+    WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(MAJORITY_TIMEOUT).build()
 }

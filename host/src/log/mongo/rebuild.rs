@@ -39,7 +39,7 @@ impl MongoStore {
         let is_renumbered = ONLY_RENUMBERED.contains(&version);
         if is_renumbered {
             // Unless somebody else has done it, and has removed messages since.
-            let meta = store.database.collection::<Document>("meta");
+            let meta = store.database().collection::<Document>("meta");
             let older = doc! { "_id": "format", "version": version };
             let set = meta.update_one(older, doc! { "$set": { "version": renumbered(version) } }).await;
             set.map_err(|error| MongoOpenError::Unavailable(address.clone(), words::plain(&error)))?;
@@ -70,7 +70,7 @@ impl MongoStore {
     /// # Errors
     /// When it cannot be written; it may be begun again.
     pub async fn begin_rebuild(&self) -> Result<(), StoreError> {
-        let stamp = in_time(async { stamp(&self.database).await.map_err(unavailable) }).await?;
+        let stamp = in_time(async { stamp(&self.database()).await.map_err(unavailable) }).await?;
         let version = stamp.map_or(FORMAT_WHOLE, |stamp| stamp.version.max(FORMAT_WHOLE));
         let starts = in_time(async { starts::all(self, &mut self.session().await?).await }).await?;
         let is_cut = starts.iter().any(|start| start.first > 0);
@@ -89,9 +89,9 @@ impl MongoStore {
             self.checkpoints().delete_many(doc! {}).await.map_err(unavailable)?;
             let windows = [Resolution::Minute, Resolution::Hour, Resolution::Day].map(collection);
             for name in windows.into_iter().chain([rows::ALONE, rows::PAGES, device_windows::COLLECTION]) {
-                self.database.collection::<Document>(name).drop().await.map_err(unavailable)?;
+                self.database().collection::<Document>(name).drop().await.map_err(unavailable)?;
             }
-            prepare(&self.database).await.map_err(unavailable)
+            prepare(&self.database()).await.map_err(unavailable)
         })
         .await?;
         self.set_stamp(stage(Stage::Filling)).await
@@ -107,7 +107,7 @@ impl MongoStore {
 
     async fn set_stamp(&self, update: Document) -> Result<(), StoreError> {
         in_time(async {
-            let meta = self.database.collection::<Document>("meta");
+            let meta = self.database().collection::<Document>("meta");
             meta.update_one(doc! { "_id": "format" }, update).await.map_err(unavailable)?;
             Ok(())
         })
@@ -117,7 +117,7 @@ impl MongoStore {
 
 async fn stamped(address: &MongoAddress) -> Result<(MongoStore, Option<Stamp>), MongoOpenError> {
     let store = connected(address).await?;
-    let stamp = stamp(&store.database).await;
+    let stamp = stamp(&store.database()).await;
     let stamp = stamp.map_err(|error| MongoOpenError::Unavailable(address.clone(), words::plain(&error)))?;
     Ok((store, stamp))
 }

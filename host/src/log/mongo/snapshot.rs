@@ -43,11 +43,12 @@ impl MongoSnapshot {
         filter: Document,
         limit: usize,
     ) -> Result<Vec<T>, StoreError> {
-        let collection = self.store.database.collection::<T>(name);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let find = collection.find(filter).sort(doc! { "_id": 1 }).limit(limit).batch_size(BATCH_DOCUMENTS);
-        let session = &mut self.session;
-        wait(&self.runtime, async move {
+        let Self { store, session, runtime } = self;
+        wait(runtime, async move {
+            let collection = store.database().collection::<T>(name);
+            let find = collection.find(filter).sort(doc! { "_id": 1 }).limit(limit);
+            let find = find.batch_size(BATCH_DOCUMENTS);
             let mut cursor = find.session(&mut *session).await.map_err(unavailable)?;
             let mut found = Vec::new();
             while cursor.advance(session).await.map_err(unavailable)? {

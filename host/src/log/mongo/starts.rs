@@ -99,14 +99,14 @@ pub(super) async fn cut(store: &MongoStore, cut: &Cut) -> Result<bool, StoreErro
 /// Keeps identities of documents.
 async fn keep(store: &MongoStore, identities: &[Identity]) -> Result<(), StoreError> {
     let documents = identities.iter().map(|identity| doc! { "_id": id(identity) });
-    let collection = store.database.collection::<Document>(IMPORTED);
+    let collection = store.database().collection::<Document>(IMPORTED);
     collection.insert_many(documents).ordered(false).await.map(drop).or_else(are_there)
 }
 
 async fn move_start(store: &MongoStore, cut: &Cut) -> Result<bool, StoreError> {
     let Cut { slot, from, start, .. } = cut;
     // Before anything goes: older versions have to leave this store alone.
-    let meta = store.database.collection::<Document>("meta");
+    let meta = store.database().collection::<Document>("meta");
     let format = doc! { "_id": "format", "version": FORMAT_WHOLE };
     meta.update_one(format, doc! { "$set": { "version": FORMAT_VERSION } }).await.map_err(unavailable)?;
     let slot = slot.index() as i32;
@@ -142,7 +142,7 @@ pub(super) async fn release(store: &MongoStore, slot: Slot, below: u64) -> Resul
     // A start that is damaged must not take what is in no window and no row.
     log::must_be_made(slot, end, store.checkpoint(slot).await?)?;
     let (start, end) = (keys(slot, 0).start, key::key(slot, end).cast_signed());
-    let collection = store.database.collection::<Document>("entries");
+    let collection = store.database().collection::<Document>("entries");
     let first = collection.find_one(doc! { "_id": { "$gte": start, "$lt": end } }).sort(doc! { "_id": 1 });
     let found = first.projection(doc! { "_id": 1 }).session(&mut session).await.map_err(unavailable)?;
     let Some(found) = found else { return Ok(false) };

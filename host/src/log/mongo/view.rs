@@ -74,7 +74,7 @@ pub(super) async fn ask_the_primary(
     store: &MongoStore,
     session: &mut ClientSession,
 ) -> Result<(), StoreError> {
-    let meta = store.database.collection::<Document>("meta");
+    let meta = store.database().collection::<Document>("meta");
     let read = meta.find_one(doc! { "_id": "format" }).read_concern(ReadConcern::linearizable());
     read.session(session).await.map_err(unavailable)?;
     Ok(())
@@ -257,7 +257,7 @@ pub(super) async fn find<T>(
 where
     T: DeserializeOwned + Send + Sync,
 {
-    let collection = store.database.collection::<T>(collection);
+    let collection = store.database().collection::<T>(collection);
     read(collection.find(filter).projection(fields).sort(doc! { "_id": 1 }), session).await
 }
 
@@ -273,7 +273,7 @@ pub(super) async fn find_unordered<T>(
 where
     T: DeserializeOwned + Send + Sync,
 {
-    read(store.database.collection::<T>(collection).find(filter).projection(fields), session).await
+    read(store.database().collection::<T>(collection).find(filter).projection(fields), session).await
 }
 
 /// What is found.

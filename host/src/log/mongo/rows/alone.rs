@@ -35,7 +35,7 @@ pub(super) async fn after(
     // In the order of characters, the slash is followed by 0.
     let filter = doc! { "_id": { "$gt": after, "$lt": format!("{slot}0") } };
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let collection = store.database.collection::<StoredRow>(ALONE);
+    let collection = store.database().collection::<StoredRow>(ALONE);
     let find = collection.find(filter).sort(doc! { "_id": 1 }).limit(limit);
     view::read(find, session).await?.into_iter().map(StoredRow::row).collect()
 }
@@ -55,7 +55,7 @@ pub(super) async fn between(
         doc! { "_id": range }
     };
     let filter = doc! { "$or": Slot::all().map(range).collect::<Vec<_>>() };
-    let collection = store.database.collection::<StoredRow>(ALONE);
+    let collection = store.database().collection::<StoredRow>(ALONE);
     let find = collection.find(filter).projection(doc! { "closed": 0 }).limit(limit as i64);
     let rows = view::read(find, session).await?;
     if rows.len() >= limit {

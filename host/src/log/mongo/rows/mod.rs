@@ -290,7 +290,7 @@ async fn read_pages(
     let after_id = after.as_ref().map_or("", DeviceId::as_str);
     let starts = starts(store, session, slot).await?;
     let start = starts[page_of(&starts, slot, after_id)].clone();
-    let collection = store.database.collection::<StoredPage>(PAGES);
+    let collection = store.database().collection::<StoredPage>(PAGES);
     let mut rows = BTreeMap::new();
     // Where the next page begins, and how far rows were read, which is further where a page is being split: what it has
     // split off may stand in pages of its own already, and have changed there. `None` is the end of the slot.

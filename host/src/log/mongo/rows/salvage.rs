@@ -73,10 +73,10 @@ async fn salvage_slot(store: &MongoStore, slot: Slot) -> Result<(), StoreError> 
     for rows in rows.chunks(ALONE_AT_ONCE) {
         store.update(ALONE, rows.iter().map(|row| alone::update(slot, row)).collect()).await?;
     }
-    let alone = store.database.collection::<Document>(ALONE);
+    let alone = store.database().collection::<Document>(ALONE);
     let ids: Vec<_> = unreadable.into_iter().collect();
     alone.delete_many(doc! { "_id": { "$in": ids } }).await.map_err(unavailable)?;
-    let pages = store.database.collection::<Document>(PAGES);
+    let pages = store.database().collection::<Document>(PAGES);
     pages.delete_many(of_slot).await.map_err(unavailable)?;
     store.directory.forget(slot);
     Ok(())
