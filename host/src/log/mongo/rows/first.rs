@@ -8,13 +8,17 @@ use mongodb::bson::doc;
 use rollcall_wire::{DeviceId, Slot};
 
 use super::page::StoredPage;
-use super::{PAGES, PAGES_AT_ONCE, ROWS_A_PAGE, alone, id, page_of, put, starts};
+use super::{PAGES, PAGES_AT_ONCE, alone, id, page_of, put, starts};
 use crate::log::mongo::{MongoStore, view};
 use crate::log::row::Row;
 use crate::log::{StoreError, merge};
 
 /// Where more stand alone, slot is read by slot.
 const ALONE_MAX: usize = 1024;
+
+/// So few rows are taken to be in a page that is read ahead, for one too many costs less than another question: rows of 100
+/// messages in a day come 25 to a page.
+const ROWS_AHEAD: usize = 12;
 
 /// The rows of all slots in the order of their devices, without closed boots, those after `after` and `limit` at most.
 pub(in crate::log::mongo) async fn first(
@@ -38,8 +42,7 @@ async fn at_once(
     let after_id = after.as_ref().map_or("", DeviceId::as_str);
     // The page of each slot that is to be read next; and by the devices with which they begin, some of those behind them.
     let (mut next, mut of_one_page, mut behind) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-    // There are half as many on average among the rows that are wanted.
-    let ahead = (2 * limit.div_ceil(ROWS_A_PAGE)).min(PAGES_AT_ONCE);
+    let ahead = limit.div_ceil(ROWS_AHEAD).min(PAGES_AT_ONCE);
     for slot in Slot::all() {
         let starts = starts(store, &mut session, slot).await?;
         if starts.len() == 1 {

@@ -14,6 +14,7 @@ mod salvage;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mongodb::ClientSession;
@@ -57,6 +58,8 @@ pub(super) struct Directory {
     starts: Mutex<[Vec<String>; Slot::COUNT]>,
     /// How far rows were.
     checkpoints: Mutex<Upto>,
+    /// More than a few rows stand alone.
+    many_alone: AtomicBool,
 }
 
 impl Directory {
