@@ -1,6 +1,7 @@
 //! The host's clock and its text forms. Functions that judge time take it as an argument; only the edges
 //! of the program (sources, API) ask for [`UnixMs::now`] or [`Moment::now`], or hand a [`super::Clock`] on.
 
+use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -28,8 +29,10 @@ impl UnixMs {
     pub fn to_rfc3339(self) -> String {
         let whole =
             i64::try_from(self.second()).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
-        let text = whole.and_then(|whole| whole.format(&Rfc3339).ok()).unwrap_or_default();
-        format!("{}.{:03}Z", text.trim_end_matches('Z'), self.0 % 1000)
+        let mut text = whole.and_then(|whole| whole.format(&Rfc3339).ok()).unwrap_or_default();
+        text.truncate(text.trim_end_matches('Z').len());
+        let _ = write!(text, ".{:03}Z", self.0 % 1000);
+        text
     }
 
     /// Reads RFC 3339 with an offset; what is finer than a millisecond is dropped. `None` when it is no such instant, or lies

@@ -40,32 +40,36 @@ async fn at_once(
 ) -> Result<Option<Vec<Row>>, StoreError> {
     let mut session = store.session().await?;
     let after_id = after.as_ref().map_or("", DeviceId::as_str);
-    // The page of each slot that is to be read next; and by the devices with which they begin, some of those behind them.
-    let (mut next, mut of_one_page, mut behind) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-    let ahead = limit.div_ceil(ROWS_AHEAD).min(PAGES_AT_ONCE);
+    let mut of_slots = Vec::new();
     for slot in Slot::all() {
-        let starts = starts(store, &mut session, slot).await?;
+        of_slots.push((slot, starts(store, &mut session, slot).await?));
+    }
+    // The page of each slot that is to be read next, and some of those behind them.
+    let (mut next, mut of_one_page, mut behind) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+    let ahead = limit.div_ceil(ROWS_AHEAD).min(PAGES_AT_ONCE);
+    for (slot, starts) in &of_slots {
         if starts.len() == 1 {
             of_one_page.insert(starts[0].clone());
         }
-        let page = page_of(&starts, slot, after_id);
-        next.insert(slot, starts[page].clone());
-        let some = starts[page + 1..].iter().take(ahead + 1);
-        behind.extend(some.map(|start| (device_of(start).to_owned(), start.clone())));
+        let page = page_of(starts, *slot, after_id);
+        next.insert(*slot, starts[page].clone());
+        behind.extend(starts[page + 1..].iter().take(ahead + 1));
     }
+    behind.sort_unstable_by_key(|page| device_of(page));
     // Rows beyond this one are hardly wanted.
-    let enough = behind.keys().nth(ahead).cloned();
-    let pages = next.values().cloned().chain(behind.into_values().take(ahead)).collect();
+    let enough = behind.get(ahead).map(|page| device_of(page));
+    let pages = next.values().chain(behind.into_iter().take(ahead)).cloned().collect();
     let mut beside = store.session().await?;
     view::follow(&mut beside, &session);
     let (mut read, alone) = tokio::try_join!(
         by_id(store, &mut session, pages),
-        alone::between(store, &mut beside, after_id, enough.as_deref(), ALONE_MAX),
+        alone::between(store, &mut beside, after_id, enough, ALONE_MAX),
     )?;
     view::follow(&mut session, &beside);
     let Some(mut alone) = alone else { return Ok(None) };
     let mut rows = BTreeMap::new();
     let last = loop {
+        let mut pages = Vec::new();
         for (slot, mut page) in std::mem::take(&mut next) {
             // The first page is not there before a slot has rows.
             if !read.contains_key(&page) && !of_one_page.contains(&page) {
@@ -75,13 +79,25 @@ async fn at_once(
                 if stored.is_being_split() {
                     return Ok(None);
                 }
-                stored.put(&mut rows, after_id, limit)?;
                 next.remove(&slot);
                 if !stored.end.is_empty() {
                     page = id(slot, &stored.end);
                     next.insert(slot, page.clone());
                 }
+                pages.push(stored);
             }
+        }
+        let mut unread = Vec::new();
+        for page in &pages {
+            unread.extend(page.after(after_id)?);
+        }
+        unread.sort_unstable_by_key(|row| row.device);
+        for row in unread.into_iter().take(limit) {
+            let corrupt = StoreError::Corrupt(format!("the row of device {}", row.device));
+            put(&mut rows, row.row().ok_or(corrupt)?);
+        }
+        while rows.len() > limit {
+            rows.pop_last();
         }
         // Further pages can only bring others before it.
         let last = if rows.len() < limit { None } else { rows.keys().next_back().copied() };
@@ -91,9 +107,9 @@ async fn at_once(
         }
         read = by_id(store, &mut session, next.values().cloned().collect()).await?;
     };
-    if let Some(enough) = enough.filter(|enough| last.is_none_or(|last| last.as_str() > enough.as_str())) {
+    if let Some(enough) = enough.filter(|enough| last.is_none_or(|last| last.as_str() > *enough)) {
         let last = last.as_ref().map(DeviceId::as_str);
-        match alone::between(store, &mut session, &enough, last, ALONE_MAX).await? {
+        match alone::between(store, &mut session, enough, last, ALONE_MAX).await? {
             Some(more) => alone.extend(more),
             None => return Ok(None),
         }

@@ -15,7 +15,7 @@ mod salvage;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mongodb::ClientSession;
 use mongodb::bson::{Document, doc};
@@ -55,7 +55,7 @@ const ROWS_A_PAGE: usize = 64;
 pub(super) struct Directory {
     /// With which devices the pages of each slot begin, as far as they were looked at; at the first of a slot, there is none.
     /// A page may have been split since: then it says so by its `end`.
-    starts: Mutex<[Vec<String>; Slot::COUNT]>,
+    starts: Mutex<[Arc<[String]>; Slot::COUNT]>,
     /// How far rows were.
     checkpoints: Mutex<Upto>,
     /// More than a few rows stand alone.
@@ -65,14 +65,14 @@ pub(super) struct Directory {
 impl Directory {
     /// What is known of a slot is not right any more.
     fn forget(&self, slot: Slot) {
-        self.lock()[slot.index()].clear();
+        self.lock()[slot.index()] = Arc::default();
     }
 
     fn checkpoints(&self) -> MutexGuard<'_, Upto> {
         self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, [Vec<String>; Slot::COUNT]> {
+    fn lock(&self) -> MutexGuard<'_, [Arc<[String]>; Slot::COUNT]> {
         self.starts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,7 +98,7 @@ async fn starts(
     store: &MongoStore,
     session: &mut ClientSession,
     slot: Slot,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<Arc<[String]>, StoreError> {
     let known = store.directory.lock()[slot.index()].clone();
     if !known.is_empty() {
         return Ok(known);
@@ -107,8 +107,8 @@ async fn starts(
     let stored: Vec<StoredId> =
         view::find(store, session, PAGES, from(slot, &first), doc! { "_id": 1 }).await?;
     let others = stored.into_iter().map(|stored| stored.id).filter(|id| *id != first);
-    let starts: Vec<_> = std::iter::once(first.clone()).chain(others).collect();
-    store.directory.lock()[slot.index()].clone_from(&starts);
+    let starts: Arc<[String]> = std::iter::once(first.clone()).chain(others).collect();
+    store.directory.lock()[slot.index()] = starts.clone();
     Ok(starts)
 }
 

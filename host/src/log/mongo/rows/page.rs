@@ -58,8 +58,8 @@ struct Packed<'a> {
 
 /// The same, of which nothing was looked at but the device.
 #[derive(Deserialize)]
-struct Unread<'a> {
-    device: &'a str,
+pub(super) struct Unread<'a> {
+    pub(super) device: &'a str,
     upto: u64,
     state: &'a [u8],
     #[serde(borrow)]
@@ -83,24 +83,9 @@ impl StoredPage {
         !self.split.is_empty()
     }
 
-    /// Puts its rows after `after` to others, of which those stay that are among the first `limit`.
-    pub(super) fn put(
-        &self,
-        rows: &mut BTreeMap<DeviceId, Row>,
-        after: &str,
-        limit: usize,
-    ) -> Result<(), StoreError> {
-        for row in unread(&self.id, &self.rows)?.into_iter().filter(|row| row.device > after) {
-            let is_full = rows.len() >= limit;
-            if is_full && rows.last_key_value().is_none_or(|(last, _)| row.device > last.as_str()) {
-                break;
-            }
-            super::put(rows, row.row().ok_or_else(|| corrupt(&self.id))?);
-            if rows.len() > limit {
-                rows.pop_last();
-            }
-        }
-        Ok(())
+    /// Its rows after `after`.
+    pub(super) fn after<'a>(&'a self, after: &str) -> Result<impl Iterator<Item = Unread<'a>>, StoreError> {
+        Ok(unread(&self.id, &self.rows)?.into_iter().filter(move |row| row.device > after))
     }
 }
 
@@ -262,7 +247,8 @@ fn corrupt(id: &str) -> StoreError {
 }
 
 impl Unread<'_> {
-    fn row(self) -> Option<Row> {
+    /// What it is, if it is one.
+    pub(super) fn row(self) -> Option<Row> {
         let device = DeviceId::new(self.device).ok()?;
         let sealed = self.sealed.into_iter().map(|(below, minutes)| Sealed::of_stored(below, minutes));
         let sealed = sealed.collect::<Option<_>>()?;
