@@ -8,6 +8,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use common::place::cut_off_after;
 use common::{device, mongod};
@@ -16,7 +17,7 @@ use mongodb::bson::{Document, doc};
 use rollcall_host::log::devices::{self, AsOf};
 use rollcall_host::log::mongo::{MongoAddress, MongoStore};
 use rollcall_host::log::row::Row;
-use rollcall_host::log::{LogStore, RowWrite};
+use rollcall_host::log::{LogStore, RowWrite, StoreError};
 use rollcall_host::model::{Entry, Record, UnixMs, WriterId};
 use rollcall_wire::{DeviceId, Slot};
 use tokio::runtime::Handle;
@@ -250,6 +251,39 @@ async fn rows_that_are_very_long_are_written_some_at_a_time() {
     }
     write(&store, &rows).await;
     assert!(store.rows(slot(), None, usize::MAX).await.unwrap() == rows);
+}
+
+#[tokio::test]
+async fn a_page_that_ends_before_it_begins_is_said_to_be_damaged_at_once() {
+    if !mongod::available() {
+        return;
+    }
+    let server = mongod::server();
+    let address = server.fresh_database();
+    let store = MongoStore::open(&address).await.unwrap();
+    let mut rows: Vec<_> = numbers(DEVICES).map(|number| row(number, 1, false)).collect();
+    rows.sort_unstable_by_key(|row| row.device);
+    write(&store, &rows).await;
+    let client = mongodb::Client::with_uri_str(address.to_string()).await.unwrap();
+    let pages = client.default_database().unwrap().collection::<Document>("device_rows");
+    let mut ids = Vec::new();
+    let mut found = pages.find(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
+    while found.advance().await.unwrap() {
+        ids.push(found.current().get_str("_id").unwrap().to_owned());
+    }
+    assert!(ids.len() > 2, "there are {ids:?}");
+    let (id, end) = (ids.last().unwrap(), ids[1].split_once('/').unwrap().1);
+    pages.update_one(doc! { "_id": id }, doc! { "$set": { "end": end } }).await.unwrap();
+    let errors = async {
+        [
+            store.rows(slot(), None, usize::MAX).await.unwrap_err(),
+            store.first_rows(None, usize::MAX).await.unwrap_err(),
+        ]
+    };
+    for error in tokio::time::timeout(Duration::from_secs(10), errors).await.unwrap() {
+        println!("{error}");
+        assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+    }
 }
 
 /// So many devices, of which one has a message in each entry.

@@ -8,7 +8,7 @@ use mongodb::bson::doc;
 use rollcall_wire::{DeviceId, Slot};
 
 use super::page::StoredPage;
-use super::{PAGES, PAGES_AT_ONCE, alone, id, page_of, put, starts};
+use super::{PAGES, PAGES_AT_ONCE, alone, page_after, page_of, put, starts};
 use crate::log::mongo::{MongoStore, view};
 use crate::log::row::Row;
 use crate::log::{StoreError, merge};
@@ -80,11 +80,11 @@ async fn at_once(
                     return Ok(None);
                 }
                 next.remove(&slot);
-                if !stored.end.is_empty() {
-                    page = id(slot, &stored.end);
-                    next.insert(slot, page.clone());
-                }
+                let after = page_after(slot, &stored.id, &stored.end)?;
                 pages.push(stored);
+                let Some(after) = after else { break };
+                page = after;
+                next.insert(slot, page.clone());
             }
         }
         let mut unread = Vec::new();

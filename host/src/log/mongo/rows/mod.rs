@@ -242,6 +242,15 @@ async fn pages(
     pages.collect()
 }
 
+/// The page that begins where this one ends; `None` after the last one of a slot.
+fn page_after(slot: Slot, page: &str, end: &str) -> Result<Option<String>, StoreError> {
+    let next = (!end.is_empty()).then(|| id(slot, end));
+    if next.as_deref().is_some_and(|next| next <= page) {
+        return Err(StoreError::Corrupt(format!("the page of rows {page} ends before it begins")));
+    }
+    Ok(next)
+}
+
 fn gone(slot: Slot) -> StoreError {
     StoreError::Corrupt(format!("a page of the rows of slot {slot} is gone"))
 }
@@ -309,9 +318,8 @@ async fn read_pages(
                 return Err(gone(slot));
             }
             read += 1;
-            let id_of = |end: &str| (!end.is_empty()).then(|| id(slot, end));
-            next = id_of(&page.end);
-            covered = match (covered, id_of(page.last_end())) {
+            next = page_after(slot, &page.id, &page.end)?;
+            covered = match (covered, page_after(slot, &page.id, page.last_end())?) {
                 (Some(before), Some(now)) => Some(before.max(now)),
                 _ => None,
             };
