@@ -18,8 +18,8 @@ fn of_what_is_no_message_a_hundred_packets_a_second_are_read() {
     let (inbox, _messages) = source::inbox();
     let gateway = Open::new(bound_with(None, inbox, ops.clone()));
     for version in [Version::V5, Version::V311] {
-        let mut client = Client::connect(gateway.address(), version);
         let start = Instant::now();
+        let mut client = Client::connect(gateway.address(), version);
         client.send(&PING_REQUEST.repeat(250));
         for _ in 0..250 {
             assert_eq!(client.receive().unwrap().kind(), PING_RESPONSE);

@@ -185,11 +185,11 @@ fn a_client_that_is_silent_for_one_and_a_half_times_its_keep_alive_is_cut_off() 
     let (gateway, _messages) = gateway();
     for version in [Version::V311, Version::V5] {
         let connect = ConnectPacket { keep_alive_s: 1, ..ConnectPacket::new(version, "") };
+        let silent_since = Instant::now();
         let mut client = Client::say(gateway.address(), &connect);
         assert_eq!(client.receive().unwrap().reason(), 0);
         // What is not a whole packet is no sign of life.
         client.send(&[0x30, 100]);
-        let silent_since = Instant::now();
         let last = client.receive();
         assert!(silent_since.elapsed() >= Duration::from_millis(1_500), "MQTT-3.1.2-24, MQTT-3.1.2-22");
         let said = last.map(|packet| (packet.kind(), packet.reason()));
