@@ -1,6 +1,7 @@
 //! Entries as documents that a person reads: one subdocument a message, times as dates, ids as on the wire.
 //!
-//! Field names are whole words: the `entries` collection is compressed with zstd, to which they cost nothing.
+//! Field names are whole words: the `entries` collection is compressed with zstd, to which they cost nothing. The boots of
+//! an entry stand together, for random digits cost more among words; the view `messages` has each with its message.
 
 use std::borrow::Cow;
 use std::ops::{Range, RangeInclusive};
@@ -15,14 +16,14 @@ use crate::log::{Logged, StoreError, key};
 use crate::model::{BySecond, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 
 /// The version of the documents' form, in a database whose first messages were removed.
-pub(super) const FORMAT_VERSION: i64 = 12;
+pub(super) const FORMAT_VERSION: i64 = 14;
 
 /// The version of one that has all its messages. Older ones are converted by `rollcall migrate`.
-pub(super) const FORMAT_WHOLE: i64 = 11;
+pub(super) const FORMAT_WHOLE: i64 = 13;
 
 /// Those before that also have a number for databases with all their messages and the one after it for others. What is in
 /// them is read as it is, beside what is written now, which older versions cannot read.
-pub(super) const ONLY_RENUMBERED: RangeInclusive<i64> = 7..=10;
+pub(super) const ONLY_RENUMBERED: RangeInclusive<i64> = 7..=12;
 
 /// What becomes of one of [`ONLY_RENUMBERED`].
 pub(super) fn renumbered(version: i64) -> i64 {
@@ -35,6 +36,10 @@ pub(super) const OLDEST_FORMAT: i64 = 2;
 /// What an entry of today's form says of itself. The counts of earlier ones do not tell what came late and what is
 /// undecided, and those of the earliest, which say nothing of themselves, not how exactly times are known.
 const ENTRY_VERSION: i32 = 7;
+
+/// How many digits a boot has, and what stands in their place for a bare message.
+const BOOT_DIGITS: usize = NO_BOOT.len();
+const NO_BOOT: &str = "----------------";
 
 /// The keys of a slot's entries from `number` on, as `_id`s.
 pub(super) fn keys(slot: Slot, number: u64) -> Range<i64> {
@@ -63,14 +68,18 @@ pub(super) struct StoredEntry<'a> {
     log_time: Option<DateTime>,
     seconds: StoredParts,
     messages: Vec<StoredMessage<'a>>,
+    /// The boots of the messages, [`BOOT_DIGITS`] of each; absent when none has one, and in entries of formats before 13.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boots: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredMessage<'a> {
     device: Cow<'a, str>,
-    /// Absent, as `seq`, for a bare message.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// In entries of formats before 13.
+    #[serde(default, skip_serializing)]
     boot: Option<String>,
+    /// Absent for a bare message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seq: Option<i64>,
     status: i32,
@@ -131,10 +140,20 @@ pub(super) struct StoredTail {
 
 /// The view `messages`: one document a message.
 pub(super) fn messages_view() -> Vec<Document> {
+    let has_boot = doc! { "$and": [
+        { "$eq": [{ "$type": "$boots" }, "string"] }, { "$ne": [{ "$type": "$messages.seq" }, "missing"] },
+    ] };
+    let digits = BOOT_DIGITS as i32;
+    let boot = doc! { "$substrBytes": ["$boots", { "$multiply": ["$index", digits] }, digits] };
     vec![
         doc! { "$unwind": { "path": "$messages", "includeArrayIndex": "index" } },
         doc! { "$replaceWith": { "$mergeObjects": [
-            { "_id": { "entry": "$_id", "index": "$index" } }, "$messages",
+            {
+                "_id": { "entry": "$_id", "index": "$index" },
+                "device": "$messages.device",
+                "boot": { "$cond": [has_boot, boot, "$$REMOVE"] },
+            },
+            "$messages",
         ] } },
     ]
 }
@@ -157,6 +176,7 @@ impl<'a> StoredEntry<'a> {
             log_time: (entry.log_time != entry.received_at).then(|| date(entry.log_time)),
             seconds: stored_counts::seconds(&entry.counts()),
             messages: entry.records.iter().map(StoredMessage::of).collect(),
+            boots: boots(&entry.records),
         }
     }
 
@@ -170,7 +190,11 @@ impl<'a> StoredEntry<'a> {
 
     pub(super) fn entry(self) -> Result<Entry, StoreError> {
         let (slot, number) = place(self.key)?;
-        let records: Option<Vec<_>> = self.messages.into_iter().map(StoredMessage::record).collect();
+        let boots = self.boots.as_deref();
+        let is_whole = boots.is_none_or(|boots| boots.len() == self.messages.len() * BOOT_DIGITS);
+        let boot = |at: usize| boots?.get(at * BOOT_DIGITS..(at + 1) * BOOT_DIGITS);
+        let records = self.messages.into_iter().enumerate().map(|(at, message)| message.record(boot(at)));
+        let records = records.collect::<Option<Vec<_>>>().filter(|_| is_whole);
         let records = records.ok_or_else(|| StoreError::Corrupt(format!("entry {number} of slot {slot}")))?;
         let received_at = time(self.received_at);
         let log_time = self.log_time.map_or(received_at, time);
@@ -185,11 +209,17 @@ impl<'a> StoredEntry<'a> {
     }
 }
 
+/// The boots of these records, one after the other, if there are some.
+fn boots(records: &[Record]) -> Option<String> {
+    let boot = |record: &Record| record.id.map_or_else(|| NO_BOOT.to_owned(), |id| id.boot.to_string());
+    records.iter().any(|record| record.id.is_some()).then(|| records.iter().map(boot).collect())
+}
+
 impl<'a> StoredMessage<'a> {
     fn of(record: &'a Record) -> Self {
         Self {
             device: record.device.as_str().into(),
-            boot: record.id.map(|id| id.boot.to_string()),
+            boot: None,
             seq: record.id.map(|id| id.seq.get().cast_signed()),
             status: record.status.get().into(),
             sampled_at: date(record.sampled_at),
@@ -203,12 +233,13 @@ impl<'a> StoredMessage<'a> {
         }
     }
 
-    fn record(self) -> Option<Record> {
-        let id = match (self.boot, self.seq) {
+    /// The record, if it is one, of which this is the boot where it is not in the message.
+    fn record(self, boot: Option<&str>) -> Option<Record> {
+        let id = match (self.boot.as_deref().or(boot), self.seq) {
             (Some(boot), Some(seq)) => {
-                Some(SampleId { boot: BootId::parse(&boot)?, seq: Sequence::new(u64::try_from(seq).ok()?)? })
+                Some(SampleId { boot: BootId::parse(boot)?, seq: Sequence::new(u64::try_from(seq).ok()?)? })
             }
-            (None, None) => None,
+            (None | Some(NO_BOOT), None) => None,
             _ => return None,
         };
         Some(Record {

@@ -9,10 +9,13 @@ use super::{by_hour, hours_of_day, merged, whole_times};
 /// What is sealed: up to which entry, and by minute.
 type Sealed<'a> = Vec<(u64, &'a [u8])>;
 
-/// Makes a database of format 2 to 10 out of one of today's.
+/// Makes a database of format 2 to 12 out of one of today's.
 pub(crate) async fn as_format(database: &Database, format: i64) {
     let collection = |name: &str| database.collection::<Document>(name);
-    each_row(database, |state, sealed| (whole_times(state), sealed)).await;
+    boots_in_messages(database, i64::MAX).await;
+    if format < 11 {
+        each_row(database, |state, sealed| (whole_times(state), sealed)).await;
+    }
     if format < 9 {
         each_row(database, |state, sealed| (state.to_vec(), by_hour(sealed))).await;
         days_as_hours(database).await;
@@ -61,6 +64,27 @@ pub(crate) async fn as_format(database: &Database, format: i64) {
     }
     let version = doc! { "$set": { "version": format } };
     collection("meta").update_one(doc! { "_id": "format" }, version).await.unwrap();
+}
+
+/// Each message had its boot; of so many entries that have boots.
+pub(crate) async fn boots_in_messages(database: &Database, entries_max: i64) {
+    let entries = database.collection::<Document>("entries");
+    let with_boots = entries.find(doc! { "boots": { "$exists": true } }).sort(doc! { "_id": 1 });
+    let mut cursor = with_boots.limit(entries_max).await.unwrap();
+    while cursor.advance().await.unwrap() {
+        let mut entry = cursor.deserialize_current().unwrap();
+        let boots = entry.remove("boots").unwrap();
+        let messages = entry.get_array_mut("messages").unwrap();
+        let boots = boots.as_str().unwrap().as_bytes().chunks(16);
+        for (message, boot) in messages.iter_mut().zip(boots) {
+            let message = message.as_document_mut().unwrap();
+            if message.contains_key("seq") {
+                message.insert("boot", str::from_utf8(boot).unwrap());
+            }
+        }
+        let id = entry.get("_id").unwrap().clone();
+        entries.replace_one(doc! { "_id": id }, entry).await.unwrap();
+    }
 }
 
 /// Devices had no windows of a day.
