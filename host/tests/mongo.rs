@@ -119,3 +119,19 @@ async fn the_view_has_each_message_with_its_boot_also_where_an_earlier_version_w
     let error = store.read(log[0].slot, 0, 10).await.unwrap_err();
     assert!(matches!(&error, StoreError::Corrupt(place) if place == "entry 2 of slot 3"), "{error}");
 }
+
+#[tokio::test]
+async fn a_collection_of_somebody_elses_that_is_called_messages_is_left_alone() {
+    if !mongod::available() {
+        return;
+    }
+    let server = mongod::server();
+    let address = server.fresh_database();
+    let client = mongodb::Client::with_uri_str(address.to_string()).await.unwrap();
+    let theirs = client.default_database().unwrap().collection::<Document>("messages");
+    theirs.insert_one(doc! { "status": 3 }).await.unwrap();
+    for _ in 0..2 {
+        MongoStore::open(&address).await.unwrap();
+    }
+    assert_eq!(theirs.count_documents(doc! {}).await.unwrap(), 1);
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{
@@ -170,9 +171,13 @@ pub(super) async fn prepare(database: &Database) -> Result<(), Error> {
     }
     let view = database.create_collection("messages").view_on("entries".to_owned());
     view.pipeline(messages_view()).await.or_else(ignore_race)?;
-    // One that an earlier version made does not know where the boots are.
-    let view = doc! { "collMod": "messages", "viewOn": "entries", "pipeline": messages_view() };
-    database.run_command(view).await?;
+    // One that an earlier version made does not know where the boots are; and a collection of that name is somebody else's.
+    let of_that_name =
+        database.list_collections().filter(doc! { "name": "messages", "type": "view" }).await?;
+    if !of_that_name.try_collect::<Vec<_>>().await?.is_empty() {
+        let view = doc! { "collMod": "messages", "viewOn": "entries", "pipeline": messages_view() };
+        database.run_command(view).await?;
+    }
     // For people who look for the messages of a time: Rollcall itself reads by `_id` only.
     let by_time = IndexModel::builder().keys(doc! { "received_at": 1 }).build();
     database.collection::<Document>("entries").create_index(by_time).await?;
