@@ -1,7 +1,7 @@
 //! The driver's clients of one store: one in each runtime that uses it.
 //!
 //! The tasks of a client run in the runtime in which it was made. Called from another one, each command waits some times
-//! more for a thread to wake up, a sixth of the time that counts of a device and a day take.
+//! more for a thread to wake up.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -37,9 +37,11 @@ pub(super) const OLDEST_FORMAT: i64 = 2;
 /// undecided, and those of the earliest, which say nothing of themselves, not how exactly times are known.
 const ENTRY_VERSION: i32 = 7;
 
-/// How many digits a boot has, and what stands in their place for a bare message.
-const BOOT_DIGITS: usize = NO_BOOT.len();
+/// What stands in the place of a boot for a bare message.
 const NO_BOOT: &str = "----------------";
+
+/// How many digits a boot has.
+const BOOT_DIGITS: usize = NO_BOOT.len();
 
 /// The keys of a slot's entries from `number` on, as `_id`s.
 pub(super) fn keys(slot: Slot, number: u64) -> Range<i64> {

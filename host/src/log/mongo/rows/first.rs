@@ -93,8 +93,9 @@ async fn at_once(
         }
         unread.sort_unstable_by_key(|row| row.device);
         for row in unread.into_iter().take(limit) {
-            let corrupt = StoreError::Corrupt(format!("the row of device {}", row.device));
-            put(&mut rows, row.row().ok_or(corrupt)?);
+            let device = row.device;
+            let corrupt = || StoreError::Corrupt(format!("the row of device {device}"));
+            put(&mut rows, row.row().ok_or_else(corrupt)?);
         }
         while rows.len() > limit {
             rows.pop_last();
