@@ -74,8 +74,7 @@ async fn the_view_has_each_message_with_its_boot_also_where_an_earlier_version_w
     let server = mongod::server();
     let address = server.fresh_database();
     let store = MongoStore::open(&address).await.unwrap();
-    let client = mongodb::Client::with_uri_str(address.to_string()).await.unwrap();
-    let database = client.default_database().unwrap();
+    let database = mongod::database(&address).await;
     let (messages, entries) = (database.collection::<Document>("messages"), database.collection("entries"));
     let mut random = common::random();
     let mut log = Vec::new();
@@ -127,8 +126,7 @@ async fn a_collection_of_somebody_elses_that_is_called_messages_is_left_alone() 
     }
     let server = mongod::server();
     let address = server.fresh_database();
-    let client = mongodb::Client::with_uri_str(address.to_string()).await.unwrap();
-    let theirs = client.default_database().unwrap().collection::<Document>("messages");
+    let theirs = mongod::database(&address).await.collection::<Document>("messages");
     theirs.insert_one(doc! { "status": 3 }).await.unwrap();
     for _ in 0..2 {
         MongoStore::open(&address).await.unwrap();

@@ -210,8 +210,7 @@ async fn what_a_page_has_split_off_is_read_where_it_stands_now() {
     rows.sort_unstable_by_key(|row| row.device);
     write(&store, &rows).await;
     // As they are before a split is at its end, when its second page is there.
-    let client = mongodb::Client::with_uri_str(address.to_string()).await.unwrap();
-    let pages = client.default_database().unwrap().collection::<Document>("device_rows");
+    let pages = mongod::database(&address).await.collection::<Document>("device_rows");
     let mut all = pages.find(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
     let mut next = async || all.advance().await.unwrap().then(|| all.deserialize_current().unwrap()).unwrap();
     let (first, second) = (next().await, next().await);
@@ -264,8 +263,7 @@ async fn a_page_that_ends_before_it_begins_is_said_to_be_damaged_at_once() {
     let mut rows: Vec<_> = numbers(DEVICES).map(|number| row(number, 1, false)).collect();
     rows.sort_unstable_by_key(|row| row.device);
     write(&store, &rows).await;
-    let client = mongodb::Client::with_uri_str(address.to_string()).await.unwrap();
-    let pages = client.default_database().unwrap().collection::<Document>("device_rows");
+    let pages = mongod::database(&address).await.collection::<Document>("device_rows");
     let mut ids = Vec::new();
     let mut found = pages.find(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
     while found.advance().await.unwrap() {

@@ -13,7 +13,7 @@ use common::{START_S, brute_force, entry, mongod};
 use mongodb::bson::{Bson, Document, doc};
 use rollcall_host::intake::partition::Partition;
 use rollcall_host::intake::recount;
-use rollcall_host::log::mongo::{MongoAddress, MongoStore};
+use rollcall_host::log::mongo::MongoStore;
 use rollcall_host::log::plan::{Plan, series, total};
 use rollcall_host::log::rollup::{CHUNK_ENTRIES, Chunk};
 use rollcall_host::log::{Checkpoint, LogStore, StoreError};
@@ -44,7 +44,7 @@ async fn filled(random: &mut fastrand::Rng) -> Option<Filled> {
     let server = mongod::server();
     let address = server.fresh_database();
     let store = Arc::new(MongoStore::open(&address).await.unwrap());
-    let database = database(&address).await;
+    let database = mongod::database(&address).await;
     let (mut records, mut chunks) = (Vec::new(), Vec::new());
     for slot in SLOTS {
         let mut partition = Partition::restore(Slot::new(slot).unwrap(), Checkpoint::default());
@@ -60,11 +60,6 @@ async fn filled(random: &mut fastrand::Rng) -> Option<Filled> {
     }
     assert_eq!(chunks.len() as u64, SLOTS.len() as u64 * CHUNKS);
     Some(Filled { store, database, records, chunks, _server: server })
-}
-
-async fn database(address: &MongoAddress) -> mongodb::Database {
-    let client = mongodb::Client::with_uri_str(address.to_string()).await.unwrap();
-    client.default_database().unwrap()
 }
 
 impl Filled {

@@ -42,6 +42,13 @@ pub(crate) fn own_server() -> Server {
     Server { mongod, databases: AtomicU64::default(), _dir: dir }
 }
 
+/// What is at an address, past the store.
+#[allow(dead_code, reason = "not every test looks past the store")]
+pub(crate) async fn database(address: &MongoAddress) -> mongodb::Database {
+    let client = mongodb::Client::with_uri_str(address.to_string()).await.unwrap();
+    client.default_database().unwrap()
+}
+
 impl Server {
     /// The address of a database that nobody uses.
     pub(crate) fn fresh_database(&self) -> MongoAddress {

@@ -89,8 +89,7 @@ pub(crate) struct Mongo(MongoAddress, #[expect(dead_code, reason = "it is to liv
 #[cfg(feature = "mongodb")]
 impl Mongo {
     pub(crate) async fn database(&self) -> mongodb::Database {
-        let client = mongodb::Client::with_uri_str(self.0.to_string()).await.unwrap();
-        client.default_database().unwrap()
+        mongod::database(&self.0).await
     }
 }
 
