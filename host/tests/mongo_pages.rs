@@ -216,7 +216,7 @@ async fn what_a_page_has_split_off_is_read_where_it_stands_now() {
     let (first, second) = (next().await, next().await);
     let part = |name| (name, second.get(name).unwrap().clone());
     let split: Document =
-        ["_id", "end", "rows"].map(part).into_iter().map(|(name, of)| (name.to_owned(), of)).collect();
+        ["_id", "end", "ids", "rows"].map(part).into_iter().map(|(name, of)| (name.to_owned(), of)).collect();
     let id = doc! { "_id": first.get_str("_id").unwrap() };
     pages.update_one(id, doc! { "$set": { "split": [split] } }).await.unwrap();
     // And somebody goes on there.

@@ -143,12 +143,6 @@ impl Sealed {
         Self { below, by_day, minutes }
     }
 
-    /// One as [`Sealed`] is serialised; `None` when its minutes are none.
-    #[cfg(feature = "mongodb")]
-    pub(super) fn of_stored(below: u64, minutes: &[u8]) -> Option<Self> {
-        Some(StoredSealed { below, minutes: Minutes::from_bytes(minutes)? }.into())
-    }
-
     /// To which window what it has of a minute belongs.
     fn span(&self, minute: u32) -> Span {
         if self.by_day { Span::Day(minute / DAY_MINUTES) } else { Span::Hour(minute / HOUR_MINUTES) }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use rollcall_wire::{BootId, DeviceId, Sequence, Status};
 use serde::{Deserialize, Serialize};
 
+pub use self::stored::first_boot;
 use super::devices::Sealed;
 use super::minutes::Minutes;
 use crate::model::UnixMs;

@@ -96,7 +96,7 @@ impl Mongo {
 #[cfg(feature = "mongodb")]
 impl Place for Mongo {
     const OLDER: &[u64] = &[2, 3, 4, 5, 6];
-    const ONLY_RENUMBERED: &[u64] = &[7, 9, 11];
+    const ONLY_RENUMBERED: &[u64] = &[7, 9, 11, 13];
     const MADE: &[&str] =
         &["checkpoints", "devices", "device_rows", "device_hours", "minutes", "hours", "days"];
     // A collection that has no document is as good as none.

@@ -16,14 +16,14 @@ use crate::log::{Logged, StoreError, key};
 use crate::model::{BySecond, Entry, Record, RecordKind, TimeError, UnixMs, WriterId};
 
 /// The version of the documents' form, in a database whose first messages were removed.
-pub(super) const FORMAT_VERSION: i64 = 14;
+pub(super) const FORMAT_VERSION: i64 = 16;
 
 /// The version of one that has all its messages. Older ones are converted by `rollcall migrate`.
-pub(super) const FORMAT_WHOLE: i64 = 13;
+pub(super) const FORMAT_WHOLE: i64 = 15;
 
 /// Those before that also have a number for databases with all their messages and the one after it for others. What is in
 /// them is read as it is, beside what is written now, which older versions cannot read.
-pub(super) const ONLY_RENUMBERED: RangeInclusive<i64> = 7..=12;
+pub(super) const ONLY_RENUMBERED: RangeInclusive<i64> = 7..=14;
 
 /// What becomes of one of [`ONLY_RENUMBERED`].
 pub(super) fn renumbered(version: i64) -> i64 {

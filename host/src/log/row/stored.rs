@@ -69,9 +69,16 @@ fn read_earlier(bytes: &[u8]) -> Option<DeviceState> {
     rest.is_empty().then_some(state)
 }
 
-fn read(bytes: &[u8]) -> Option<DeviceState> {
-    let mut rest = bytes.strip_prefix(&[VERSION])?;
-    let bytes = &mut rest;
+/// Where the id of the first boot begins in a state, if it has one and is of today's form. What is before tells it.
+pub fn first_boot(state: &[u8]) -> Option<usize> {
+    let mut rest = state;
+    let (_, boots) = read_head(&mut rest)?;
+    (boots > 0).then_some(state.len() - rest.len())
+}
+
+/// Reads what is before the boots, and how many these are.
+fn read_head(bytes: &mut &[u8]) -> Option<(DeviceState, usize)> {
+    *bytes = bytes.strip_prefix(&[VERSION])?;
     let last_seen = UnixMs(varint::get(bytes)?);
     let first_seen = time(bytes, last_seen)?;
     let last_sample = match byte(bytes)? {
@@ -84,8 +91,17 @@ fn read(bytes: &[u8]) -> Option<DeviceState> {
         1 => Some(time(bytes, last_seen)?),
         _ => return None,
     };
-    let mut before = first_seen;
-    let mut boots = Vec::with_capacity(length(bytes, OPEN_BOOTS_MAX)?);
+    let (boots, counts) = (Vec::new(), Minutes::default());
+    let head = DeviceState { first_seen, last_seen, last_sample, undecided, known_from, boots, counts };
+    Some((head, length(bytes, OPEN_BOOTS_MAX)?))
+}
+
+fn read(mut bytes: &[u8]) -> Option<DeviceState> {
+    let bytes = &mut bytes;
+    let (head, boots) = read_head(bytes)?;
+    let last_seen = head.last_seen;
+    let mut before = head.first_seen;
+    let mut boots = Vec::with_capacity(boots);
     for _ in 0..boots.capacity() {
         let (id, rest) = bytes.split_first_chunk()?;
         *bytes = rest;
@@ -103,8 +119,7 @@ fn read(bytes: &[u8]) -> Option<DeviceState> {
         }
         boots.push(Boot { id: BootId(u64::from_le_bytes(*id)), open_from, last_logged, ranges });
     }
-    let counts = Minutes::from_bytes(bytes)?;
-    Some(DeviceState { first_seen, last_seen, last_sample, undecided, known_from, boots, counts })
+    Some(DeviceState { boots, counts: Minutes::from_bytes(bytes)?, ..head })
 }
 
 fn put_time(bytes: &mut Vec<u8>, at: UnixMs, from: UnixMs) {
@@ -182,7 +197,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_state_comes_back_from_its_form_and_from_the_one_before(state in state()) {
-            prop_assert_eq!(DeviceState::from_bytes(&state.to_bytes()), Some(state.clone()));
+            let bytes = state.to_bytes();
+            prop_assert_eq!(DeviceState::from_bytes(&bytes), Some(state.clone()));
+            let boot = first_boot(&bytes).map(|at| bytes[at..at + 8].to_vec());
+            prop_assert_eq!(boot, state.boots.first().map(|boot| boot.id.0.to_le_bytes().to_vec()));
             let before = postcard::to_allocvec(&state).unwrap();
             prop_assert_eq!(DeviceState::from_bytes(&before), Some(state));
         }

@@ -3,16 +3,20 @@
 use mongodb::Database;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Document, doc};
+use rollcall_host::log::row::first_boot;
 
 use super::{by_hour, hours_of_day, merged, whole_times};
 
 /// What is sealed: up to which entry, and by minute.
 type Sealed<'a> = Vec<(u64, &'a [u8])>;
 
-/// Makes a database of format 2 to 12 out of one of today's.
+/// Makes a database of format 2 to 14 out of one of today's.
 pub(crate) async fn as_format(database: &Database, format: i64) {
     let collection = |name: &str| database.collection::<Document>(name);
-    boots_in_messages(database, i64::MAX).await;
+    each_row(database, |state, sealed| (state.to_vec(), sealed)).await;
+    if format < 13 {
+        boots_in_messages(database, i64::MAX).await;
+    }
     if format < 11 {
         each_row(database, |state, sealed| (whole_times(state), sealed)).await;
     }
@@ -112,25 +116,29 @@ async fn days_as_hours(database: &Database) {
     }
 }
 
-/// Each row, in a page or alone, with another state and other counts that are sealed.
+/// Each row, in a page or alone, with another state and other counts that are sealed, and pages by rows.
 async fn each_row(
     database: &Database,
     change: impl for<'a> Fn(&'a [u8], Sealed<'a>) -> (Vec<u8>, Sealed<'a>),
 ) {
-    type Packed<'a> = Vec<(&'a str, u64, &'a [u8], Sealed<'a>)>;
     let pages = database.collection::<Document>("device_rows");
     let mut cursor = pages.find(doc! {}).await.unwrap();
     while cursor.advance().await.unwrap() {
         let page = cursor.deserialize_current().unwrap();
-        let rows: Packed<'_> = postcard::from_bytes(page.get_binary_generic("rows").unwrap()).unwrap();
-        let rows = rows.into_iter().map(|(device, upto, state, sealed)| {
-            let (state, sealed) = change(state, sealed);
+        let rows = page.get_binary_generic("rows").unwrap();
+        let rows = if page.contains_key("ids") {
+            by_rows(page.get_binary_generic("ids").unwrap(), rows)
+        } else {
+            postcard::from_bytes(rows).unwrap()
+        };
+        let rows = rows.iter().map(|(device, upto, state, sealed)| {
+            let (state, sealed) = change(state, sealed.clone());
             (device, upto, state, sealed)
         });
         let rows: Vec<_> = rows.collect();
         let set = doc! { "rows": binary(postcard::to_allocvec(&rows).unwrap()) };
         let id = doc! { "_id": page.get_str("_id").unwrap() };
-        pages.update_one(id, doc! { "$set": set }).await.unwrap();
+        pages.update_one(id, doc! { "$set": set, "$unset": { "ids": "" } }).await.unwrap();
     }
     let alone = database.collection::<Document>("devices");
     let mut cursor = alone.find(doc! {}).await.unwrap();
@@ -146,6 +154,48 @@ async fn each_row(
         let id = doc! { "_id": row.get_str("_id").unwrap() };
         alone.update_one(id, doc! { "$set": set }).await.unwrap();
     }
+}
+
+/// Each row's device, how far it is, its state, and what is sealed.
+type Rows<'a> = Vec<(Vec<u8>, u64, Vec<u8>, Sealed<'a>)>;
+
+/// The rows of a page that has their ids apart, and the rest by columns.
+fn by_rows<'a>(ids: &[u8], rows: &'a [u8]) -> Rows<'a> {
+    let ids: Vec<(usize, &[u8], &[u8])> = postcard::from_bytes(ids).unwrap();
+    let ((states, sealed), _): ((Columns<'_>, Vec<Sealed<'_>>), _) = postcard::take_from_bytes(rows).unwrap();
+    let mut device = Vec::new();
+    let mut found = Vec::new();
+    for (((shared, rest, boot), packed), sealed) in ids.into_iter().zip(strings(states)).zip(sealed) {
+        device.truncate(shared);
+        device.extend(rest);
+        let (upto, head) = postcard::take_from_bytes(&packed).unwrap();
+        let mut state = head.to_vec();
+        if !boot.is_empty() {
+            let at = first_boot(head).unwrap();
+            state.splice(at..at, boot.iter().copied());
+        }
+        found.push((device.clone(), upto, state, sealed));
+    }
+    found
+}
+
+/// The lengths of strings, and their bytes.
+type Columns<'a> = (Vec<usize>, &'a [u8]);
+
+fn strings((lengths, mut bytes): Columns<'_>) -> Vec<Vec<u8>> {
+    let mut strings = vec![Vec::new(); lengths.len()];
+    for column in 0..32 {
+        for (string, length) in strings.iter_mut().zip(&lengths) {
+            if column < *length {
+                string.push(*bytes.split_off_first().unwrap());
+            }
+        }
+    }
+    for (string, length) in strings.iter_mut().zip(&lengths) {
+        string.extend(bytes.split_off(..length - string.len()).unwrap());
+    }
+    assert!(bytes.is_empty());
+    strings
 }
 
 fn binary(bytes: Vec<u8>) -> Binary {

@@ -7,6 +7,7 @@ use mongodb::ClientSession;
 use mongodb::bson::doc;
 use rollcall_wire::{DeviceId, Slot};
 
+use super::packed::PackedRows;
 use super::page::StoredPage;
 use super::{PAGES, PAGES_AT_ONCE, alone, page_after, page_of, put, starts};
 use crate::log::mongo::{MongoStore, view};
@@ -87,14 +88,15 @@ async fn at_once(
                 next.insert(slot, page.clone());
             }
         }
-        let mut unread = Vec::new();
-        for page in &pages {
-            unread.extend(page.after(after_id)?);
-        }
-        unread.sort_unstable_by_key(|row| row.device);
-        for row in unread.into_iter().take(limit) {
-            let device = row.device;
-            let corrupt = || StoreError::Corrupt(format!("the row of device {device}"));
+        let packed = pages.iter().map(StoredPage::rows).collect::<Result<Vec<_>, _>>()?;
+        let wanted = packed
+            .iter()
+            .flat_map(PackedRows::iter)
+            .filter(|row| after.is_none_or(|after| row.device > after));
+        let mut wanted: Vec<_> = wanted.collect();
+        wanted.sort_unstable_by_key(|row| row.device);
+        for row in wanted.iter().take(limit) {
+            let corrupt = || StoreError::Corrupt(format!("the row of device {}", row.device));
             put(&mut rows, row.row().ok_or_else(corrupt)?);
         }
         while rows.len() > limit {

@@ -8,7 +8,9 @@
 
 mod alone;
 mod beyond;
+mod columns;
 mod first;
+mod packed;
 mod page;
 mod salvage;
 

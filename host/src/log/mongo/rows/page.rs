@@ -1,18 +1,17 @@
 //! A page: the rows of devices whose ids are neighbours, packed into one document,
-//! `{_id: "3/porch-17", version: 5, end: "quay-2", rows: …}`. It has those from the device in its `_id` on, up to `end`.
+//! `{_id: "3/porch-17", version: 5, end: "quay-2", ids: …, rows: …}`. It has those from the device in its `_id` on, up to `end`.
 //!
 //! A page that grows too long is split in one statement: it keeps its first rows, and has the rest as `split`, as the pages
 //! that they become. These are then inserted, and `split` is taken away. Whoever comes upon a `split` can do the rest.
 
 use std::collections::BTreeMap;
 
-use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
 use rollcall_wire::{DeviceId, Slot};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use super::packed::{Packed, PackedRows, pack};
 use crate::log::StoreError;
-use crate::log::devices::Sealed;
 use crate::log::row::Row;
 
 /// A page with more bytes of rows than these is split: some hundred rows. What a document costs beside its bytes (350, with
@@ -33,6 +32,8 @@ pub(super) struct StoredPage {
     version: i64,
     /// The device with which the next page begins; empty when there is none.
     pub(super) end: String,
+    /// Absent in formats before 15.
+    ids: Option<Binary>,
     rows: Binary,
     #[serde(default)]
     split: Vec<StoredPart>,
@@ -44,26 +45,9 @@ struct StoredPart {
     #[serde(rename = "_id")]
     id: String,
     end: String,
+    /// Absent in formats before 15.
+    ids: Option<Binary>,
     rows: Binary,
-}
-
-/// A row as it is packed.
-#[derive(Serialize)]
-struct Packed<'a> {
-    device: &'a str,
-    upto: u64,
-    state: &'a [u8],
-    sealed: &'a [Sealed],
-}
-
-/// The same, of which nothing was looked at but the device.
-#[derive(Deserialize)]
-pub(super) struct Unread<'a> {
-    pub(super) device: &'a str,
-    upto: u64,
-    state: &'a [u8],
-    #[serde(borrow)]
-    sealed: Vec<(u64, &'a [u8])>,
 }
 
 /// See the module.
@@ -75,6 +59,8 @@ pub(super) struct Page {
     /// The device with which the next page begins; empty when there is none.
     pub(super) end: String,
     rows: BTreeMap<DeviceId, Row>,
+    /// How many bytes what changes of its rows takes as it is stored.
+    room: usize,
     split: Vec<Page>,
 }
 
@@ -83,26 +69,26 @@ impl StoredPage {
         !self.split.is_empty()
     }
 
-    /// Its rows after `after`.
-    pub(super) fn after<'a>(&'a self, after: &str) -> Result<impl Iterator<Item = Unread<'a>>, StoreError> {
-        Ok(unread(&self.id, &self.rows)?.into_iter().filter(move |row| row.device > after))
+    pub(super) fn rows(&self) -> Result<PackedRows<'_>, StoreError> {
+        packed(&self.id, self.ids.as_ref(), &self.rows)
     }
 }
 
 impl Page {
     /// One that is not stored yet.
     pub(super) fn new(id: String, end: String) -> Self {
-        Self { id, version: 0, end, rows: BTreeMap::new(), split: Vec::new() }
+        Self { id, version: 0, end, rows: BTreeMap::new(), room: 0, split: Vec::new() }
     }
 
     pub(super) fn read(stored: StoredPage) -> Result<Self, StoreError> {
-        let split = stored
-            .split
-            .into_iter()
-            .map(|part| Ok(Self { rows: unpacked(&part.id, &part.rows)?, ..Self::new(part.id, part.end) }));
+        let split = stored.split.into_iter().map(|part| {
+            let rows = unpacked(&part.id, part.ids.as_ref(), &part.rows)?;
+            Ok(Self { rows, ..Self::new(part.id, part.end) })
+        });
         Ok(Self {
             version: stored.version,
-            rows: unpacked(&stored.id, &stored.rows)?,
+            rows: unpacked(&stored.id, stored.ids.as_ref(), &stored.rows)?,
+            room: stored.rows.bytes.len(),
             split: split.collect::<Result<_, StoreError>>()?,
             ..Self::new(stored.id, stored.end)
         })
@@ -131,9 +117,7 @@ impl Page {
 
     /// About how many bytes it has.
     pub(super) fn bytes(&self) -> usize {
-        let row =
-            |row: &Row| row.state.len() + row.sealed.iter().map(|sealed| sealed.minutes.len()).sum::<usize>();
-        self.rows.values().map(row).sum::<usize>() + self.split.iter().map(Self::bytes).sum::<usize>()
+        self.rows.values().map(bytes).sum::<usize>() + self.split.iter().map(Self::bytes).sum::<usize>()
     }
 
     /// All rows that are in it, those of its `split` too.
@@ -146,17 +130,16 @@ impl Page {
     /// Takes rows, each unless the one that is there is as far or further; how many it has taken or had, which are fewer
     /// than there are when they are very long. Is it another one then?
     pub(super) fn take(&mut self, slot: Slot, rows: &[&Row]) -> (usize, bool) {
-        let (mut bytes, mut taken, mut changed) = (0, 0, false);
+        let (mut taken_bytes, mut taken, mut changed) = (0, 0, false);
         for row in rows {
             taken += 1;
             let further = self.rows.get(&row.device).is_none_or(|held| held.upto < row.upto);
             if further {
-                bytes +=
-                    row.state.len() + row.sealed.iter().map(|sealed| sealed.minutes.len()).sum::<usize>();
+                taken_bytes += bytes(row);
                 self.rows.insert(row.device, (*row).clone());
                 changed = true;
             }
-            if bytes >= TAKE_BYTES {
+            if taken_bytes >= TAKE_BYTES {
                 break;
             }
         }
@@ -166,7 +149,7 @@ impl Page {
 
     /// Splits it, if it is too long.
     fn cut(&mut self, slot: Slot) {
-        let lengths: Vec<_> = self.rows.values().map(|row| packed([row]).len()).collect();
+        let lengths: Vec<_> = self.rows.values().map(bytes).collect();
         if lengths.iter().sum::<usize>() <= PAGE_BYTES {
             return;
         }
@@ -191,8 +174,12 @@ impl Page {
 
     /// The statement that stores it, if it is still as it was read.
     pub(super) fn store(&self) -> Document {
-        let part = |page: &Self| doc! { "_id": &page.id, "end": &page.end, "rows": binary(&page.rows) };
-        let mut set = doc! { "version": self.version + 1, "end": &self.end, "rows": binary(&self.rows) };
+        let part = |page: &Self| {
+            let Packed { ids, rows } = pack(page.rows.values(), 0);
+            doc! { "_id": &page.id, "end": &page.end, "ids": ids, "rows": rows }
+        };
+        let Packed { ids, rows } = pack(self.rows.values(), self.room);
+        let mut set = doc! { "version": self.version + 1, "end": &self.end, "ids": ids, "rows": rows };
         if !self.split.is_empty() {
             set.insert("split", self.split.iter().map(part).collect::<Vec<_>>());
         }
@@ -216,42 +203,22 @@ impl Page {
     }
 }
 
-fn packed<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<u8> {
-    let packed = rows.into_iter().map(|row| Packed {
-        device: row.device.as_str(),
-        upto: row.upto,
-        state: &row.state,
-        sealed: &row.sealed,
-    });
-    let packed: Vec<_> = packed.collect();
-    postcard::to_allocvec(&packed).expect("plain data always serialises into memory")
+/// About how many bytes a row takes.
+fn bytes(row: &Row) -> usize {
+    let sealed = row.sealed.iter().map(|sealed| sealed.minutes.len());
+    row.device.as_str().len() + row.state.len() + sealed.sum::<usize>()
 }
 
-fn binary(rows: &BTreeMap<DeviceId, Row>) -> Binary {
-    Binary { subtype: BinarySubtype::Generic, bytes: packed(rows.values()) }
+fn packed<'a>(id: &str, ids: Option<&'a Binary>, rows: &'a Binary) -> Result<PackedRows<'a>, StoreError> {
+    PackedRows::read(ids, rows).ok_or_else(|| corrupt(id))
 }
 
-fn unpacked(id: &str, rows: &Binary) -> Result<BTreeMap<DeviceId, Row>, StoreError> {
-    let rows = unread(id, rows)?;
-    let rows = rows.into_iter().map(|row| row.row().map(|row| (row.device, row)));
+fn unpacked(id: &str, ids: Option<&Binary>, rows: &Binary) -> Result<BTreeMap<DeviceId, Row>, StoreError> {
+    let rows = packed(id, ids, rows)?;
+    let rows = rows.iter().map(|row| row.row().map(|row| (row.device, row)));
     rows.collect::<Option<_>>().ok_or_else(|| corrupt(id))
-}
-
-fn unread<'a>(id: &str, rows: &'a Binary) -> Result<Vec<Unread<'a>>, StoreError> {
-    let (unread, rest) = postcard::take_from_bytes(&rows.bytes).map_err(|_| corrupt(id))?;
-    if rest.is_empty() { Ok(unread) } else { Err(corrupt(id)) }
 }
 
 fn corrupt(id: &str) -> StoreError {
     StoreError::Corrupt(format!("the rows of devices from {id} on"))
-}
-
-impl Unread<'_> {
-    /// What it is, if it is one.
-    pub(super) fn row(self) -> Option<Row> {
-        let device = DeviceId::new(self.device).ok()?;
-        let sealed = self.sealed.into_iter().map(|(below, minutes)| Sealed::of_stored(below, minutes));
-        let sealed = sealed.collect::<Option<_>>()?;
-        Some(Row { device, upto: self.upto, state: self.state.to_vec(), sealed, closed: None })
-    }
 }
