@@ -147,3 +147,95 @@ fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
     let (value, rest) = postcard::take_from_bytes(bytes).ok()?;
     rest.is_empty().then_some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use rollcall_wire::BootId;
+
+    use super::*;
+    use crate::log::minutes::Minutes;
+    use crate::log::row::{Boot, DeviceState};
+    use crate::model::UnixMs;
+
+    /// States of devices, and other bytes.
+    fn state() -> impl Strategy<Value = Vec<u8>> {
+        let boot = any::<u64>().prop_map(|id| Boot {
+            id: BootId(id),
+            open_from: 0,
+            last_logged: UnixMs(1),
+            ranges: Vec::new(),
+        });
+        let device = (any::<u32>(), prop::collection::vec(boot, 0..3)).prop_map(|(at, boots)| DeviceState {
+            first_seen: UnixMs(at.into()),
+            last_seen: UnixMs(at.into()),
+            last_sample: None,
+            undecided: 0,
+            known_from: None,
+            boots,
+            counts: Minutes::default(),
+        });
+        prop_oneof![
+            device.prop_map(|state| state.to_bytes()),
+            (prop::collection::vec(any::<u8>(), 0..40)).prop_map(|bytes| [&[1][..], &bytes].concat()),
+            prop::collection::vec(any::<u8>(), 0..100),
+        ]
+    }
+
+    /// Rows in the order of their devices.
+    fn rows() -> impl Strategy<Value = Vec<Row>> {
+        let row = ("[ab]{1,4}|[a-z0-9_-]{32}", any::<u64>(), state());
+        prop::collection::vec(row, 0..9).prop_map(|rows| {
+            let row = |(device, upto, state): (String, _, _)| {
+                let device = DeviceId::new(&device).unwrap();
+                (
+                    device,
+                    Row {
+                        device,
+                        upto,
+                        state,
+                        sealed: vec![Sealed::new(upto >> 1, Minutes::default())],
+                        closed: None,
+                    },
+                )
+            };
+            rows.into_iter().map(row).collect::<BTreeMap<_, _>>().into_values().collect()
+        })
+    }
+
+    fn read(ids: Option<&Binary>, rows: &Binary) -> Option<Vec<Row>> {
+        PackedRows::read(ids, rows)?.iter().map(|row| row.row()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn rows_come_back_whatever_they_hold(rows in rows(), room in 0..1_000_usize) {
+            let packed = pack(&rows, room);
+            prop_assert_eq!(read(Some(&packed.ids), &packed.rows), Some(rows.clone()));
+            let earlier: Vec<_> =
+                rows.iter().map(|row| (row.device.as_str(), row.upto, &row.state[..], &row.sealed)).collect();
+            let earlier = Binary { subtype: BinarySubtype::Generic, bytes: bytes(&earlier) };
+            prop_assert_eq!(read(None, &earlier), Some(rows));
+        }
+
+        #[test]
+        fn what_fits_into_its_room_keeps_its_length(rows in rows(), more in 0..100_usize) {
+            let length = pack(&rows, 0).rows.bytes.len();
+            let room = length - length.min(more) / 4;
+            prop_assert_eq!(pack(&rows, room).rows.bytes.len(), room);
+        }
+
+        #[test]
+        fn any_bytes_are_rows_or_none(
+            rows in rows(),
+            (in_ids, at, byte) in (any::<bool>(), any::<prop::sample::Index>(), any::<u8>()),
+        ) {
+            let mut packed = pack(&rows, 0);
+            let bytes = if in_ids { &mut packed.ids.bytes } else { &mut packed.rows.bytes };
+            *at.get_mut::<u8>(bytes) = byte;
+            let _ = read(Some(&packed.ids), &packed.rows);
+        }
+    }
+}
